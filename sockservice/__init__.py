@@ -1,0 +1,24 @@
+"""sockservice: lines acknowledged, datagrams echoed, and both yours to subclass."""
+
+from sockservice.client import DatagramClient, LineClient, TimedOut, Unanswered, connect
+from sockservice.counters import Counters
+from sockservice.datagrams import DatagramServer, Echo
+from sockservice.lines import Ack, LineFactory, LineServer
+from sockservice.transports import DatagramPort
+
+__version__ = "0.1.0"
+__all__ = [
+    "Ack",
+    "Counters",
+    "DatagramClient",
+    "DatagramPort",
+    "DatagramServer",
+    "Echo",
+    "LineClient",
+    "LineFactory",
+    "LineServer",
+    "TimedOut",
+    "Unanswered",
+    "__version__",
+    "connect",
+]

@@ -1,0 +1,98 @@
+"""Answers that come later: await them all alike, and keep replies in order."""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
+
+#: What a protocol says to a line or datagram: the reply, None for silence, or
+#: a coroutine or Deferred of either.
+Answer = bytes | None | Awaitable[bytes | None]
+
+
+def awaited(answer: object) -> Deferred[Any]:
+    """Give the Deferred of an answer that is not there; it fails if it never can be."""
+    if isinstance(answer, Deferred):
+        return answer
+    if isawaitable(answer):
+        return Deferred.fromCoroutine(_awaiting(answer))
+    return fail(TypeError(f"an answer is bytes, None or awaitable of them, not {answer!r}"))
+
+
+async def _awaiting(answer: Awaitable[Any]) -> Any:
+    return await answer
+
+
+class _Due:
+    """The place of the replies to some lines."""
+
+    __slots__ = ("awaited", "data", "lines")
+
+    def __init__(self, lines: int, data: bytes | None, awaited: Deferred[Any] | None) -> None:
+        self.lines = lines
+        self.data = data  # None until the answer is there
+        self.awaited = awaited
+
+
+class Replies:
+    """The replies of one connection, in order, from the first that must be waited for.
+
+    `changed` is called when one has come.
+    """
+
+    __slots__ = ("_changed", "_due", "outstanding")
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._due: deque[_Due] = deque()
+        #: Lines whose replies are here.
+        self.outstanding = 0
+
+    def put(self, data: bytes, lines: int) -> None:
+        """Take the replies to `lines` lines."""
+        self._queue(_Due(lines, data, None))
+
+    def wait(
+        self,
+        answer: object,
+        lines: int,
+        encoded: Callable[[Any], bytes],
+        failed: Callable[[Failure], bytes],
+    ) -> None:
+        """Keep the place of an answer to `lines` lines that comes later, or not at all."""
+        deferred = awaited(answer)
+        due = _Due(lines, None, deferred)
+        self._queue(due)
+        deferred.addCallback(encoded).addErrback(failed).addCallback(self._came, due)
+
+    def take(self) -> bytes:
+        """Give the replies that no earlier one is awaited for."""
+        ready = []
+        while self._due and self._due[0].data is not None:
+            due = self._due.popleft()
+            self.outstanding -= due.lines
+            ready.append(due.data)
+        return b"".join(ready)  # type: ignore[arg-type]
+
+    def cancel(self) -> None:
+        """Await nothing more."""
+        due, self._due = self._due, deque()
+        for waiting in due:
+            if waiting.awaited is not None:
+                waiting.awaited.cancel()
+
+    def _queue(self, due: _Due) -> None:
+        self._due.append(due)
+        self.outstanding += due.lines
+
+    def _came(self, data: bytes, due: _Due) -> None:
+        due.data = data
+        due.awaited = None
+        self._changed()
+
+
+#: Stands where no answer has had to be awaited yet; nothing is ever put into it.
+NONE_AWAITED = Replies(lambda: None)

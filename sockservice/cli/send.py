@@ -1,0 +1,248 @@
+"""`sockservice send`: lines to a server, its replies to stdout, the truth in the exit status."""
+
+import os
+import sys
+from typing import Any, NoReturn, Protocol
+
+import click
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.task import react
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservice.client import DatagramClient, LineClient, connect
+from sockservice.framing import Framer, Lines
+
+#: Most lines in flight: enough to fill a long round trip, few enough to hold.
+WINDOW = 1000
+
+NOT_ALL, USAGE, NOT_CONNECTED = 1, 2, 3
+
+
+@click.command()
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for each reply.",
+)
+@click.argument("target")
+@click.argument("lines", nargs=-1)
+def send(target: str, lines: tuple[str, ...], timeout: float) -> None:
+    """Send LINES, or the lines of standard input, to TARGET and print each reply.
+
+    TARGET is tcp:HOST:PORT, udp:HOST:PORT (each line is a datagram) or a client
+    endpoint string of Twisted's. A reply that begins with `error ` is a refusal.
+
+    Exit status: 0 every line was acknowledged; 1 some were not, and stderr says
+    how many and why; 2 usage; 3 could not connect.
+    """
+    given = [os.fsencode(line) for line in lines]
+    if any(b"\n" in line for line in given):
+        raise click.UsageError(
+            "a line holds no line feed; give each line as an argument of its own"
+        )
+
+    async def run(reactor: Any) -> None:
+        try:
+            client = await connect(reactor, target)
+        except ValueError as problem:
+            _end(USAGE, f"{target}: {problem}")
+        except Exception as problem:
+            # Twisted says the number and the words of an OSError twice.
+            error = getattr(problem, "osError", None)
+            reason = problem if error is None else os.strerror(error)
+            _end(NOT_CONNECTED, f"could not connect to {target}: {reason}")
+        if given:
+            source: Source = Given(given)
+        else:
+            source = Input(reactor, sys.stdin.fileno())
+        _end(*await Sending(reactor, client, source, timeout).run())
+
+    react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+
+
+def _end(status: int, said: str) -> NoReturn:
+    if said:
+        click.echo(said, err=True)
+    raise SystemExit(status)
+
+
+class Source(Protocol):
+    """Lines to send."""
+
+    async def read(self) -> list[bytes]:
+        """Give the next lines; none at the end."""
+
+    def stop(self) -> None:
+        """Give no more."""
+
+
+class Given:
+    """Lines that are there already."""
+
+    def __init__(self, lines: list[bytes]) -> None:
+        self._lines = lines
+
+    async def read(self) -> list[bytes]:
+        lines, self._lines = self._lines, []
+        return lines
+
+    def stop(self) -> None:
+        self._lines = []
+
+
+@implementer(IReadDescriptor)
+class Input:
+    """Lines from a file descriptor, read when they are asked for.
+
+    The last one counts without an ending, too: whoever wrote it can see what
+    becomes of it.
+    """
+
+    def __init__(self, reactor: Any, descriptor: int) -> None:
+        self._reactor = reactor
+        self._descriptor = descriptor
+        self._framer = Framer(sys.maxsize)
+        self._ended = False
+        self._asked: Deferred[None] | None = None
+
+    async def read(self) -> list[bytes]:
+        while True:
+            item = self._framer.take(WINDOW)
+            if isinstance(item, Lines):
+                return item.lines
+            if self._ended:
+                return []
+            self._asked = Deferred()
+            self._reactor.addReader(self)
+            await self._asked
+
+    def stop(self) -> None:
+        self._ended = True
+        self._framer = Framer(sys.maxsize)
+        self._continue()
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        return "input"
+
+    def doRead(self) -> None:
+        data = os.read(self._descriptor, 65536)
+        if data:
+            self._framer.receive(data)
+            self._continue()
+        else:
+            self._end()
+
+    def connectionLost(self, reason: Failure) -> None:
+        # How the reactor tells that a pipe is empty and its writer has gone.
+        self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        if not self._framer.startsLine:
+            self._framer.receive(b"\n")
+        self._continue()
+
+    def _continue(self) -> None:
+        asked, self._asked = self._asked, None
+        if asked is not None:
+            self._reactor.removeReader(self)
+            asked.callback(None)
+
+
+class Sending:
+    """Lines on their way to a server, and what became of them."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        client: LineClient | DatagramClient,
+        source: Source,
+        timeout: float,
+    ) -> None:
+        self._reactor = reactor
+        self._client = client
+        self._source = source
+        self._timeout = timeout
+        self._sent = 0
+        self._acknowledged = 0
+        self._refused = 0
+        self._why = ""
+        self._lost = False
+        self._awaited: tuple[int, Deferred[None]] | None = None
+        self._flushing = False
+
+    async def run(self) -> tuple[int, str]:
+        """Send all lines and await all replies; give the exit status and what to say."""
+        self._client.disconnected().addCallback(self._disconnected)
+        while lines := await self._source.read():
+            for line in lines:
+                if self._client.outstanding >= WINDOW:
+                    await self._until(WINDOW // 2)
+                if self._lost:
+                    break
+                self._sent += 1
+                asked = self._client.ask(line, self._timeout)
+                asked.addCallbacks(self._answered, self._unanswered)
+        await self._until(0)
+        if self._lost and not self._why:
+            self._why = "the server closed the connection before the end of the input"
+        await self._client.close()
+        self._flush()
+        if self._acknowledged == self._sent and not self._why:
+            return 0, ""
+        why = self._why or f"{self._refused} refused"
+        return NOT_ALL, f"sent {self._sent}, acknowledged {self._acknowledged}: {why}"
+
+    def _disconnected(self, _: None) -> None:
+        self._lost = True
+        self._source.stop()
+
+    def _answered(self, reply: bytes) -> None:
+        if reply.startswith(b"error "):
+            self._refused += 1
+        else:
+            self._acknowledged += 1
+        if sys.stdout.isatty():
+            reply = _printable(reply)
+        sys.stdout.buffer.write(reply + b"\n")
+        if not self._flushing:
+            self._flushing = True
+            self._reactor.callLater(0, self._flush)
+        self._settled()
+
+    def _unanswered(self, failure: Failure) -> None:
+        self._why = self._why or failure.getErrorMessage()
+        self._settled()
+
+    async def _until(self, outstanding: int) -> None:
+        """Wait until no more than `outstanding` replies are awaited."""
+        if self._client.outstanding > outstanding:
+            self._awaited = outstanding, Deferred()
+            await self._awaited[1]
+
+    def _settled(self) -> None:
+        if self._awaited is not None and self._client.outstanding <= self._awaited[0]:
+            awaited, self._awaited = self._awaited[1], None
+            awaited.callback(None)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Nobody reads the replies; the exit status still tells the truth.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _printable(reply: bytes) -> bytes:
+    """Escape what could command the terminal."""
+    text = reply.decode("utf-8", "backslashreplace")
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped).encode()

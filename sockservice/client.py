@@ -1,0 +1,303 @@
+"""The other end: ask a server, and be told what became of every line and datagram."""
+
+import errno
+import socket
+from collections import deque
+from typing import Any
+
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.endpoints import HostnameEndpoint, clientFromString, connectProtocol
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+
+from sockservice.framing import CRLF, LF, Framer, Lines
+from sockservice.transports import DatagramPort
+
+#: Longest reply line in bytes that a client takes in.
+REPLY_LIMIT = 1024 * 1024
+
+
+class Unanswered(Exception):
+    """No reply came, or none that can be told from others; the text says why."""
+
+
+class TimedOut(Unanswered):
+    """No reply came in time; it may still come, and will not be given to another."""
+
+
+class _Asked:
+    """A line or datagram that was sent, and the reply to it."""
+
+    __slots__ = ("datagram", "reply", "timeout")
+
+    def __init__(self, datagram: bytes, clock: IReactorTime, timeout: float | None) -> None:
+        self.datagram = datagram
+        self.reply: Deferred[bytes] | None = Deferred(self._cancelled)
+        self.timeout = None if timeout is None else clock.callLater(timeout, self._expire, timeout)
+
+    def answer(self, reply: bytes) -> None:
+        waiting = self._settle()
+        if waiting is not None:
+            waiting.callback(reply)
+
+    def fail(self, why: Unanswered) -> None:
+        waiting = self._settle()
+        if waiting is not None:
+            waiting.errback(why)
+
+    def _settle(self) -> Deferred[bytes] | None:
+        if self.timeout is not None and self.timeout.active():
+            self.timeout.cancel()
+        waiting, self.reply = self.reply, None
+        return waiting
+
+    def _expire(self, timeout: float) -> None:
+        self.fail(TimedOut(f"no reply within {timeout:g} seconds"))
+
+    def _cancelled(self, _: object) -> None:
+        self._settle()
+
+
+class _End:
+    """The end of a connection, for any number of watchers."""
+
+    def __init__(self) -> None:
+        self.came = False
+        self._watchers: list[Deferred[None]] = []
+
+    def watch(self) -> Deferred[None]:
+        watcher: Deferred[None] = Deferred()
+        if self.came:
+            watcher.callback(None)
+        else:
+            self._watchers.append(watcher)
+        return watcher
+
+    def come(self) -> None:
+        self.came = True
+        for watcher in self._watchers:
+            watcher.callback(None)
+
+
+class LineClient(Protocol):
+    """Ask a line server, which answers each line with one line, in order.
+
+    `clock` times replies out. Get one from :func:`connect`, or give it to any of
+    Twisted's stream endpoints.
+    """
+
+    transport: Any
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._framer = Framer(REPLY_LIMIT)
+        self._asked: deque[_Asked] = deque()  # in the order of the lines sent
+        self._closed: str | None = None  # why nothing more can be asked
+        self._end = _End()
+        #: Lines whose reply is awaited.
+        self.outstanding = 0
+
+    def ask(self, line: bytes, timeout: float | None = None) -> Deferred[bytes]:
+        """Send `line`, give its reply; neither has a line ending.
+
+        Any number may be outstanding. The Deferred fails with :class:`TimedOut`
+        after `timeout` seconds and with :class:`Unanswered` when the connection
+        ends first.
+
+        :raises ValueError: `line` holds an LF.
+        """
+        if b"\n" in line:
+            raise ValueError("a line holds no LF")
+        asked = _Asked(line, self._clock, timeout)
+        reply = asked.reply
+        assert reply is not None
+        if self._closed is not None:
+            asked.fail(Unanswered(self._closed))
+            return reply
+        self._asked.append(asked)
+        self.outstanding += 1
+        # Behind a CR, an LF alone would make that CR a part of the ending.
+        self.transport.write(line + (CRLF if line.endswith(b"\r") else LF))
+        return reply.addBoth(self._done)
+
+    def unasked(self, line: bytes) -> None:
+        """Take a line that came though no reply was due; override it to use it."""
+
+    def close(self) -> Deferred[None]:
+        """Ask nothing more; close when no reply is awaited; fires when that is done."""
+        if self._closed is None:
+            self._closed = "the connection is closed"
+        disconnected = self.disconnected()
+        self._closeIfDone()
+        return disconnected
+
+    def disconnected(self) -> Deferred[None]:
+        """Give a Deferred that fires when the connection has ended, whoever ended it."""
+        return self._end.watch()
+
+    # What follows is called by the transport.
+
+    def dataReceived(self, data: bytes) -> None:
+        self._framer.receive(data)
+        while (item := self._framer.take(1000)) is not None:
+            if isinstance(item, Lines):
+                for line in item.lines:
+                    if self._asked:
+                        self._asked.popleft().answer(line)
+                    else:
+                        self.unasked(line)
+            elif self._asked:
+                self._asked.popleft().fail(Unanswered(f"reply {item.reason.decode()}"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._closed = f"connection lost: {reason.getErrorMessage()}"
+        while self._asked:
+            self._asked.popleft().fail(Unanswered(self._closed))
+        self._end.come()
+
+    def _done(self, result: Any) -> Any:
+        self.outstanding -= 1
+        if self._closed is not None:
+            self._closeIfDone()
+        return result
+
+    def _closeIfDone(self) -> None:
+        if not self.outstanding and not self._end.came:
+            self.transport.loseConnection()
+
+
+class DatagramClient(DatagramProtocol):
+    """Ask the datagram server at `peer`, a socket address.
+
+    Datagrams have no order: a reply equal to one outstanding is taken for its
+    echo; any other for the reply to the oldest outstanding one, unless it is the
+    late echo of one given up. Get one from :func:`connect`.
+    """
+
+    noisy = False
+    transport: Any
+
+    def __init__(self, clock: IReactorTime, peer: tuple[Any, ...]) -> None:
+        self._clock = clock
+        self._peer = peer
+        self._asked: list[_Asked] = []
+        self._givenUp: deque[bytes] = deque(maxlen=1000)
+        self._closed = False
+        self._end = _End()
+
+    @property
+    def outstanding(self) -> int:
+        """Datagrams whose reply is awaited."""
+        return len(self._asked)
+
+    def ask(self, datagram: bytes, timeout: float | None = 5.0) -> Deferred[bytes]:
+        """Send `datagram`, give its reply.
+
+        The Deferred fails with :class:`TimedOut` after `timeout` seconds, and with
+        :class:`Unanswered` when it can't be sent or nobody listens there.
+        """
+        asked = _Asked(datagram, self._clock, timeout)
+        reply = asked.reply
+        assert reply is not None
+        self._asked.append(asked)
+        reply.addBoth(self._done, asked)
+        try:
+            if self._closed:
+                raise OSError(errno.EBADF, "the socket is closed")
+            self.transport.write(datagram, self._peer)
+        except OSError as error:
+            asked.fail(Unanswered(f"not sent: {error.strerror}"))
+        return reply
+
+    def close(self) -> Deferred[None]:
+        """Close the socket; what is outstanding fails; fires when that is done."""
+        if not self._closed:
+            self.transport.stopListening()
+        return self.disconnected()
+
+    def disconnected(self) -> Deferred[None]:
+        """Give a Deferred that fires when the socket is closed."""
+        return self._end.watch()
+
+    # What follows is called by the transport.
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[Any, ...]) -> None:
+        for asked in self._asked:
+            if asked.datagram == datagram:
+                asked.answer(datagram)
+                return
+        if datagram in self._givenUp:
+            self._givenUp.remove(datagram)
+        elif self._asked:
+            self._asked[0].answer(datagram)
+
+    def connectionRefused(self) -> None:
+        self._failAll("connection refused: nobody listens there")
+
+    def stopProtocol(self) -> None:
+        self._closed = True
+        self._failAll("the socket is closed")
+        self._end.come()
+
+    def _failAll(self, why: str) -> None:
+        for asked in list(self._asked):
+            asked.fail(Unanswered(why))
+
+    def _done(self, result: Any, asked: _Asked) -> Any:
+        self._asked.remove(asked)
+        if isinstance(result, Failure):
+            self._givenUp.append(asked.datagram)
+        return result
+
+
+@inlineCallbacks
+def connect(reactor: Any, target: str) -> Any:
+    """Connect to `target`; gives a Deferred of a LineClient or, for `udp:`, a DatagramClient.
+
+    `tcp:HOST:PORT` and `udp:HOST:PORT` take a name, an IPv4 address or an IPv6
+    address in brackets; anything else is one of Twisted's client endpoint strings.
+
+    :raises ValueError: `target` is neither.
+    """
+    scheme, _, rest = target.partition(":")
+    if scheme == "udp":
+        client = yield _datagramClient(reactor, *hostAndPort(rest))
+        return client
+    if scheme == "tcp" and rest.count("=") == 0:
+        endpoint = HostnameEndpoint(reactor, *hostAndPort(rest))
+    else:
+        endpoint = clientFromString(reactor, target)
+    client = yield connectProtocol(endpoint, LineClient(reactor))
+    return client
+
+
+def hostAndPort(text: str) -> tuple[str, int]:
+    """Read `HOST:PORT`, IPv6 in brackets.
+
+    :raises ValueError: It is something else.
+    """
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"write an IPv6 address in brackets: [{host}]:{port}")
+    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{text!r} is not HOST:PORT")
+    return host, int(port)
+
+
+@inlineCallbacks
+def _datagramClient(reactor: Any, host: str, port: int) -> Any:
+    found = yield deferToThreadPool(
+        reactor, reactor.getThreadPool(), socket.getaddrinfo, host, port, 0, socket.SOCK_DGRAM
+    )
+    family, _, _, _, peer = found[0]
+    # Connected, so that a refusal (ICMP port unreachable) is reported.
+    connected = socket.socket(family, socket.SOCK_DGRAM)
+    connected.setblocking(False)
+    connected.connect(peer)
+    client = DatagramClient(reactor, peer)
+    DatagramPort(reactor, connected, client).startListening()
+    return client

@@ -1,0 +1,156 @@
+"""The datagram protocol to subclass: a datagram in, at most one reply out."""
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import DatagramProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sockservice.addresses import hostPort
+from sockservice.answers import Answer, awaited
+from sockservice.counters import Counters
+
+#: Source ports of services that answer whatever they get: a reply to one of them
+#: starts a loop, or takes part in an attack on it. 7 echo, 13 daytime, 17 quote
+#: of the day, 19 chargen, 37 time, 53 DNS, 69 TFTP, 111 portmap, 123 NTP,
+#: 137 NetBIOS, 161 SNMP, 389 LDAP, 1900 SSDP, 3702 WS-Discovery, 5353 mDNS,
+#: 11211 memcached (RFC 862 to 867; US-CERT TA14-017A). 0 cannot be replied to.
+SILENT_PORTS = frozenset(
+    (0, 7, 13, 17, 19, 37, 53, 69, 111, 123, 137, 161, 389, 1900, 3702, 5353, 11211)
+)
+
+log = Logger()
+
+
+class DatagramServer(DatagramProtocol):
+    """Serve datagrams: override `answer`.
+
+    `verbose` logs every datagram; `counters` may be shared. Give it to a
+    :class:`~sockservice.transports.DatagramPort`, which replies from the address
+    a datagram was sent to, or to a reactor's `listenUDP`, which may not.
+    """
+
+    noisy = False
+
+    #: Source ports that are met with silence, besides the one it listens on.
+    silentPorts = SILENT_PORTS
+    #: Most datagrams whose answer is awaited; beyond it none is read.
+    answerLimit = 1000
+
+    def __init__(self, *, counters: Counters | None = None, verbose: bool = False) -> None:
+        self.counters = Counters() if counters is None else counters
+        self.verbose = verbose
+        self.transport: Any = None
+        self._pending: set[Deferred[Any]] = set()
+        self._drained: Deferred[None] | None = None
+        self._port = 0
+
+    def answer(self, datagram: bytes, peer: tuple[Any, ...]) -> Answer:
+        """Say what to reply to `datagram`.
+
+        `peer` is where it came from: `(host, port)`, or IPv6's `(host, port,
+        flowinfo, scope)`. Return the reply, None for silence, or a coroutine or
+        Deferred of either. An exception is logged and answered with `error
+        internal error`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no answer()")
+
+    def drain(self) -> Deferred[None]:
+        """Fire when every answer that is awaited has been sent; `cut` hastens it."""
+        drained: Deferred[None] = Deferred()
+        self._drained = drained
+        self._emptied()
+        return drained
+
+    def cut(self) -> None:
+        """Await no answer any longer."""
+        for pending in list(self._pending):
+            pending.cancel()
+
+    # What follows is called by the transport.
+
+    def startProtocol(self) -> None:
+        self._port = self.transport.getHost().port
+
+    def stopProtocol(self) -> None:
+        self.cut()
+
+    def datagramReceived(self, datagram: bytes, addr: tuple[Any, ...]) -> None:
+        self.counters.datagrams += 1
+        host, port = addr[:2]
+        if self.verbose:
+            log.info("{peer} datagram {line!r}", peer=hostPort(host, port), line=datagram)
+        if (
+            port == self._port
+            or port in self.silentPorts
+            or not _unicast(host)
+            or getattr(addr, "toMany", False)
+        ):
+            self.counters.suspect += 1
+            return
+        try:
+            reply = self.answer(datagram, addr)
+        except Exception:
+            reply = self._failed(Failure(), addr)
+        if isinstance(reply, bytes):
+            self._send(reply, addr)
+        elif reply is not None:
+            self._await(reply, addr)
+
+    def _await(self, answer: object, addr: tuple[Any, ...]) -> None:
+        pending = awaited(answer)
+        self._pending.add(pending)
+        if len(self._pending) == self.answerLimit:
+            self.transport.pauseProducing()
+        pending.addCallback(self._settled, addr)
+        pending.addErrback(self._unsettled, addr)
+        pending.addBoth(self._done, pending)
+
+    def _settled(self, reply: bytes | None, addr: tuple[Any, ...]) -> None:
+        if reply is not None:
+            self._send(memoryview(reply).tobytes(), addr)
+
+    def _unsettled(self, failure: Failure, addr: tuple[Any, ...]) -> None:
+        if not failure.check(CancelledError):
+            self._send(self._failed(failure, addr), addr)
+
+    def _done(self, _: object, pending: Deferred[Any]) -> None:
+        if len(self._pending) == self.answerLimit:
+            self.transport.resumeProducing()
+        self._pending.discard(pending)
+        self._emptied()
+
+    def _emptied(self) -> None:
+        if self._drained is not None and not self._pending:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    def _send(self, reply: bytes, addr: tuple[Any, ...]) -> None:
+        try:
+            self.transport.write(reply, addr)
+        except OSError:
+            # Too long, no route, not permitted: one peer's reply is lost, as
+            # datagrams are, and nobody else's.
+            self.counters.unsendable += 1
+
+    def _failed(self, failure: Failure, addr: tuple[Any, ...]) -> bytes:
+        log.failure("{peer}: answer failed", failure, peer=hostPort(*addr[:2]))
+        return b"error internal error"
+
+
+def _unicast(host: str) -> bool:
+    """Whether an IP address is one host's: no broadcast, multicast or reserved one."""
+    if host.startswith("ff"):
+        return False
+    if "." in host:
+        first = int(host.rpartition(":")[2].partition(".")[0])
+        return 0 < first < 224
+    return True
+
+
+class Echo(DatagramServer):
+    """Send every datagram back (RFC 862)."""
+
+    def answer(self, datagram: bytes, peer: tuple[Any, ...]) -> Answer:
+        return datagram

@@ -1,0 +1,139 @@
+"""Bytes to lines, without I/O: cut them, bound them, know how each one ended.
+
+    framer = Framer(limit=65536)
+    framer.receive(chunk)                    # as often as bytes arrive
+    while (item := framer.take(1000)) is not None:
+        ...                                  # Lines, or a Refusal in their place
+    framer.finish()                          # at the end of the stream
+
+The same bytes give the same lines and refusals however they were cut into
+chunks. `receive` only keeps bytes; `take` cuts at most as many lines as its
+caller can answer now, so what waits for a slow peer waits as plain bytes.
+"""
+
+from itertools import groupby
+from typing import NamedTuple
+
+LF = b"\n"
+CRLF = b"\r\n"
+
+
+class Lines(NamedTuple):
+    """Consecutive lines that ended alike, without their endings."""
+
+    lines: list[bytes]
+    ending: bytes
+
+
+class Refusal(NamedTuple):
+    """Stands where a line stood that cannot be taken; `reason` is fit for a reply."""
+
+    reason: bytes
+    ending: bytes
+
+
+class Framer:
+    """Cut one stream into lines that end in LF or CRLF.
+
+    `limit` is the length in bytes of the longest line, its ending not counted.
+    A longer one is dropped as it arrives, in constant memory, and a
+    :class:`Refusal` takes its place when it ends.
+    """
+
+    #: A framer for plain bytes never takes its peer for a telnet client.
+    active = False
+
+    __slots__ = ("_dropped", "_fresh", "_items", "_lastEnding", "_partial", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._fresh = b""
+        # Begun, not ended, and known to hold no LF: never searched again,
+        # so that a line arriving byte by byte costs O(n), not O(n * n).
+        self._partial = bytearray()
+        # The last byte seen of a line that is too long; empty while none is.
+        self._dropped = b""
+        self._items: list[Lines | Refusal] = []
+        self._lastEnding = LF
+
+    @property
+    def startsLine(self) -> bool:
+        """Whether the next byte received will be the first of a line."""
+        if self._fresh:
+            return self._fresh.endswith(LF)
+        return not (self._partial or self._dropped)
+
+    def receive(self, data: bytes) -> None:
+        """Keep `data` until it is taken."""
+        self._fresh = self._fresh + data if self._fresh else data
+
+    def take(self, most: int) -> Lines | Refusal | None:
+        """Give the next lines, at most `most` (at least 1), or None when no line is whole."""
+        if self._items:
+            return self._items.pop(0)
+        data = self._fresh
+        if not data:
+            return None
+        end = data.find(LF)
+        if end < 0:
+            self._fresh = b""
+            self._begin(data)
+            return None
+        if self._dropped:
+            last = data[end - 1 : end] or self._dropped
+            self._dropped = b""
+            self._fresh = data[end + 1 :]
+            return self._refuse(CRLF if last == b"\r" else LF)
+        lines = data.split(LF, most)
+        self._fresh = lines.pop()
+        longest = len(data)
+        if self._partial:
+            lines[0] = bytes(self._partial) + lines[0]
+            self._partial.clear()
+            longest = max(longest, len(lines[0]))
+        # A whole read is seldom longer than one line may be, so most reads
+        # are spared the look at each line.
+        if longest > self.limit or b"\r" in data or lines[0].endswith(b"\r"):
+            return self._sort(lines)
+        self._lastEnding = LF
+        return Lines(lines, LF)
+
+    def finish(self) -> Refusal | None:
+        """Say, once everything was taken, what is wrong with the end of the stream.
+
+        A last line without an ending may be torn, so it is refused. Its reply
+        ends as the line before did.
+        """
+        if self._dropped:
+            return self._refuse(self._lastEnding)
+        if self._partial:
+            return Refusal(b"unterminated line", self._lastEnding)
+        return None
+
+    def _begin(self, data: bytes) -> None:
+        if self._dropped:
+            self._dropped = data[-1:]
+            return
+        self._partial += data
+        length = len(self._partial)
+        # One byte over may be the CR of an ending whose LF is still to come.
+        if length > self.limit and not (length == self.limit + 1 and self._partial[-1] == 13):
+            self._dropped = data[-1:]
+            self._partial = bytearray()
+
+    def _refuse(self, ending: bytes) -> Refusal:
+        self._lastEnding = ending
+        return Refusal(b"line longer than %d bytes" % self.limit, ending)
+
+    def _sort(self, lines: list[bytes]) -> Lines | Refusal:
+        """Group lines that end alike and set aside those too long; give the first group."""
+        for crlf, group in groupby(lines, lambda line: line.endswith(b"\r")):
+            ending = CRLF if crlf else LF
+            alike = [line[:-1] if crlf else line for line in group]
+            for fits, run in groupby(alike, lambda line: len(line) <= self.limit):
+                if fits:
+                    self._lastEnding = ending
+                    self._items.append(Lines(list(run), ending))
+                else:
+                    self._items += [self._refuse(ending) for _ in run]
+        return self._items.pop(0)
