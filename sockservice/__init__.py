@@ -4,7 +4,7 @@ from sockservice.client import DatagramClient, LineClient, TimedOut, Unanswered,
 from sockservice.counters import Counters
 from sockservice.datagrams import DatagramServer, Echo
 from sockservice.lines import Ack, LineFactory, LineServer
-from sockservice.transports import DatagramPort
+from sockservice.ports import DatagramPort
 
 __version__ = "0.1.0"
 __all__ = [

@@ -1,19 +1,45 @@
 """Addresses as the log, the client and the documents write them."""
 
+import socket
+from typing import Any, NamedTuple
+
 from twisted.internet.interfaces import IAddress
+from zope.interface import implementer
+
+
+@implementer(IAddress)
+class LocalPeer(NamedTuple):
+    """The process at the other end of a UNIX socket, as the kernel knows it."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def scoped(address: tuple[Any, ...]) -> str:
+    """Give the host of an IPv6 socket address, with its scope if it has one (RFC 4007, 11)."""
+    host, _, _, scope = address
+    return f"{host}%{socket.if_indextoname(scope)}" if scope and "%" not in host else str(host)
 
 
 def hostPort(host: str, port: int) -> str:
-    """Write an IP address and a port, IPv6 in brackets (RFC 3986, 3.2.2)."""
+    """Write an IP address and a port, IPv6 in brackets (RFC 3986, 3.2.2).
+
+    An IPv4 address mapped into IPv6 is written as the IPv4 address it is.
+    """
+    if "." in host:
+        host = host.removeprefix("::ffff:")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def named(address: IAddress) -> str:
-    """Write a Twisted address on one line.
-
-    What is neither IPv4 nor IPv6 is written as Twisted writes it, escaped.
-    """
+def named(address: object) -> str:
+    """Write an address of Twisted's, or of a socket, on one line."""
+    if isinstance(address, LocalPeer):
+        return f"unix:pid={address.pid},uid={address.uid}"
+    if isinstance(address, tuple):
+        return hostPort(*address[:2])
     host, port = getattr(address, "host", None), getattr(address, "port", None)
     if isinstance(host, str) and isinstance(port, int):
         return hostPort(host, port)
+    # Anything else may hold bytes that a peer chose.
     return ascii(str(address))[1:-1]

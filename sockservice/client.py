@@ -13,7 +13,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from sockservice.framing import CRLF, LF, Framer, Lines
-from sockservice.transports import DatagramPort
+from sockservice.ports import DatagramPort
 
 #: Longest reply line in bytes that a client takes in.
 REPLY_LIMIT = 1024 * 1024
@@ -214,7 +214,9 @@ class DatagramClient(DatagramProtocol):
     def close(self) -> Deferred[None]:
         """Close the socket; what is outstanding fails; fires when that is done."""
         if not self._closed:
-            self.transport.stopListening()
+            transport = self.transport
+            transport.stopListening()
+            transport.socket.close()
         return self.disconnected()
 
     def disconnected(self) -> Deferred[None]:

@@ -7,7 +7,7 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockservice.addresses import hostPort
+from sockservice.addresses import named
 from sockservice.answers import Answer, awaited
 from sockservice.counters import Counters
 
@@ -27,7 +27,7 @@ class DatagramServer(DatagramProtocol):
     """Serve datagrams: override `answer`.
 
     `verbose` logs every datagram; `counters` may be shared. Give it to a
-    :class:`~sockservice.transports.DatagramPort`, which replies from the address
+    :class:`~sockservice.ports.DatagramPort`, which replies from the address
     a datagram was sent to, or to a reactor's `listenUDP`, which may not.
     """
 
@@ -44,15 +44,15 @@ class DatagramServer(DatagramProtocol):
         self.transport: Any = None
         self._pending: set[Deferred[Any]] = set()
         self._drained: Deferred[None] | None = None
-        self._port = 0
+        self._port: int | None = None
 
-    def answer(self, datagram: bytes, peer: tuple[Any, ...]) -> Answer:
+    def answer(self, datagram: bytes, peer: Any) -> Answer:
         """Say what to reply to `datagram`.
 
-        `peer` is where it came from: `(host, port)`, or IPv6's `(host, port,
-        flowinfo, scope)`. Return the reply, None for silence, or a coroutine or
-        Deferred of either. An exception is logged and answered with `error
-        internal error`.
+        `peer` is where it came from: `(host, port)`, IPv6's `(host, port, flowinfo,
+        scope)`, or a UNIX socket's path, None if it has none. Return the reply,
+        None for silence, or a coroutine or Deferred of either. An exception is
+        logged and answered with `error internal error`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no answer()")
 
@@ -71,22 +71,16 @@ class DatagramServer(DatagramProtocol):
     # What follows is called by the transport.
 
     def startProtocol(self) -> None:
-        self._port = self.transport.getHost().port
+        self._port = getattr(self.transport.getHost(), "port", None)
 
     def stopProtocol(self) -> None:
         self.cut()
 
-    def datagramReceived(self, datagram: bytes, addr: tuple[Any, ...]) -> None:
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         self.counters.datagrams += 1
-        host, port = addr[:2]
         if self.verbose:
-            log.info("{peer} datagram {line!r}", peer=hostPort(host, port), line=datagram)
-        if (
-            port == self._port
-            or port in self.silentPorts
-            or not _unicast(host)
-            or getattr(addr, "toMany", False)
-        ):
+            log.info("{peer} datagram {line!r}", peer=named(addr), line=datagram)
+        if isinstance(addr, tuple) and self._suspect(addr):
             self.counters.suspect += 1
             return
         try:
@@ -98,7 +92,17 @@ class DatagramServer(DatagramProtocol):
         elif reply is not None:
             self._await(reply, addr)
 
-    def _await(self, answer: object, addr: tuple[Any, ...]) -> None:
+    def _suspect(self, addr: tuple[Any, ...]) -> bool:
+        """Whether a reply to `addr` could start a loop or take part in an attack."""
+        host, port = addr[:2]
+        return (
+            port == self._port
+            or port in self.silentPorts
+            or not _unicast(host)
+            or getattr(addr, "toMany", False)
+        )
+
+    def _await(self, answer: object, addr: Any) -> None:
         pending = awaited(answer)
         self._pending.add(pending)
         if len(self._pending) == self.answerLimit:
@@ -107,16 +111,16 @@ class DatagramServer(DatagramProtocol):
         pending.addErrback(self._unsettled, addr)
         pending.addBoth(self._done, pending)
 
-    def _settled(self, reply: bytes | None, addr: tuple[Any, ...]) -> None:
+    def _settled(self, reply: bytes | None, addr: Any) -> None:
         if reply is not None:
             self._send(memoryview(reply).tobytes(), addr)
 
-    def _unsettled(self, failure: Failure, addr: tuple[Any, ...]) -> None:
+    def _unsettled(self, failure: Failure, addr: Any) -> None:
         if not failure.check(CancelledError):
             self._send(self._failed(failure, addr), addr)
 
     def _done(self, _: object, pending: Deferred[Any]) -> None:
-        if len(self._pending) == self.answerLimit:
+        if len(self._pending) == self.answerLimit and self.transport is not None:
             self.transport.resumeProducing()
         self._pending.discard(pending)
         self._emptied()
@@ -126,16 +130,18 @@ class DatagramServer(DatagramProtocol):
             drained, self._drained = self._drained, None
             drained.callback(None)
 
-    def _send(self, reply: bytes, addr: tuple[Any, ...]) -> None:
+    def _send(self, reply: bytes, addr: Any) -> None:
         try:
-            self.transport.write(reply, addr)
+            # The sender on a UNIX socket need not have a name.
+            if addr:
+                self.transport.write(reply, addr)
         except OSError:
             # Too long, no route, not permitted: one peer's reply is lost, as
             # datagrams are, and nobody else's.
             self.counters.unsendable += 1
 
-    def _failed(self, failure: Failure, addr: tuple[Any, ...]) -> bytes:
-        log.failure("{peer}: answer failed", failure, peer=hostPort(*addr[:2]))
+    def _failed(self, failure: Failure, addr: Any) -> bytes:
+        log.failure("{peer}: answer failed", failure, peer=named(addr))
         return b"error internal error"
 
 
@@ -152,5 +158,5 @@ def _unicast(host: str) -> bool:
 class Echo(DatagramServer):
     """Send every datagram back (RFC 862)."""
 
-    def answer(self, datagram: bytes, peer: tuple[Any, ...]) -> Answer:
+    def answer(self, datagram: bytes, peer: Any) -> Answer:
         return datagram

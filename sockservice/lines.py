@@ -54,7 +54,7 @@ class LineServer(Protocol):
     lingerTimeout = 5.0
 
     #: The peer's address, for logs: `127.0.0.1:50312`, `[::1]:50312`.
-    peer = "nobody"
+    peer = ""
     #: Lines received on this connection, refused ones included.
     lines = 0
     #: Lines of this connection answered with a refusal.
@@ -115,7 +115,8 @@ class LineServer(Protocol):
 
     def connectionMade(self) -> None:
         transport = self.transport
-        self.peer = named(transport.getPeer())
+        if not self.peer:
+            self.peer = named(transport.getPeer())
         self._framer: Framer | Telnet = Framer(self.factory.lineLimit)
         self._socket = plainSocket(transport)
         if self._socket is None:
@@ -381,6 +382,9 @@ class LineFactory(Factory):
     def buildProtocol(self, addr: IAddress | None) -> LineServer:  # type: ignore[override]
         connection = self._protocol()
         connection.factory = self
+        if addr is not None:
+            # The transport's own idea of it may be a proxy's.
+            connection.peer = named(addr)
         return connection
 
     def drain(self) -> Deferred[None]:

@@ -30,8 +30,8 @@ _SINGLE = rb"[\xec-\xee\xf1-\xf9]"
 
 # A client's first WILL or DO stands at the start of a line; Ctrl-C and its like
 # send a command and DO TIMING-MARK wherever they are; any command may stand
-# first of all. Random bytes match this about once in a million lines (the
-# last alternative: once in five thousand connections).
+# first of all. Random bytes match OPENING twice in a million lines and FIRST once
+# in five thousand connections.
 _MARKED = rb"\xff" + _SINGLE + rb"\xff\xfd\x06"
 _ASKING = rb"(?<=\n)\xff[\xfb\xfd]" + _OPTIONS
 OPENING = re.compile(_MARKED + rb"|" + _ASKING, re.DOTALL)

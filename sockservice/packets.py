@@ -1,0 +1,60 @@
+"""Connections that keep packets apart: UNIX sockets of the type SOCK_SEQPACKET."""
+
+from collections import deque
+from typing import Any
+
+from twisted.internet import main
+from twisted.internet.unix import Server
+
+#: Longest packet in bytes; more than Linux sends by default (net.core.wmem_default).
+LONGEST = 1024 * 1024
+
+
+class PacketServer(Server):
+    """Twisted's server transport for UNIX sockets, a packet a read and a packet a write.
+
+    `dataReceived` gets one packet, `write` sends one. A packet longer than LONGEST
+    is passed on cut short.
+    """
+
+    producer: Any
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._packets: deque[bytes] = deque()
+        self._queued = 0  # bytes
+
+    def doRead(self) -> Any:
+        try:
+            data = self.socket.recv(LONGEST)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return main.CONNECTION_LOST
+        return self._dataReceived(data)
+
+    def write(self, data: bytes) -> None:
+        if not (self.connected and data):
+            return
+        self._packets.append(data)
+        self._queued += len(data)
+        self.startWriting()
+        if self._queued > self.bufferSize and self.streamingProducer and not self.producerPaused:
+            self.producerPaused = True
+            self.producer.pauseProducing()
+
+    def doWrite(self) -> Any:
+        while self._packets:
+            try:
+                self.socket.send(self._packets[0])
+            except BlockingIOError:
+                return None
+            except OSError:
+                return main.CONNECTION_LOST
+            self._queued -= len(self._packets.popleft())
+        # Nothing is left: what a transport does then.
+        return super().doWrite()
+
+    def writeSomeData(self, data: bytes) -> int:
+        # What is to be written is in _packets; an empty packet would be sent here.
+        return 0

@@ -1,0 +1,235 @@
+"""What several test modules share: a reactor turned by hand, the log, and child processes."""
+
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from twisted.internet.defer import Deferred
+from twisted.internet.selectreactor import SelectReactor
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+
+#: Seconds after which a thing that was to happen has not happened.
+PATIENCE = 20.0
+
+# The same examples each time: a red run can be repeated.
+settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+settings.load_profile("suite")
+
+
+class HandReactor(SelectReactor):  # type: ignore[misc, unused-ignore]
+    """A real reactor, real sockets and threads, whose turns and time the test takes by hand."""
+
+    now = 0.0
+
+    def seconds(self) -> float:  # type: ignore[override, unused-ignore]
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time go by, then take a turn."""
+        self.now += seconds
+        self.iterate(0)
+
+    def until(self, come: Callable[[], object]) -> None:
+        """Take turns until `come` says so."""
+        deadline = monotonic() + PATIENCE
+        while not come():
+            assert monotonic() < deadline, "it did not come"
+            self.iterate(0.01)
+
+    def result(self, deferred: Deferred[Any]) -> Any:
+        """Take turns until `deferred` fires; give its result or raise its failure."""
+        results: list[Any] = []
+        deferred.addBoth(results.append)
+        self.until(lambda: results)
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        return results[0]
+
+    def failure(self, deferred: Deferred[Any]) -> BaseException:
+        """Take turns until `deferred` fails; give the exception."""
+        results: list[Any] = []
+        deferred.addBoth(results.append)
+        self.until(lambda: results)
+        assert isinstance(results[0], Failure), results[0]
+        error = results[0].value
+        assert error is not None
+        return error
+
+    def received(self, peer: socket.socket, size: int | None = None) -> bytes:
+        """Take turns until `peer` has `size` bytes, or without a size the end of the stream."""
+        peer.setblocking(False)
+        data = bytearray()
+
+        def come() -> bool:
+            while size is None or len(data) < size:
+                try:
+                    piece = peer.recv(65536 if size is None else size - len(data))
+                except BlockingIOError:
+                    return False
+                if not piece:
+                    return True
+                data.extend(piece)
+            return True
+
+        self.until(come)
+        return bytes(data)
+
+    def dispose(self) -> None:
+        """Stop threads, close what is open."""
+        self.fireSystemEvent("shutdown")
+        self.waker.connectionLost(None)
+
+
+@pytest.fixture
+def reactor() -> Iterator[HandReactor]:
+    made = HandReactor()
+    made.startRunning(installSignalHandlers=False)
+    yield made
+    made.dispose()
+
+
+class Log:
+    """What was logged during a test."""
+
+    def __init__(self) -> None:
+        self.events: list[LogEvent] = []
+
+    @property
+    def texts(self) -> list[str]:
+        return [formatEvent(event) for event in self.events]
+
+    def failures(self, kind: type[BaseException]) -> list[Failure]:
+        """Take the logged failures of a kind out of the log; those left fail the test."""
+        taken = [e for e in self.events if "log_failure" in e and e["log_failure"].check(kind)]
+        self.events = [event for event in self.events if event not in taken]
+        return [event["log_failure"] for event in taken]
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[Log]:
+    """Observe the log; a traceback in it that the test does not ask for fails the test."""
+    observed = Log()
+    observe = observed.events.append
+    globalLogPublisher.addObserver(observe)
+    yield observed
+    globalLogPublisher.removeObserver(observe)
+    assert [e["log_failure"].getTraceback() for e in observed.events if "log_failure" in e] == []
+
+
+@pytest.fixture
+def opened() -> Iterator[ExitStack]:
+    """Close at the end what is entered here."""
+    with ExitStack() as stack:
+        yield stack
+
+
+SCRIPTS = Path(sys.executable).parent
+
+
+class Child:
+    """A process of ours, and what it has written to stdout so far."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+        self.output = b""
+
+    def until(self, pattern: bytes) -> "re.Match[bytes]":
+        """Read stdout until it holds `pattern`."""
+        assert self.process.stdout is not None
+        deadline = monotonic() + PATIENCE
+        while (found := re.search(pattern, self.output)) is None:
+            left = max(0.0, deadline - monotonic())
+            assert select.select([self.process.stdout], [], [], left)[0], self.output
+            data = os.read(self.process.stdout.fileno(), 65536)
+            assert data, (self.output, self.process.stderr and self.process.stderr.read())
+            self.output += data
+        return found
+
+    def end(self, number: int | None = None) -> tuple[int, bytes]:
+        """Send a signal, if one is given, and wait; give the exit status and stderr."""
+        if number is not None:
+            self.process.send_signal(number)
+        output, errors = self.process.communicate(timeout=PATIENCE)
+        self.output += output
+        return self.process.returncode, errors
+
+
+class Service(Child):
+    """A twistd that serves; `address` is the one that both its ports have."""
+
+    def listening(self) -> "Service":
+        """Wait until it does."""
+        echo = self.until(rb"echo listening on udp:(\S+):(\d+)")
+        ack = self.until(rb"ack listening on tcp:(\S+):(\d+)")
+        assert ack.groups() == echo.groups()
+        self.address = ack[1].decode().strip("[]"), int(ack[2])
+        return self
+
+    def connected(self, host: str = "", receiving: int | None = None) -> socket.socket:
+        """Connect, with a receive buffer of `receiving` bytes."""
+        host = host or self.address[0]
+        made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        made.settimeout(PATIENCE)
+        if receiving is not None:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receiving)
+        made.connect((host, self.address[1]))
+        return made
+
+
+class Children:
+    """Start processes; those still running at the end are killed."""
+
+    def __init__(self, folder: Path, opened: ExitStack) -> None:
+        self.folder = folder
+        self._opened = opened
+
+    def start(self, *command: str, **how: Any) -> "subprocess.Popen[bytes]":
+        """Start one of the environment's commands."""
+        how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": self.folder} | how
+        process = subprocess.Popen([str(SCRIPTS / command[0]), *command[1:]], **how)
+        self._opened.enter_context(process)
+        self._opened.callback(process.kill)
+        return process
+
+    def run(self, *command: str, **how: Any) -> "subprocess.CompletedProcess[bytes]":
+        """Run one of the environment's commands to its end."""
+        given = how.pop("input", None)
+        if given is not None:
+            how["stdin"] = subprocess.PIPE
+        else:
+            how.setdefault("stdin", subprocess.DEVNULL)
+        process = self.start(*command, **how)
+        output, errors = process.communicate(given, timeout=PATIENCE)
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+    def serve(self, *options: str, before: Sequence[str] = ("-n", "--pidfile=")) -> Service:
+        """Start `twistd sockservice` on a free port and wait until it listens."""
+        process = self.start("twistd", *before, "sockservice", "--port", "0", *options)
+        return Service(process).listening()
+
+
+@pytest.fixture
+def children(tmp_path: Path, opened: ExitStack) -> Children:
+    return Children(tmp_path, opened)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One `twistd sockservice` with the defaults, for all tests of a module that leave it whole."""
+    with ExitStack() as stack:
+        served = Children(tmp_path_factory.mktemp("service"), stack).serve()
+        yield served
+        status, errors = served.end(signal.SIGTERM)
+        assert (status, errors) == (0, b"")

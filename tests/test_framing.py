@@ -1,0 +1,175 @@
+"""Bytes to lines, whatever the cuts."""
+
+import tracemalloc
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sockservice.framing import CRLF, LF, Framer, Lines, Refusal
+
+#: A line or a refusal's reason, and its ending.
+Item = tuple[str, bytes, bytes]
+
+
+def model(stream: bytes, limit: int) -> list[Item]:
+    """Say what is in a stream that has arrived whole."""
+    *ended, rest = stream.split(LF)
+    too_long = b"line longer than %d bytes" % limit
+    items: list[Item] = []
+    ending = LF
+    for line in ended:
+        ending = CRLF if line.endswith(b"\r") else LF
+        text = line.removesuffix(b"\r")
+        fits = len(text) <= limit
+        items.append(("line", text, ending) if fits else ("refusal", too_long, ending))
+    if rest:
+        # One CR more than the limit might have been half an ending.
+        fits = len(rest.removesuffix(b"\r")) <= limit
+        items.append(("refusal", b"unterminated line" if fits else too_long, ending))
+    return items
+
+
+def taken(framer: Framer, most: int = 1000) -> list[Item]:
+    items: list[Item] = []
+    while (item := framer.take(most)) is not None:
+        if isinstance(item, Lines):
+            assert 1 <= len(item.lines) <= most
+            items += [("line", line, item.ending) for line in item.lines]
+        else:
+            items.append(("refusal", *item))
+    return items
+
+
+def framed(chunks: list[bytes], limit: int, most: int = 1000) -> list[Item]:
+    framer = Framer(limit)
+    items: list[Item] = []
+    for chunk in chunks:
+        framer.receive(chunk)
+        items += taken(framer, most)
+    end = framer.finish()
+    return items if end is None else [*items, ("refusal", *end)]
+
+
+PIECES = st.sampled_from([LF, LF, CRLF, b"\r", b"a", b"bcd", b"e" * 9, b"\xff", b"\0"])
+STREAMS = st.one_of(st.lists(PIECES, max_size=30).map(b"".join), st.binary(max_size=60))
+
+
+@st.composite
+def cut(draw: st.DrawFn) -> list[bytes]:
+    """A stream in chunks, empty ones among them."""
+    stream = draw(STREAMS)
+    places = draw(st.lists(st.integers(0, len(stream)), max_size=12))
+    return [stream[a:b] for a, b in pairwise(sorted([0, *places, len(stream)]))]
+
+
+@given(cut(), st.integers(1, 10), st.integers(1, 4))
+def test_any_stream_cut_anywhere_gives_the_same(chunks: list[bytes], limit: int, most: int) -> None:
+    assert framed(chunks, limit, most) == model(b"".join(chunks), limit)
+
+
+@given(STREAMS, st.integers(1, 10))
+def test_a_stream_byte_by_byte_gives_the_same(stream: bytes, limit: int) -> None:
+    chunks = [stream[at : at + 1] for at in range(len(stream))]
+    assert framed(chunks, limit) == model(stream, limit)
+
+
+@given(cut(), st.integers(1, 10), st.integers(1, 4))
+def test_lines_may_wait_while_more_arrives(chunks: list[bytes], limit: int, most: int) -> None:
+    framer = Framer(limit)
+    items: list[Item] = []
+    for chunk in chunks:
+        framer.receive(chunk)
+        item = framer.take(most)
+        if isinstance(item, Lines):
+            items += [("line", line, item.ending) for line in item.lines]
+        elif item is not None:
+            items.append(("refusal", *item))
+    items += taken(framer)
+    end = framer.finish()
+    if end is not None:
+        items.append(("refusal", *end))
+    assert items == model(b"".join(chunks), limit)
+
+
+@given(cut())
+def test_it_knows_whether_the_next_byte_starts_a_line(chunks: list[bytes]) -> None:
+    framer = Framer(4)
+    stream = b""
+    for chunk in chunks:
+        framer.receive(chunk)
+        stream += chunk
+        assert framer.startsLine == (stream == b"" or stream.endswith(LF))
+        taken(framer)
+        assert framer.startsLine == (stream == b"" or stream.endswith(LF))
+
+
+@pytest.mark.parametrize("ending", [[LF], [CRLF], [b"\r", LF]], ids=["LF", "CRLF", "CR,LF"])
+@pytest.mark.parametrize("over", [-1, 0, 1])
+@pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
+def test_the_limit_counts_the_line_and_not_its_ending(
+    ending: list[bytes], over: int, split: bool
+) -> None:
+    line = b"x" * (100 + over)
+    start = [line[:60], line[60:]] if split else [line]
+    items = framed([*start, *ending, b"next\n"], limit=100)
+    expected: Item = ("line", line, b"".join(ending))
+    if over > 0:
+        expected = ("refusal", b"line longer than 100 bytes", b"".join(ending))
+    assert items == [expected, ("line", b"next", LF)]
+
+
+def test_a_line_of_the_limit_and_a_cr_that_ends_nothing_is_too_long() -> None:
+    assert framed([b"xxxx\r", b"x\n"], limit=4) == [("refusal", b"line longer than 4 bytes", LF)]
+
+
+def test_no_more_lines_are_taken_than_asked_for() -> None:
+    framer = Framer(10)
+    framer.receive(b"a\nb\nc\nd\r\ne\n")
+    assert framer.take(2) == Lines([b"a", b"b"], LF)
+    assert framer.take(1) == Lines([b"c"], LF)
+    assert framer.take(5) == Lines([b"d"], CRLF)
+    assert framer.take(5) == Lines([b"e"], LF)
+    assert framer.take(5) is None
+
+
+@pytest.mark.parametrize(
+    ("received", "end"),
+    [
+        (b"", None),
+        (b"a\n", None),
+        (b"a\r\n", None),
+        (b"a", Refusal(b"unterminated line", LF)),
+        (b"a\r", Refusal(b"unterminated line", LF)),
+        (b"a\r\nb", Refusal(b"unterminated line", CRLF)),
+        (b"a\r\nb\nc", Refusal(b"unterminated line", LF)),
+        (b"a\r\n" + b"b" * 99, Refusal(b"line longer than 10 bytes", CRLF)),
+    ],
+)
+def test_only_a_line_without_an_ending_is_refused_at_the_end(
+    received: bytes, end: Refusal | None
+) -> None:
+    framer = Framer(10)
+    framer.receive(received)
+    taken(framer)
+    assert framer.finish() == end
+
+
+def test_a_line_that_is_too_long_takes_no_memory() -> None:
+    framer = Framer(65536)
+    chunk = b"x" * 65536
+    tracemalloc.start()
+    try:
+        for _ in range(1000):
+            framer.receive(chunk)
+            assert framer.take(1000) is None
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    framer.receive(b"\nnext\n")
+    assert taken(framer) == [
+        ("refusal", b"line longer than 65536 bytes", LF),
+        ("line", b"next", LF),
+    ]
+    assert peak < 4 * 65536
