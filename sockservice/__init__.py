@@ -3,7 +3,8 @@
 from sockservice.client import DatagramClient, LineClient, TimedOut, Unanswered, connect
 from sockservice.counters import Counters
 from sockservice.datagrams import DatagramServer, Echo
-from sockservice.lines import Ack, LineFactory, LineServer
+from sockservice.factories import LineFactory
+from sockservice.lines import Ack, LineServer
 from sockservice.ports import DatagramPort
 
 __version__ = "0.1.0"

@@ -68,14 +68,14 @@ class Replies:
         self._queue(due)
         deferred.addCallback(encoded).addErrback(failed).addCallback(self._came, due)
 
-    def take(self) -> bytes:
+    def take(self) -> list[bytes]:
         """Give the replies that no earlier one is awaited for."""
-        ready = []
+        ready: list[bytes] = []
         while self._due and self._due[0].data is not None:
             due = self._due.popleft()
             self.outstanding -= due.lines
-            ready.append(due.data)
-        return b"".join(ready)  # type: ignore[arg-type]
+            ready.append(due.data)  # type: ignore[arg-type]
+        return ready
 
     def cancel(self) -> None:
         """Await nothing more."""

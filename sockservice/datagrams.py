@@ -26,7 +26,8 @@ log = Logger()
 class DatagramServer(DatagramProtocol):
     """Serve datagrams: override `answer`.
 
-    `verbose` logs every datagram; `counters` may be shared. Give it to a
+    `verbose` logs every datagram; `counters` and `ownPorts`, the UDP ports of this
+    process, may be shared. Give it to a
     :class:`~sockservice.ports.DatagramPort`, which replies from the address
     a datagram was sent to, or to a reactor's `listenUDP`, which may not.
     """
@@ -38,13 +39,20 @@ class DatagramServer(DatagramProtocol):
     #: Most datagrams whose answer is awaited; beyond it none is read.
     answerLimit = 1000
 
-    def __init__(self, *, counters: Counters | None = None, verbose: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        counters: Counters | None = None,
+        verbose: bool = False,
+        ownPorts: set[int] | None = None,
+    ) -> None:
         self.counters = Counters() if counters is None else counters
         self.verbose = verbose
         self.transport: Any = None
         self._pending: set[Deferred[Any]] = set()
         self._drained: Deferred[None] | None = None
-        self._port: int | None = None
+        # Ports that replies must not go to: this one's, and others of the process.
+        self._ownPorts = set() if ownPorts is None else ownPorts
 
     def answer(self, datagram: bytes, peer: Any) -> Answer:
         """Say what to reply to `datagram`.
@@ -71,7 +79,7 @@ class DatagramServer(DatagramProtocol):
     # What follows is called by the transport.
 
     def startProtocol(self) -> None:
-        self._port = getattr(self.transport.getHost(), "port", None)
+        self._ownPorts.add(getattr(self.transport.getHost(), "port", 0))
 
     def stopProtocol(self) -> None:
         self.cut()
@@ -96,7 +104,7 @@ class DatagramServer(DatagramProtocol):
         """Whether a reply to `addr` could start a loop or take part in an attack."""
         host, port = addr[:2]
         return (
-            port == self._port
+            port in self._ownPorts
             or port in self.silentPorts
             or not _unicast(host)
             or getattr(addr, "toMany", False)

@@ -11,8 +11,9 @@ chunks. `receive` only keeps bytes; `take` cuts at most as many lines as its
 caller can answer now, so what waits for a slow peer waits as plain bytes.
 """
 
+from collections import deque
 from itertools import groupby
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 LF = b"\n"
 CRLF = b"\r\n"
@@ -32,6 +33,29 @@ class Refusal(NamedTuple):
     ending: bytes
 
 
+class Framing(Protocol):
+    """What a connection needs of a framing; LineServer's `framing` makes one each.
+
+    A ValueError from `receive` or `take` says that the stream makes no sense any
+    more: its text is sent as a refusal and the connection closed.
+    """
+
+    def receive(self, data: bytes) -> None:
+        """Keep `data` until it is taken."""
+
+    def take(self, most: int) -> Lines | Refusal | None:
+        """Give the next lines, at most `most` (at least 1), or None when no line is whole."""
+
+    def finish(self) -> Refusal | None:
+        """Say, once everything was taken, what is wrong with the end of the stream."""
+
+    def encode(self, replies: list[bytes], ending: bytes) -> bytes:
+        """Give the bytes to send for the replies to lines that ended in `ending`.
+
+        :raises TypeError: A reply is no bytes.
+        """
+
+
 class Framer:
     """Cut one stream into lines that end in LF or CRLF.
 
@@ -39,9 +63,6 @@ class Framer:
     A longer one is dropped as it arrives, in constant memory, and a
     :class:`Refusal` takes its place when it ends.
     """
-
-    #: A framer for plain bytes never takes its peer for a telnet client.
-    active = False
 
     __slots__ = ("_dropped", "_fresh", "_items", "_lastEnding", "_partial", "limit")
 
@@ -110,6 +131,10 @@ class Framer:
             return Refusal(b"unterminated line", self._lastEnding)
         return None
 
+    def encode(self, replies: list[bytes], ending: bytes) -> bytes:
+        """Give the bytes to send: each reply ends as its line did."""
+        return ending.join(replies) + ending if replies else b""
+
     def _begin(self, data: bytes) -> None:
         if self._dropped:
             self._dropped = data[-1:]
@@ -137,3 +162,64 @@ class Framer:
                 else:
                     self._items += [self._refuse(ending) for _ in run]
         return self._items.pop(0)
+
+
+class Chunks:
+    """Take each chunk of bytes that arrives for a line, as a naive server does.
+
+    The network cuts and joins chunks at will: it is for peers that send no line
+    endings and wait for each reply.
+    """
+
+    __slots__ = ("_chunks",)
+
+    def __init__(self, limit: int) -> None:
+        self._chunks: deque[bytes] = deque()
+
+    def receive(self, data: bytes) -> None:
+        """Keep `data` until it is taken."""
+        self._chunks.append(data)
+
+    def take(self, most: int) -> Lines | None:
+        """Give the next chunks, at most `most`, or None."""
+        chunks = [self._chunks.popleft() for _ in range(min(most, len(self._chunks)))]
+        return Lines(chunks, b"") if chunks else None
+
+    def finish(self) -> None:
+        """A stream of chunks may end anywhere."""
+
+    def encode(self, replies: list[bytes], ending: bytes) -> bytes:
+        """Give the bytes to send: the bare replies."""
+        return b"".join(replies)
+
+
+class Packets:
+    """Take each packet for a line, with or without an ending; one packet, one reply."""
+
+    __slots__ = ("_packets", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._packets: deque[bytes] = deque()
+
+    def receive(self, data: bytes) -> None:
+        """Keep a packet until it is taken."""
+        self._packets.append(data)
+
+    def take(self, most: int) -> Lines | Refusal | None:
+        """Give the next packet's line, or None."""
+        if not self._packets:
+            return None
+        line = self._packets.popleft()
+        ending = CRLF if line.endswith(CRLF) else LF if line.endswith(LF) else b""
+        line = line.removesuffix(ending)
+        if len(line) > self.limit:
+            return Refusal(b"line longer than %d bytes" % self.limit, ending)
+        return Lines([line], ending)
+
+    def finish(self) -> None:
+        """A packet is always whole."""
+
+    def encode(self, replies: list[bytes], ending: bytes) -> bytes:
+        """Give the packet to send."""
+        return b"".join(reply + ending for reply in replies)

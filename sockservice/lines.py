@@ -4,23 +4,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from socket import socket
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import (
-    IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
+    IHandshakeListener,
     IPushProducer,
-    IReactorTime,
 )
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.addresses import named
 from sockservice.answers import NONE_AWAITED, Answer, Replies
-from sockservice.counters import Counters
-from sockservice.framing import Framer, Lines, Refusal
+from sockservice.framing import LF, Framer, Framing, Lines, Packets, Refusal
+from sockservice.packets import PacketServer
 from sockservice.telnet import Telnet, Told
 from sockservice.transports import plainSocket, tune
 
@@ -31,30 +30,42 @@ LINE_LIMIT = 65536
 log = Logger()
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
+@implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
 class LineServer(Protocol):
     """Serve lines: override `answer`, and `answers` where speed asks for it.
 
     One line in, one reply out, in order. The rules of the wire are in
-    docs/protocol.md. Built by a :class:`LineFactory`, which holds the settings.
+    docs/protocol.md. Built by a
+    :class:`~sockservice.factories.LineFactory`, which holds the settings.
     """
 
-    factory: "LineFactory"
+    #: What built it and holds its settings; a :class:`~sockservice.factories.LineFactory`.
+    factory: Any
     #: Twisted's stream transports have more in common than any interface of theirs says.
     transport: Any
 
     #: Most lines taken from one connection and not yet answered: 1000 unanswered
     #: Deferreds are about half a megabyte. Beyond it the connection isn't read.
     answerLimit = 1000
+    #: Makes what cuts the stream into lines and writes replies; called with the
+    #: line limit for each connection. See :class:`~sockservice.framing.Framing`.
+    framing: Callable[[int], Framing] = Framer
     #: Whether telnet commands are looked for and taken out of the lines.
     telnet = True
+    #: Whether it serves datagram endpoints as well, each datagram as a line: then
+    #: one instance answers all peers, `peer` is that of the datagram, and there is
+    #: no connection to close or to tell.
+    datagrams = False
     #: Seconds that a connection closed from this side goes on reading, so that
     #: unread input does not turn the close into a reset that destroys the last
     #: reply (RFC 1122, 4.2.2.13).
     lingerTimeout = 5.0
 
-    #: The peer's address, for logs: `127.0.0.1:50312`, `[::1]:50312`.
+    #: The peer, for logs: `127.0.0.1:50312`, `[::1]:50312`, `unix:pid=7,uid=0`;
+    #: with the subject of its TLS certificate behind it, if it showed one.
     peer = ""
+    #: The subject of the peer's verified TLS certificate: `CN=alice,O=example`.
+    subject: str | None = None
     #: Lines received on this connection, refused ones included.
     lines = 0
     #: Lines of this connection answered with a refusal.
@@ -63,6 +74,7 @@ class LineServer(Protocol):
     # Defaults on the class keep an idle connection small.
     _socket: socket | None = None
     _replies = NONE_AWAITED
+    _packets = False  # what is written is a packet
     _unsent = False  # replies are queued: the peer does not read them
     _paused = False
     _advancing = False
@@ -100,6 +112,23 @@ class LineServer(Protocol):
                 break
         return replies
 
+    def opened(self) -> None:
+        """Called when the connection is there, before its first line."""
+
+    def closed(self) -> None:
+        """Called once when the connection has ended; nothing can be sent any more."""
+
+    def tell(self, line: bytes) -> bool:
+        """Send `line` though it answers none; it goes out at once, LF behind it.
+
+        False means that nothing was sent, since the peer has not read what it was
+        sent before, or has gone.
+        """
+        if self._unsent or self._shut:
+            return False
+        self._write(self._joined([line], LF))
+        return True
+
     def close(self) -> None:
         """Answer no further line; close the connection after the replies already due."""
         self._closing = True
@@ -117,19 +146,34 @@ class LineServer(Protocol):
         transport = self.transport
         if not self.peer:
             self.peer = named(transport.getPeer())
-        self._framer: Framer | Telnet = Framer(self.factory.lineLimit)
+        self._packets = isinstance(transport, PacketServer)
+        framing = Packets if self._packets and self.framing is Framer else self.framing
+        self._framing: Framing | Telnet = framing(self.factory.lineLimit)
         self._socket = plainSocket(transport)
         if self._socket is None:
             transport.registerProducer(self, True)
         tune(transport)
         self.factory.joined(self)
+        self.opened()
+
+    def handshakeCompleted(self) -> None:
+        """TLS is up, and the peer's certificate, if one was asked for, has been verified."""
+        certificate = self.transport.getPeerCertificate()
+        if certificate is not None:
+            parts = certificate.get_subject().get_components()
+            self.subject = ",".join(f"{k.decode()}={ascii(v.decode())[1:-1]}" for k, v in parts)
+            self.peer = f"{self.peer} ({self.subject})"
+            log.info("{peer} has shown its certificate", peer=self.peer)
 
     def dataReceived(self, data: bytes) -> None:
-        framer = self._framer
-        if b"\xff" in data and self.telnet and type(framer) is Framer:
-            self._framer = framer = Telnet(framer, first=not self.lines and framer.startsLine)
+        framing = self._framing
+        if b"\xff" in data and self.telnet and type(framing) is Framer:
+            self._framing = framing = Telnet(framing, first=not self.lines and framing.startsLine)
         if not self._shut:
-            framer.receive(data)
+            try:
+                framing.receive(data)
+            except ValueError as problem:
+                self._giveUp(problem)
             self._advance()
 
     def readConnectionLost(self) -> None:
@@ -150,6 +194,7 @@ class LineServer(Protocol):
             self._lingering = None
         self._replies.cancel()
         self.factory.left(self, reason)
+        self.closed()
 
     def pauseProducing(self) -> None:
         self._unsent = True
@@ -179,7 +224,11 @@ class LineServer(Protocol):
                 if room <= 0:
                     self._pause()
                     break
-                item = self._framer.take(room)
+                try:
+                    item = self._framing.take(room)
+                except ValueError as problem:
+                    self._giveUp(problem)
+                    break
                 if item is None:
                     self._caughtUp()
                     break
@@ -193,7 +242,7 @@ class LineServer(Protocol):
 
     def _caughtUp(self) -> None:
         if self._ended:
-            torn = self._framer.finish()
+            torn = self._framing.finish()
             if torn is not None:
                 self._take(torn)
             self._closing = True
@@ -202,6 +251,12 @@ class LineServer(Protocol):
         elif self._paused:
             self._paused = False
             self.transport.resumeProducing()
+
+    def _giveUp(self, problem: ValueError) -> None:
+        """The framing can make no more lines of the stream."""
+        self._take(Refusal(str(problem).encode(), LF))
+        self._closing = True
+        self._pause()
 
     def _pause(self) -> None:
         if not (self._paused or self._ended):
@@ -225,7 +280,9 @@ class LineServer(Protocol):
             self.lines += 1
             self.factory.counters.lines += 1
             self._refused(1)
-            log.info("{peer} refused: {reason!r}", peer=self.peer, reason=item.reason)
+            if self.refused == 1:
+                # The rest are in the count that the log gives when the peer goes.
+                log.info("{peer} refused: {reason!r}", peer=self.peer, reason=item.reason)
             self._put(self._encoded([b"error " + item.reason], item.ending), 1)
         else:
             self._put(item.data, 1)
@@ -256,11 +313,7 @@ class LineServer(Protocol):
         return self._joined([reply for reply in replies if reply is not None], ending)
 
     def _joined(self, replies: list[bytes], ending: bytes) -> bytes:
-        data = ending.join(replies) + ending if replies else b""
-        if self._framer.active and b"\xff" in data:
-            # In what a telnet client receives, a 0xFF is written twice (RFC 854).
-            data = data.replace(b"\xff", b"\xff\xff")
-        return data
+        return self._framing.encode(replies, ending) if replies else b""
 
     def _wait(
         self, answer: object, lines: int, encoded: Callable[[Any], bytes], ending: bytes
@@ -290,9 +343,12 @@ class LineServer(Protocol):
             self._advance()
 
     def _flush(self) -> None:
-        data = self._replies.take()
-        if data:
-            self._write(data)
+        ready = self._replies.take()
+        if self._packets:
+            for data in ready:
+                self._write(data)
+        elif ready:
+            self._write(b"".join(ready))
 
     def _write(self, data: bytes) -> None:
         """Send at once, if nothing is queued and the transport is a plain socket."""
@@ -351,78 +407,3 @@ class Ack(LineServer):
 
     def answers(self, lines: list[bytes]) -> Sequence[Answer]:
         return [b"ok"] * len(lines)
-
-
-class LineFactory(Factory):
-    """Build `protocol`, a LineServer, for each connection, and hold its settings.
-
-    `reactor` tells the time. `lineLimit` is the longest line in bytes; `verbose`
-    logs every line. `counters` may be shared by several factories.
-    """
-
-    noisy = False
-
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        protocol: Callable[[], LineServer],
-        *,
-        lineLimit: int = LINE_LIMIT,
-        verbose: bool = False,
-        counters: Counters | None = None,
-    ) -> None:
-        self.reactor = reactor
-        self._protocol = protocol
-        self.lineLimit = lineLimit
-        self.verbose = verbose
-        self.counters = Counters() if counters is None else counters
-        self._connections: set[LineServer] = set()
-        self._drained: Deferred[None] | None = None
-
-    def buildProtocol(self, addr: IAddress | None) -> LineServer:  # type: ignore[override]
-        connection = self._protocol()
-        connection.factory = self
-        if addr is not None:
-            # The transport's own idea of it may be a proxy's.
-            connection.peer = named(addr)
-        return connection
-
-    def drain(self) -> Deferred[None]:
-        """Answer what was received and close every connection; fires when all are closed.
-
-        Call it once no more connections are accepted; `cut` hastens it.
-        """
-        drained: Deferred[None] = Deferred()
-        self._drained = drained
-        for connection in list(self._connections):
-            connection.finish()
-        self._emptied()
-        return drained
-
-    def joined(self, connection: LineServer) -> None:
-        """Take note of a new connection."""
-        self._connections.add(connection)
-        self.counters.connections += 1
-        log.info("{peer} connected", peer=connection.peer)
-
-    def left(self, connection: LineServer, reason: Failure) -> None:
-        """Take note of a connection's end."""
-        self._connections.discard(connection)
-        log.info(
-            "{peer} gone after {lines} lines, {refused} refused: {reason}",
-            peer=connection.peer,
-            lines=connection.lines,
-            refused=connection.refused,
-            reason=reason.getErrorMessage(),
-        )
-        self._emptied()
-
-    def cut(self) -> None:
-        """Close every connection now, whatever is unanswered or unsent."""
-        for connection in list(self._connections):
-            connection.transport.abortConnection()
-
-    def _emptied(self) -> None:
-        if self._drained is not None and not self._connections:
-            drained, self._drained = self._drained, None
-            drained.callback(None)

@@ -1,31 +1,52 @@
-"""What listens and serves, as services: all of them come up, or none."""
+"""PROTOCOL@ENDPOINT, or a host and a port: the listeners, of which all come up or none."""
 
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
-from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.application.service import MultiService
 from twisted.logger import Logger
 
-from sockservice.datagrams import DatagramServer
-from sockservice.lines import LineFactory
-from sockservice.ports import DatagramPort, StreamPort
-from sockservice.sockets import Bound, CannotListen, pairs
+from sockservice.counters import Counters
+from sockservice.endpoints import Foreign, Opened, opened
+from sockservice.factories import LineFactory
+from sockservice.lines import LINE_LIMIT
+from sockservice.protocols import datagramProtocol, streamProtocol
+from sockservice.serving import (
+    DatagramListener,
+    ForeignListener,
+    FrameListener,
+    Listener,
+    StreamListener,
+)
+from sockservice.sockets import CannotListen, pairs
 
 #: Connections the kernel may hold before accept: as many as Linux allows since
 #: 5.4 (net.core.somaxconn). With Twisted's 50, a burst of 200 waits a second.
 BACKLOG = 4096
 
-#: Seconds a stopping listener waits for its last replies to leave.
-DRAIN_TIMEOUT = 10.0
+# A name, module.Class or module:Class, then :KEY=VALUE as often as there are settings.
+_PROTOCOL = re.compile(r"([A-Za-z_][\w.-]*(?::[A-Za-z_]\w*)?(?::[A-Za-z_]\w*=[^:@]*)*)@")
 
 log = Logger()
 
 
+class Shared(NamedTuple):
+    """What all listeners of a process have in common."""
+
+    reactor: Any
+    counters: Counters
+    #: UDP ports of the process: what one of them sends to another goes in circles.
+    ownPorts: set[int]
+    backlog: int = BACKLOG
+    lineLimit: int = LINE_LIMIT
+    verbose: bool = False
+
+
 class AllOrNone(MultiService):
-    """Start every service within, or tell on stderr why not and end the process."""
+    """Start every listener within, or tell on stderr why not and end the process."""
 
     def privilegedStartService(self) -> None:
         with self._told():
@@ -48,126 +69,8 @@ class AllOrNone(MultiService):
             raise
 
 
-class StreamListener(Service):
-    """Serve the connections that come to a bound socket; `served` may wrap `factory`."""
-
-    def __init__(
-        self,
-        reactor: Any,
-        bound: Bound,
-        backlog: int,
-        name: str,
-        factory: LineFactory,
-        served: Any = None,
-    ) -> None:
-        self._reactor = reactor
-        self._bound = bound
-        self._name = name
-        self._factory = factory
-        self._port = StreamPort(reactor, bound.socket, served or factory, backlog)
-
-    def startService(self) -> None:
-        super().startService()
-        self._port.startListening()
-        log.info("{name}{at}", name=self._name, at=self._bound.name)
-
-    @inlineCallbacks
-    def stopService(self) -> Any:
-        """Accept nothing more; fires when all received lines are answered and all is closed.
-
-        What is left after DRAIN_TIMEOUT seconds is cut.
-        """
-        super().stopService()
-        self._port.stopListening()
-        self._bound.close()
-        yield _drained(self._reactor, self._factory)
-
-    def abandon(self) -> None:
-        """Undo the binding."""
-        self._bound.close()
-
-
-class DatagramListener(Service):
-    """Serve the datagrams that come to a bound socket."""
-
-    def __init__(self, reactor: Any, bound: Bound, name: str, protocol: DatagramServer) -> None:
-        self._reactor = reactor
-        self._bound = bound
-        self._name = name
-        self._protocol = protocol
-        self._port = DatagramPort(reactor, bound.socket, protocol)
-
-    def startService(self) -> None:
-        super().startService()
-        self._port.startListening()
-        log.info("{name}{at}", name=self._name, at=self._bound.name)
-
-    @inlineCallbacks
-    def stopService(self) -> Any:
-        """Read nothing more; fires when every awaited answer is sent and the socket closed."""
-        super().stopService()
-        self._port.pauseProducing()
-        yield _drained(self._reactor, self._protocol)
-        self._port.stopListening()
-        self._bound.close()
-
-    def abandon(self) -> None:
-        """Undo the binding."""
-        self._bound.close()
-
-
-def _drained(reactor: Any, serving: LineFactory | DatagramServer) -> Deferred[None]:
-    drained = serving.drain()
-    timeout = reactor.callLater(DRAIN_TIMEOUT, serving.cut)
-
-    def done(result: None) -> None:
-        if timeout.active():
-            timeout.cancel()
-
-    return drained.addCallback(done)
-
-
-class HostPort(MultiService):
-    """Serve lines over TCP and datagrams over UDP on one port number of a host.
-
-    `host` is an address or a name, which stands for all its addresses; `port` 0
-    takes a number that is free on all of them. `lines` and `datagrams` are called
-    for each address.
-    """
-
-    def __init__(
-        self,
-        reactor: Any,
-        host: str,
-        port: int,
-        backlog: int,
-        lines: Callable[[], LineFactory],
-        datagrams: Callable[[], DatagramServer],
-    ) -> None:
-        super().__init__()
-        self._reactor = reactor
-        self._host = host
-        self._port = port
-        self._backlog = backlog
-        self._lines = lines
-        self._datagrams = datagrams
-
-    def privilegedStartService(self) -> None:
-        """Bind all sockets, while that is still allowed.
-
-        :raises CannotListen: Nothing is bound then.
-        """
-        super().privilegedStartService()
-        for stream, datagram in pairs(self._host, self._port):
-            for listener in (
-                StreamListener(
-                    self._reactor, stream, self._backlog, "ack listening on tcp:", self._lines()
-                ),
-                DatagramListener(
-                    self._reactor, datagram, "echo listening on udp:", self._datagrams()
-                ),
-            ):
-                listener.setServiceParent(self)
+class _Listeners(MultiService):
+    """Listeners that come of one description, bound when privileges are still there."""
 
     def startService(self) -> None:
         """Serve, binding first where that was not asked for (`twist` does not)."""
@@ -176,6 +79,84 @@ class HostPort(MultiService):
         super().startService()
 
     def abandon(self) -> None:
-        """Undo the binding."""
+        """Undo the binding, when another listener can't come up."""
         for listener in self:
             listener.abandon()
+
+
+class HostPort(_Listeners):
+    """Acknowledge lines over TCP and echo datagrams over UDP on one port number of a host.
+
+    `host` is an address or a name, which stands for all its addresses; `port` 0
+    takes a number that is free on all of them.
+    """
+
+    def __init__(self, shared: Shared, host: str, port: int) -> None:
+        super().__init__()
+        self._shared = shared
+        self._host = host
+        self._port = port
+
+    def privilegedStartService(self) -> None:
+        """Bind all sockets.
+
+        :raises CannotListen: Nothing is bound then.
+        """
+        for stream, datagram in pairs(self._host, self._port):
+            _listener(self._shared, "", Opened(stream, "tcp")).setServiceParent(self)
+            _listener(self._shared, "", Opened(datagram, "udp")).setServiceParent(self)
+        super().privilegedStartService()
+
+
+class Listen(_Listeners):
+    """Serve what `text` says: `PROTOCOL@ENDPOINT`, or `ENDPOINT` alone."""
+
+    def __init__(self, shared: Shared, text: str) -> None:
+        super().__init__()
+        self._shared = shared
+        said = _PROTOCOL.match(text)
+        self._protocol = said[1] if said else ""
+        self._endpoint = text[said.end() :] if said else text
+
+    def privilegedStartService(self) -> None:
+        """Bind all sockets and find the protocol.
+
+        :raises CannotListen: Nothing is bound then.
+        """
+        found = opened(self._endpoint, self._shared.reactor)
+        try:
+            for each in found:
+                _listener(self._shared, self._protocol, each).setServiceParent(self)
+            super().privilegedStartService()
+        except CannotListen:
+            for each in found:
+                each.close()
+            raise
+
+
+def _listener(shared: Shared, protocol: str, found: Opened | Foreign) -> Listener:
+    """Make the service that serves `protocol`, or the usual one, on what was opened.
+
+    :raises CannotListen: There is no such protocol, or not for this.
+    """
+    name = f"{protocol or found.usual} listening on {found.scheme}:"
+    if not isinstance(found, Foreign) and found.scheme == "raw":
+        if protocol not in ("", found.usual):
+            raise CannotListen(f"{protocol} is no protocol for raw frames")
+        return FrameListener(shared.reactor, found.bound, name)
+    if not isinstance(found, Foreign) and not found.stream:
+        made = datagramProtocol(protocol or found.usual)
+        served = made(counters=shared.counters, verbose=shared.verbose, ownPorts=shared.ownPorts)
+        return DatagramListener(shared.reactor, found.bound, name, served)
+    factory = LineFactory(
+        shared.reactor,
+        streamProtocol(protocol or found.usual),
+        lineLimit=shared.lineLimit,
+        verbose=shared.verbose,
+        counters=shared.counters,
+    )
+    wrapped = found.wrapped(factory)
+    if isinstance(found, Foreign):
+        return ForeignListener(shared.reactor, found.endpoint, name, factory, wrapped)
+    backlog = found.backlog or shared.backlog
+    return StreamListener(shared.reactor, found.bound, backlog, name, factory, wrapped)

@@ -47,6 +47,8 @@ class Bound:
     def name(self) -> str:
         """The address it is bound to, as the log writes it."""
         address = self.socket.getsockname()
+        if self.socket.family == socket.AF_PACKET:
+            return str(address[0])
         if isinstance(address, tuple):
             return hostPort(*address[:2])
         return ascii(os.fsdecode(address))[1:-1]
@@ -248,7 +250,17 @@ def _localCause(error: OSError, path: str) -> str:
     return f"{os.strerror(error.errno or 0)}"
 
 
-def activated(environment: Mapping[str, str], pid: int, options: Mapping[str, str]) -> Bound:
+def _startedWith() -> dict[str, str]:
+    """Give the environment as it was when this process started.
+
+    Importing Twisted's endpoints takes LISTEN_PID and LISTEN_FDS out of os.environ.
+    """
+    with open("/proc/self/environ", "rb") as file:
+        pairs = (os.fsdecode(each).partition("=") for each in file.read().split(b"\0"))
+        return {name: value for name, _, value in pairs}
+
+
+def activated(options: Mapping[str, str]) -> Bound:
     """Take the socket that systemd, or a program like it, passed to this process.
 
     `options` say which: `index` (from 0), or `name` as in LISTEN_FDNAMES; index 0
@@ -256,10 +268,11 @@ def activated(environment: Mapping[str, str], pid: int, options: Mapping[str, st
 
     :raises CannotListen: There is no such socket.
     """
-    if environment.get("LISTEN_PID") != str(pid) or not environment.get("LISTEN_FDS", "").isdigit():
+    environment = _startedWith()
+    if environment.get("LISTEN_PID") != str(os.getpid()):
         raise CannotListen(
-            "systemd: no socket was passed to this process (LISTEN_PID and LISTEN_FDS say so); "
-            "it must be the one that was started: use twistd -n"
+            "systemd: no socket was passed to this process (LISTEN_PID says so); it has to be "
+            "the one that was started: use twistd -n"
         )
     count = int(environment["LISTEN_FDS"])
     names = environment.get("LISTEN_FDNAMES", "").split(":")

@@ -7,9 +7,10 @@ from twisted.python import usage
 
 from sockservice import __version__
 from sockservice.counters import Counters
-from sockservice.datagrams import Echo
-from sockservice.lines import LINE_LIMIT, Ack, LineFactory
-from sockservice.listeners import BACKLOG, AllOrNone, HostPort
+from sockservice.lines import LINE_LIMIT
+from sockservice.listeners import BACKLOG, AllOrNone, HostPort, Listen, Shared
+
+HOST, PORT = "127.0.0.1", 555
 
 
 def _number(option: str, least: int, most: int, unit: str) -> Callable[[str], int]:
@@ -44,17 +45,18 @@ class Options(usage.Options):
         [
             "host",
             None,
-            "127.0.0.1",
+            None,
             "Address to listen on: IPv4, IPv6 or a name; `::` is every address of both "
-            "families. The default keeps the service to this machine until you decide.",
+            "families. Default 127.0.0.1, which keeps it to this machine until you decide.",
             _host,
         ],
         [
             "port",
             "p",
-            555,
+            None,
             "TCP port of the line server and UDP port of the datagram echo; 0 takes a free "
-            "number, the same for both. Ports below 1024 need root or CAP_NET_BIND_SERVICE.",
+            "number, the same for both. Default 555. Ports below 1024 need root "
+            "or CAP_NET_BIND_SERVICE.",
             _number("port", 0, 65535, "a port number"),
         ],
         [
@@ -83,6 +85,17 @@ class Options(usage.Options):
         ],
     ]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.listen: list[str] = []
+
+    def opt_listen(self, text: str) -> None:
+        """Serve PROTOCOL@ENDPOINT; may be given again and again. Then --host and --port
+        serve only if they are given too. PROTOCOL is ack, ack-chunks, discard, echo or
+        frames, or a class: module.Class; left out, it is ack for streams and echo for
+        datagrams. ENDPOINT is an endpoint string: tcp:5555, unix:/run/s.sock, udp:555."""
+        self.listen.append(text)
+
     def opt_version(self) -> None:
         """Print the version and exit."""
         print(f"sockservice {__version__}")
@@ -94,20 +107,20 @@ def makeService(options: Options) -> MultiService:
     # twistd has chosen and installed its reactor only by now.
     from twisted.internet import reactor
 
-    counters = Counters()
-    service = AllOrNone()
-    HostPort(
+    shared = Shared(
         reactor,
-        options["host"],
-        options["port"],
-        options["backlog"],
-        lambda: LineFactory(
-            reactor,
-            Ack,
-            lineLimit=options["line-limit"],
-            verbose=bool(options["verbose"]),
-            counters=counters,
-        ),
-        lambda: Echo(counters=counters, verbose=bool(options["verbose"])),
-    ).setServiceParent(service)
+        Counters(),
+        set(),
+        backlog=options["backlog"],
+        lineLimit=options["line-limit"],
+        verbose=bool(options["verbose"]),
+    )
+    service = AllOrNone()
+    host, port = options["host"], options["port"]
+    if not options.listen or host is not None or port is not None:
+        HostPort(
+            shared, HOST if host is None else host, PORT if port is None else port
+        ).setServiceParent(service)
+    for text in options.listen:
+        Listen(shared, text).setServiceParent(service)
     return service

@@ -64,11 +64,6 @@ class Telnet:
         self._inside = False  # a subnegotiation
         self._told = b""
 
-    @property
-    def active(self) -> bool:
-        """Whether the peer has shown itself to be a telnet client."""
-        return self._active
-
     def receive(self, data: bytes) -> None:
         """Keep `data` until it is taken."""
         self._raw = self._raw[self._at :] + data
@@ -95,6 +90,11 @@ class Telnet:
             self._framer.receive(rest)
             self._framer.take(1)
         return self._framer.finish()
+
+    def encode(self, replies: list[bytes], ending: bytes) -> bytes:
+        """Give the bytes to send; for a telnet client a 0xFF is written twice (RFC 854)."""
+        data = self._framer.encode(replies, ending)
+        return data.replace(IAC, IAC + IAC) if self._active else data
 
     def _watch(self) -> None:
         """Hand on what is no telnet client's; what is undecided is kept."""

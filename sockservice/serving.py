@@ -1,0 +1,157 @@
+"""One bound socket, served: a service for each kind."""
+
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.main import CONNECTION_DONE
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sockservice.addresses import named
+from sockservice.datagrams import DatagramServer
+from sockservice.factories import LineFactory
+from sockservice.frames import FramePort
+from sockservice.ports import DatagramPort, StreamPort
+from sockservice.sockets import Bound, CannotListen
+
+#: Seconds a stopping listener waits for its last replies to leave.
+DRAIN_TIMEOUT = 10.0
+
+log = Logger()
+
+
+class Listener(Service):
+    """A service on a bound socket, or on what takes its place."""
+
+    def abandon(self) -> None:
+        """Undo the binding, when another listener can't come up."""
+
+
+class BoundListener(Listener):
+    """A service on a bound socket, read by a port."""
+
+    _port: Any
+
+    def __init__(self, bound: Bound, name: str) -> None:
+        self._bound = bound
+        self._name = name  # which protocol listens where
+
+    def startService(self) -> None:
+        super().startService()
+        self._port.startListening()
+        log.info("{name}{at}", name=self._name, at=self._bound.name)
+
+    def abandon(self) -> None:
+        self._bound.close()
+
+
+class StreamListener(BoundListener):
+    """Serve the connections that come to a bound socket; `served` may wrap `factory`."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        bound: Bound,
+        backlog: int,
+        name: str,
+        factory: LineFactory,
+        served: Any = None,
+    ) -> None:
+        super().__init__(bound, name)
+        self._reactor = reactor
+        self._factory = factory
+        self._port = StreamPort(reactor, bound.socket, served or factory, backlog)
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Accept nothing more; fires when all received lines are answered and all is closed.
+
+        What is left after DRAIN_TIMEOUT seconds is cut.
+        """
+        super().stopService()
+        self._port.stopListening()
+        self._bound.close()
+        yield _drained(self._reactor, self._factory)
+
+
+class DatagramListener(BoundListener):
+    """Serve the datagrams that come to a bound socket."""
+
+    def __init__(self, reactor: Any, bound: Bound, name: str, protocol: DatagramServer) -> None:
+        super().__init__(bound, name)
+        self._reactor = reactor
+        self._protocol = protocol
+        self._port = DatagramPort(reactor, bound.socket, protocol)
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Read nothing more; fires when every awaited answer is sent and the socket closed."""
+        super().stopService()
+        self._port.pauseProducing()
+        yield _drained(self._reactor, self._protocol)
+        self._port.stopListening()
+        self._bound.close()
+
+
+class FrameListener(BoundListener):
+    """Log the frames that come to a bound packet socket."""
+
+    def __init__(self, reactor: Any, bound: Bound, name: str) -> None:
+        super().__init__(bound, name)
+        self._port = FramePort(reactor, bound.socket)
+
+    def stopService(self) -> None:
+        """Read nothing more."""
+        super().stopService()
+        self._port.stopListening()
+        self._bound.close()
+
+
+class ForeignListener(Listener):
+    """Serve the connections that come to an endpoint of Twisted's or a plugin's."""
+
+    def __init__(
+        self, reactor: Any, endpoint: Any, name: str, factory: LineFactory, served: Any
+    ) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._name = name
+        self._factory = factory
+        self._served = served
+        self._port: Any = None
+
+    def privilegedStartService(self) -> None:
+        super().privilegedStartService()
+        listening = self._endpoint.listen(self._served)
+        problems: list[Failure] = []
+        listening.addCallbacks(self._listens, problems.append)
+        for problem in problems:
+            raise CannotListen(f"cannot listen on {self._name}: {problem.getErrorMessage()}")
+
+    def _listens(self, port: Any) -> None:
+        self._port = port
+        log.info("{name}, {at}", name=self._name, at=named(port.getHost()))
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """As a StreamListener's."""
+        super().stopService()
+        yield self._port.stopListening()
+        yield _drained(self._reactor, self._factory)
+
+    def abandon(self) -> None:
+        """Undo the listening, without a reactor to wait for."""
+        if self._port is not None:
+            self._port.connectionLost(Failure(CONNECTION_DONE))
+
+
+def _drained(reactor: Any, serving: LineFactory | DatagramServer) -> Deferred[None]:
+    drained = serving.drain()
+    timeout = reactor.callLater(DRAIN_TIMEOUT, serving.cut)
+
+    def done(result: None) -> None:
+        if timeout.active():
+            timeout.cancel()
+
+    return drained.addCallback(done)

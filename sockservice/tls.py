@@ -1,0 +1,80 @@
+"""TLS for a listener, from the files its endpoint names."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sockservice.sockets import CannotListen
+
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def wrapping(options: Mapping[str, str]) -> Callable[[Any], Any]:
+    """Give what makes of a factory one that serves the same over TLS.
+
+    `options` are those of Twisted's `ssl:` endpoint: `privateKey` (default
+    server.pem), `certKey` (default: the same file), `extraCertChain`,
+    `dhParameters`, `sslmethod`; and `caCerts`, a PEM file: a client has to show a
+    certificate signed by one of these, or is refused in the handshake.
+
+    :raises CannotListen: A file is missing or is not what it should be.
+    """
+    try:
+        from OpenSSL import SSL, crypto
+        from twisted.internet import ssl
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+    except ImportError as missing:
+        raise CannotListen(
+            f"ssl: needs {missing.name}; install it with pip install 'sockservice[tls]'"
+        ) from missing
+
+    keyFile = options.get("privateKey", "server.pem")
+    certificates = _certificates(options.get("certKey", keyFile))
+    more: dict[str, Any] = {}
+    if "caCerts" in options:
+        more["trustRoot"] = ssl.trustRootFromCertificates(
+            [ssl.Certificate.loadPEM(pem) for pem in _certificates(options["caCerts"])]
+        )
+    if "extraCertChain" in options:
+        certificates += _certificates(options["extraCertChain"])
+    if "dhParameters" in options:
+        from twisted.python.filepath import FilePath
+
+        _read(options["dhParameters"])
+        more["dhParameters"] = ssl.DiffieHellmanParameters.fromFile(
+            FilePath(options["dhParameters"])
+        )
+    if "sslmethod" in options:
+        more["method"] = getattr(SSL, options["sslmethod"], None)
+        if more["method"] is None:
+            raise CannotListen(f"ssl: there is no method {options['sslmethod']}")
+    try:
+        key = ssl.KeyPair.load(_read(keyFile), crypto.FILETYPE_PEM)
+    except crypto.Error as problem:
+        raise CannotListen(f"ssl: {keyFile} holds no private key in PEM") from problem
+    chain = [ssl.Certificate.loadPEM(pem).original for pem in certificates]
+    context = ssl.CertificateOptions(
+        privateKey=key.original, certificate=chain[0], extraCertChain=chain[1:], **more
+    )
+    try:
+        context.getContext().check_privatekey()
+    except SSL.Error as problem:
+        raise CannotListen(
+            f"ssl: the private key in {keyFile} is not that of the certificate"
+        ) from problem
+    return lambda factory: TLSMemoryBIOFactory(context, False, factory)
+
+
+def _certificates(path: str) -> list[bytes]:
+    found = _PEM.findall(_read(path))
+    if not found:
+        raise CannotListen(f"ssl: {path} holds no certificate in PEM")
+    return found
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as problem:
+        raise CannotListen(f"ssl: {path}: {problem.strerror}") from problem
