@@ -3,6 +3,7 @@
 import errno
 import socket
 from collections import deque
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
@@ -12,9 +13,11 @@ from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from sockservice.framing import CRLF, LF, Framer, Lines
+from sockservice.framing import CRLF, LF, Framer, Framing, Lines
 from sockservice.ports import DatagramPort
 
+#: Lines that answer none and wait for whoever reads them.
+UNASKED_LIMIT = 1000
 #: Longest reply line in bytes that a client takes in.
 REPLY_LIMIT = 1024 * 1024
 
@@ -84,15 +87,17 @@ class _End:
 class LineClient(Protocol):
     """Ask a line server, which answers each line with one line, in order.
 
-    `clock` times replies out. Get one from :func:`connect`, or give it to any of
-    Twisted's stream endpoints.
+    `clock` times replies out; `framing` is the server's. Get one from
+    :func:`connect`, or give it to any of Twisted's stream endpoints.
     """
 
     transport: Any
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, framing: Callable[[int], Framing] = Framer) -> None:
         self._clock = clock
-        self._framer = Framer(REPLY_LIMIT)
+        self._framing = framing(REPLY_LIMIT)
+        self._unasked: deque[bytes] | None = None  # kept since lines() was called
+        self._reading: Deferred[None] | None = None
         self._asked: deque[_Asked] = deque()  # in the order of the lines sent
         self._closed: str | None = None  # why nothing more can be asked
         self._end = _End()
@@ -106,9 +111,9 @@ class LineClient(Protocol):
         after `timeout` seconds and with :class:`Unanswered` when the connection
         ends first.
 
-        :raises ValueError: `line` holds an LF.
+        :raises ValueError: `line` holds an LF, which would make two of it.
         """
-        if b"\n" in line:
+        if b"\n" in line and isinstance(self._framing, Framer):
             raise ValueError("a line holds no LF")
         asked = _Asked(line, self._clock, timeout)
         reply = asked.reply
@@ -119,11 +124,42 @@ class LineClient(Protocol):
         self._asked.append(asked)
         self.outstanding += 1
         # Behind a CR, an LF alone would make that CR a part of the ending.
-        self.transport.write(line + (CRLF if line.endswith(b"\r") else LF))
+        ending = CRLF if line.endswith(b"\r") else LF
+        self.transport.write(self._framing.encode([line], ending))
         return reply.addBoth(self._done)
 
     def unasked(self, line: bytes) -> None:
-        """Take a line that came though no reply was due; override it to use it."""
+        """Take a line that came though no reply was due.
+
+        As it is here it gives the line to `lines`, if that was called, and drops it
+        otherwise. To be overridden.
+        """
+        if self._unasked is not None:
+            self._unasked.append(line)
+            if len(self._unasked) == UNASKED_LIMIT:
+                self.transport.pauseProducing()
+            self._wake()
+
+    async def lines(self) -> AsyncIterator[bytes]:
+        """Give the lines that answer none, one by one, until the connection ends.
+
+        From the first step on; while UNASKED_LIMIT of them wait nothing is read.
+        """
+        if self._unasked is None:
+            self._unasked = deque()
+        while self._unasked or not self._end.came:
+            if not self._unasked:
+                self._reading = Deferred()
+                await self._reading
+                continue
+            if len(self._unasked) == UNASKED_LIMIT and not self._end.came:
+                self.transport.resumeProducing()
+            yield self._unasked.popleft()
+
+    def _wake(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.callback(None)
 
     def close(self) -> Deferred[None]:
         """Ask nothing more; close when no reply is awaited; fires when that is done."""
@@ -140,8 +176,8 @@ class LineClient(Protocol):
     # What follows is called by the transport.
 
     def dataReceived(self, data: bytes) -> None:
-        self._framer.receive(data)
-        while (item := self._framer.take(1000)) is not None:
+        self._framing.receive(data)
+        while (item := self._framing.take(1000)) is not None:
             if isinstance(item, Lines):
                 for line in item.lines:
                     if self._asked:
@@ -156,6 +192,7 @@ class LineClient(Protocol):
         while self._asked:
             self._asked.popleft().fail(Unanswered(self._closed))
         self._end.come()
+        self._wake()
 
     def _done(self, result: Any) -> Any:
         self.outstanding -= 1
@@ -255,11 +292,20 @@ class DatagramClient(DatagramProtocol):
 
 
 @inlineCallbacks
-def connect(reactor: Any, target: str) -> Any:
+def connect(
+    reactor: Any,
+    target: str,
+    *,
+    timeout: float = 30.0,
+    framing: Callable[[int], Framing] = Framer,
+) -> Any:
     """Connect to `target`; gives a Deferred of a LineClient or, for `udp:`, a DatagramClient.
 
     `tcp:HOST:PORT` and `udp:HOST:PORT` take a name, an IPv4 address or an IPv6
     address in brackets; anything else is one of Twisted's client endpoint strings.
+
+    It fails after `timeout` seconds. `framing` is the server's, where that is not
+    lines.
 
     :raises ValueError: `target` is neither.
     """
@@ -268,10 +314,12 @@ def connect(reactor: Any, target: str) -> Any:
         client = yield _datagramClient(reactor, *hostAndPort(rest))
         return client
     if scheme == "tcp" and rest.count("=") == 0:
-        endpoint = HostnameEndpoint(reactor, *hostAndPort(rest))
+        endpoint = HostnameEndpoint(reactor, *hostAndPort(rest), timeout=timeout)
     else:
         endpoint = clientFromString(reactor, target)
-    client = yield connectProtocol(endpoint, LineClient(reactor))
+    connecting = connectProtocol(endpoint, LineClient(reactor, framing))
+    connecting.addTimeout(timeout, reactor)
+    client = yield connecting
     return client
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
@@ -11,6 +12,7 @@ from twisted.python.failure import Failure
 from sockservice.addresses import named
 from sockservice.counters import Counters
 from sockservice.lines import LINE_LIMIT, LineServer
+from sockservice.names import Names
 
 log = Logger()
 
@@ -19,7 +21,8 @@ class LineFactory(Factory):
     """Build `protocol`, a LineServer, for each connection, and hold its settings.
 
     `reactor` tells the time. `lineLimit` is the longest line in bytes; `verbose`
-    logs every line. `counters` may be shared by several factories.
+    logs every line; `names` looks up the names of peers for the log. `counters`
+    may be shared by several factories.
     """
 
     noisy = False
@@ -32,12 +35,14 @@ class LineFactory(Factory):
         lineLimit: int = LINE_LIMIT,
         verbose: bool = False,
         counters: Counters | None = None,
+        names: Names | None = None,
     ) -> None:
         self.reactor = reactor
         self._protocol = protocol
         self.lineLimit = lineLimit
         self.verbose = verbose
         self.counters = Counters() if counters is None else counters
+        self.names = names
         self._connections: set[LineServer] = set()
         self._drained: Deferred[None] | None = None
 
@@ -47,6 +52,8 @@ class LineFactory(Factory):
         if addr is not None:
             # The transport's own idea of it may be a proxy's.
             connection.peer = named(addr)
+            if self.names is not None and isinstance(addr, (IPv4Address, IPv6Address)):
+                self.names.look(connection.peer, addr.host)
         return connection
 
     def drain(self) -> Deferred[None]:

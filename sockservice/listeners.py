@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from sockservice.counters import Counters
 from sockservice.endpoints import Foreign, Opened, opened
 from sockservice.factories import LineFactory
 from sockservice.lines import LINE_LIMIT
+from sockservice.names import Names
 from sockservice.protocols import datagramProtocol, streamProtocol
 from sockservice.serving import (
     DatagramListener,
@@ -21,7 +22,7 @@ from sockservice.serving import (
     Listener,
     StreamListener,
 )
-from sockservice.sockets import CannotListen, pairs
+from sockservice.sockets import CannotListen, SocketOption, pairs
 
 #: Connections the kernel may hold before accept: as many as Linux allows since
 #: 5.4 (net.core.somaxconn). With Twisted's 50, a burst of 200 waits a second.
@@ -43,6 +44,9 @@ class Shared(NamedTuple):
     backlog: int = BACKLOG
     lineLimit: int = LINE_LIMIT
     verbose: bool = False
+    #: Set on every listening socket, and so on its connections: (level, option, value).
+    socketOptions: Sequence[SocketOption] = ()
+    names: Names | None = None
 
 
 class AllOrNone(MultiService):
@@ -139,6 +143,8 @@ def _listener(shared: Shared, protocol: str, found: Opened | Foreign) -> Listene
 
     :raises CannotListen: There is no such protocol, or not for this.
     """
+    if not isinstance(found, Foreign):
+        found.bound.set(shared.socketOptions)
     name = f"{protocol or found.usual} listening on {found.scheme}:"
     if not isinstance(found, Foreign) and found.scheme == "raw":
         if protocol not in ("", found.usual):
@@ -154,6 +160,7 @@ def _listener(shared: Shared, protocol: str, found: Opened | Foreign) -> Listene
         lineLimit=shared.lineLimit,
         verbose=shared.verbose,
         counters=shared.counters,
+        names=shared.names,
     )
     wrapped = found.wrapped(factory)
     if isinstance(found, Foreign):

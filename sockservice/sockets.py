@@ -6,9 +6,9 @@ import os
 import pwd
 import socket
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from sockservice.addresses import hostPort
 
@@ -35,6 +35,39 @@ class CannotListen(SystemExit, Exception):
         self.code = 1
 
 
+class SocketOption(NamedTuple):
+    """A socket option as `socketOption` reads it."""
+
+    text: str
+    level: int
+    option: int
+    value: int
+
+
+_LEVELS = {
+    "SO": socket.SOL_SOCKET,
+    "IP": socket.IPPROTO_IP,
+    "IPV6": socket.IPPROTO_IPV6,
+    "TCP": socket.IPPROTO_TCP,
+}
+
+
+def socketOption(text: str) -> SocketOption:
+    """Read `NAME=VALUE`: a name of Python's socket module, SO_, IP_, IPV6_ or TCP_.
+
+    :raises ValueError: There is no such option, or the value is no whole number.
+    """
+    name, _, value = text.partition("=")
+    level = _LEVELS.get(name.partition("_")[0])
+    option = getattr(socket, name, None)
+    if level is None or not isinstance(option, int):
+        raise ValueError(f"{name!a} is no socket option (as SO_RCVBUF, TCP_NODELAY, IP_TOS)")
+    try:
+        return SocketOption(text, level, option, int(value))
+    except ValueError:
+        raise ValueError(f"{value!a} is no whole number") from None
+
+
 class Bound:
     """A bound socket, and the file in the file system that is its name, if it made one."""
 
@@ -52,6 +85,27 @@ class Bound:
         if isinstance(address, tuple):
             return hostPort(*address[:2])
         return ascii(os.fsdecode(address))[1:-1]
+
+    def set(self, options: Iterable[SocketOption]) -> None:
+        """Set socket options, those for TCP on TCP sockets, those for IPv6 on IPv6 sockets.
+
+        :raises CannotListen: The system does not take one.
+        """
+        levels = {socket.SOL_SOCKET}
+        if self.socket.family in (socket.AF_INET, socket.AF_INET6):
+            levels.add(socket.IPPROTO_IP)
+            if self.socket.family == socket.AF_INET6:
+                levels.add(socket.IPPROTO_IPV6)
+            if self.socket.type == socket.SOCK_STREAM:
+                levels.add(socket.IPPROTO_TCP)
+        for text, level, option, value in options:
+            if level not in levels:
+                continue
+            try:
+                self.socket.setsockopt(level, option, value)
+            except (OSError, OverflowError) as error:
+                reason = getattr(error, "strerror", None) or "the value is out of range"
+                raise CannotListen(f"--socket-option {text} on {self.name}: {reason}") from error
 
     def close(self) -> None:
         """Close the socket and remove its file, unless that is another's by now."""

@@ -9,6 +9,8 @@ from sockservice import __version__
 from sockservice.counters import Counters
 from sockservice.lines import LINE_LIMIT
 from sockservice.listeners import BACKLOG, AllOrNone, HostPort, Listen, Shared
+from sockservice.names import Names
+from sockservice.sockets import SocketOption, socketOption
 
 HOST, PORT = "127.0.0.1", 555
 
@@ -83,11 +85,17 @@ class Options(usage.Options):
             "Log every received line and datagram, escaped, with its peer. Off, for it is slow "
             "and shows what peers send.",
         ],
+        [
+            "resolve",
+            None,
+            "Look up the names of peers and log them; nothing waits for a name or trusts it.",
+        ],
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self.listen: list[str] = []
+        self.socketOptions: list[SocketOption] = []
 
     def opt_listen(self, text: str) -> None:
         """Serve PROTOCOL@ENDPOINT; may be given again and again. Then --host and --port
@@ -95,6 +103,15 @@ class Options(usage.Options):
         frames, or a class: module.Class; left out, it is ack for streams and echo for
         datagrams. ENDPOINT is an endpoint string: tcp:5555, unix:/run/s.sock, udp:555."""
         self.listen.append(text)
+
+    def opt_socket_option(self, text: str) -> None:
+        """Set a socket option on every listening socket and so on its connections:
+        NAME=VALUE with a name of Python's socket module, as SO_RCVBUF=1000000. May be
+        given again and again."""
+        try:
+            self.socketOptions.append(socketOption(text))
+        except ValueError as problem:
+            raise usage.UsageError(f"--socket-option {text}: {problem}") from None
 
     def opt_version(self) -> None:
         """Print the version and exit."""
@@ -114,6 +131,8 @@ def makeService(options: Options) -> MultiService:
         backlog=options["backlog"],
         lineLimit=options["line-limit"],
         verbose=bool(options["verbose"]),
+        socketOptions=options.socketOptions,
+        names=Names(reactor) if options["resolve"] else None,
     )
     service = AllOrNone()
     host, port = options["host"], options["port"]

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.client import DatagramClient, LineClient, connect
-from sockservice.framing import Framer, Lines
+from sockservice.framing import Chunks, Framer, Lines
 
 #: Most lines in flight: enough to fill a long round trip, few enough to hold.
 WINDOW = 1000
@@ -28,9 +28,17 @@ NOT_ALL, USAGE, NOT_CONNECTED = 1, 2, 3
     show_default=True,
     help="Seconds to wait for each reply.",
 )
+@click.option(
+    "--framing",
+    type=click.Choice(["lines", "chunks"]),
+    default="lines",
+    show_default=True,
+    help="chunks: send without line endings and take what comes back at once for the reply, "
+    "as naive servers do; one line in flight.",
+)
 @click.argument("target")
 @click.argument("lines", nargs=-1)
-def send(target: str, lines: tuple[str, ...], timeout: float) -> None:
+def send(target: str, lines: tuple[str, ...], timeout: float, framing: str) -> None:
     """Send LINES, or the lines of standard input, to TARGET and print each reply.
 
     TARGET is tcp:HOST:PORT, udp:HOST:PORT (each line is a datagram) or a client
@@ -47,7 +55,9 @@ def send(target: str, lines: tuple[str, ...], timeout: float) -> None:
 
     async def run(reactor: Any) -> None:
         try:
-            client = await connect(reactor, target)
+            client = await connect(
+                reactor, target, framing=Chunks if framing == "chunks" else Framer
+            )
         except ValueError as problem:
             _end(USAGE, f"{target}: {problem}")
         except Exception as problem:
@@ -59,7 +69,9 @@ def send(target: str, lines: tuple[str, ...], timeout: float) -> None:
             source: Source = Given(given)
         else:
             source = Input(reactor, sys.stdin.fileno())
-        _end(*await Sending(reactor, client, source, timeout).run())
+        # Chunks that follow each other at once could arrive as one.
+        window = 1 if framing == "chunks" else WINDOW
+        _end(*await Sending(reactor, client, source, timeout, window).run())
 
     react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
 
@@ -165,11 +177,13 @@ class Sending:
         client: LineClient | DatagramClient,
         source: Source,
         timeout: float,
+        window: int,
     ) -> None:
         self._reactor = reactor
         self._client = client
         self._source = source
         self._timeout = timeout
+        self._window = window
         self._sent = 0
         self._acknowledged = 0
         self._refused = 0
@@ -183,8 +197,8 @@ class Sending:
         self._client.disconnected().addCallback(self._disconnected)
         while lines := await self._source.read():
             for line in lines:
-                if self._client.outstanding >= WINDOW:
-                    await self._until(WINDOW // 2)
+                if self._client.outstanding >= self._window:
+                    await self._until(self._window // 2)
                 if self._lost:
                     break
                 self._sent += 1
