@@ -13,6 +13,13 @@ from twisted.python.failure import Failure
 Answer = bytes | None | Awaitable[bytes | None]
 
 
+class Refused(Exception):
+    """Raise it from an answer to refuse a line: its text follows `error ` in the reply.
+
+    It is no failure: nothing is logged but the count of refusals.
+    """
+
+
 def awaited(answer: object) -> Deferred[Any]:
     """Give the Deferred of an answer that is not there; it fails if it never can be."""
     if isinstance(answer, Deferred):

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from sockservice.framing import CRLF, LF, Framer, Framing, Lines
 from sockservice.ports import DatagramPort
+from sockservice.sockets import RECEIVE_BUFFER
 
 #: Lines that answer none and wait for whoever reads them.
 UNASKED_LIMIT = 1000
@@ -169,6 +170,12 @@ class LineClient(Protocol):
         self._closeIfDone()
         return disconnected
 
+    def abort(self) -> Deferred[None]:
+        """Close now, whatever is awaited or not even sent; fires when that is done."""
+        if not self._end.came:
+            self.transport.abortConnection()
+        return self.disconnected()
+
     def disconnected(self) -> Deferred[None]:
         """Give a Deferred that fires when the connection has ended, whoever ended it."""
         return self._end.watch()
@@ -256,6 +263,8 @@ class DatagramClient(DatagramProtocol):
             transport.socket.close()
         return self.disconnected()
 
+    abort = close
+
     def disconnected(self) -> Deferred[None]:
         """Give a Deferred that fires when the socket is closed."""
         return self._end.watch()
@@ -316,7 +325,11 @@ def connect(
     if scheme == "tcp" and rest.count("=") == 0:
         endpoint = HostnameEndpoint(reactor, *hostAndPort(rest), timeout=timeout)
     else:
-        endpoint = clientFromString(reactor, target)
+        try:
+            endpoint = clientFromString(reactor, target)
+        except Exception as problem:
+            # The endpoints' constructors complain in ways of their own.
+            raise ValueError(str(problem)) from problem
     connecting = connectProtocol(endpoint, LineClient(reactor, framing))
     connecting.addTimeout(timeout, reactor)
     client = yield connecting
@@ -346,6 +359,7 @@ def _datagramClient(reactor: Any, host: str, port: int) -> Any:
     family, _, _, _, peer = found[0]
     # Connected, so that a refusal (ICMP port unreachable) is reported.
     connected = socket.socket(family, socket.SOCK_DGRAM)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     connected.setblocking(False)
     connected.connect(peer)
     client = DatagramClient(reactor, peer)

@@ -3,21 +3,24 @@
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockservice.addresses import named
-from sockservice.answers import Answer, awaited
+from sockservice.answers import Answer, Refused, awaited
 from sockservice.counters import Counters
+from sockservice.store import Batch
+from sockservice.store.commit import Store
 
 #: Source ports of services that answer whatever they get: a reply to one of them
 #: starts a loop, or takes part in an attack on it. 7 echo, 13 daytime, 17 quote
 #: of the day, 19 chargen, 37 time, 53 DNS, 69 TFTP, 111 portmap, 123 NTP,
-#: 137 NetBIOS, 161 SNMP, 389 LDAP, 1900 SSDP, 3702 WS-Discovery, 5353 mDNS,
+#: 137 NetBIOS, 161 SNMP, 389 LDAP, 555 this service, 1900 SSDP, 3702 WS-Discovery, 5353 mDNS,
 #: 11211 memcached (RFC 862 to 867; US-CERT TA14-017A). 0 cannot be replied to.
 SILENT_PORTS = frozenset(
-    (0, 7, 13, 17, 19, 37, 53, 69, 111, 123, 137, 161, 389, 1900, 3702, 5353, 11211)
+    (0, 7, 13, 17, 19, 37, 53, 69, 111, 123, 137, 161, 389, 555, 1900, 3702, 5353, 11211)
 )
 
 log = Logger()
@@ -27,7 +30,8 @@ class DatagramServer(DatagramProtocol):
     """Serve datagrams: override `answer`.
 
     `verbose` logs every datagram; `counters` and `ownPorts`, the UDP ports of this
-    process, may be shared. Give it to a
+    process, may be shared; `store` keeps, under the name `listener` and with the time
+    of `clock`, the datagrams of protocols that ask for it. Give it to a
     :class:`~sockservice.ports.DatagramPort`, which replies from the address
     a datagram was sent to, or to a reactor's `listenUDP`, which may not.
     """
@@ -45,12 +49,18 @@ class DatagramServer(DatagramProtocol):
         counters: Counters | None = None,
         verbose: bool = False,
         ownPorts: set[int] | None = None,
+        clock: IReactorTime | None = None,
+        store: Store | None = None,
+        listener: str = "",
     ) -> None:
         self.counters = Counters() if counters is None else counters
         self.verbose = verbose
         self.transport: Any = None
         self._pending: set[Deferred[Any]] = set()
         self._drained: Deferred[None] | None = None
+        self.clock = clock
+        self.store = store
+        self.listener = listener
         # Ports that replies must not go to: this one's, and others of the process.
         self._ownPorts = set() if ownPorts is None else ownPorts
 
@@ -63,6 +73,19 @@ class DatagramServer(DatagramProtocol):
         logged and answered with `error internal error`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no answer()")
+
+    def keep(self, datagram: bytes, peer: Any) -> Deferred[None]:
+        """Store `datagram` in the service's store; fires when it is durable.
+
+        Acknowledge it only then. Where it fails, with a StoreError, an answer that
+        lets the error through becomes `error not stored: REASON`.
+
+        :raises RuntimeError: The service has no store.
+        """
+        if self.store is None or self.clock is None:
+            raise RuntimeError("this service has no store; start it with --store")
+        received = int(self.clock.seconds() * 1_000_000)
+        return self.store.append(Batch(received, named(peer), self.listener, [datagram]))
 
     def drain(self) -> Deferred[None]:
         """Fire when every answer that is awaited has been sent; `cut` hastens it."""
@@ -149,6 +172,8 @@ class DatagramServer(DatagramProtocol):
             self.counters.unsendable += 1
 
     def _failed(self, failure: Failure, addr: Any) -> bytes:
+        if failure.check(Refused):
+            return b"error " + str(failure.value).encode()
         log.failure("{peer}: answer failed", failure, peer=named(addr))
         return b"error internal error"
 

@@ -13,6 +13,7 @@ from sockservice.addresses import named
 from sockservice.counters import Counters
 from sockservice.lines import LINE_LIMIT, LineServer
 from sockservice.names import Names
+from sockservice.store.commit import Store
 
 log = Logger()
 
@@ -21,8 +22,9 @@ class LineFactory(Factory):
     """Build `protocol`, a LineServer, for each connection, and hold its settings.
 
     `reactor` tells the time. `lineLimit` is the longest line in bytes; `verbose`
-    logs every line; `names` looks up the names of peers for the log. `counters`
-    may be shared by several factories.
+    logs every line; `names` looks up the names of peers for the log; `store` keeps
+    the lines of protocols that ask for it, under the name `listener`. `counters` may
+    be shared by several factories.
     """
 
     noisy = False
@@ -36,6 +38,8 @@ class LineFactory(Factory):
         verbose: bool = False,
         counters: Counters | None = None,
         names: Names | None = None,
+        store: Store | None = None,
+        listener: str = "",
     ) -> None:
         self.reactor = reactor
         self._protocol = protocol
@@ -43,6 +47,8 @@ class LineFactory(Factory):
         self.verbose = verbose
         self.counters = Counters() if counters is None else counters
         self.names = names
+        self.store = store
+        self.listener = listener
         self._connections: set[LineServer] = set()
         self._drained: Deferred[None] | None = None
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from socket import socket
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
@@ -17,9 +17,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.addresses import named
-from sockservice.answers import NONE_AWAITED, Answer, Replies
+from sockservice.answers import NONE_AWAITED, Answer, Refused, Replies
 from sockservice.framing import LF, Framer, Framing, Lines, Packets, Refusal
 from sockservice.packets import PacketServer
+from sockservice.store import Batch
 from sockservice.telnet import Telnet, Told
 from sockservice.transports import plainSocket, tune
 
@@ -75,6 +76,7 @@ class LineServer(Protocol):
     _socket: socket | None = None
     _replies = NONE_AWAITED
     _packets = False  # what is written is a packet
+    _held = False  # the store has too much to do
     _unsent = False  # replies are queued: the peer does not read them
     _paused = False
     _advancing = False
@@ -128,6 +130,26 @@ class LineServer(Protocol):
             return False
         self._write(self._joined([line], LF))
         return True
+
+    def keep(self, lines: list[bytes]) -> Deferred[None]:
+        """Store `lines` in the service's store; fires when they are durable.
+
+        Acknowledge them only then. Where it fails, with a StoreError, an answer that
+        lets the error through becomes `error not stored: REASON`.
+
+        :raises RuntimeError: The service has no store.
+        """
+        store = self.factory.store
+        if store is None:
+            raise RuntimeError("this service has no store; start it with --store")
+        received = int(self.factory.reactor.seconds() * 1_000_000)
+        kept: Deferred[None] = store.append(
+            Batch(received, self.peer, self.factory.listener, lines)
+        )
+        if store.full and not self._held:
+            self._held = True
+            store.room().addCallback(self._released)
+        return kept
 
     def close(self) -> None:
         """Answer no further line; close the connection after the replies already due."""
@@ -219,7 +241,7 @@ class LineServer(Protocol):
             return
         self._advancing = True
         try:
-            while not (self._unsent or self._closing):
+            while not (self._unsent or self._closing or self._held):
                 room = self.answerLimit - self._replies.outstanding
                 if room <= 0:
                     self._pause()
@@ -251,6 +273,10 @@ class LineServer(Protocol):
         elif self._paused:
             self._paused = False
             self.transport.resumeProducing()
+
+    def _released(self, _: None) -> None:
+        self._held = False
+        self._advance()
 
     def _giveUp(self, problem: ValueError) -> None:
         """The framing can make no more lines of the stream."""
@@ -395,15 +421,19 @@ class LineServer(Protocol):
         if self._shut and failure.check(CancelledError):
             return []
         self._refused(lines)
+        if failure.check(Refused):
+            return [b"error " + str(failure.value).encode()] * lines
         log.failure("{peer}: answer failed", failure, peer=self.peer)
         return [b"error internal error"] * lines
 
 
 class Ack(LineServer):
-    """Acknowledge each line with `ok`."""
+    """Acknowledge each line with `ok`: received, or, where there is a store, durable."""
 
     # A read of the shortest lines worth batching; no answer is ever awaited.
     answerLimit = 8192
 
-    def answers(self, lines: list[bytes]) -> Sequence[Answer]:
-        return [b"ok"] * len(lines)
+    def answers(self, lines: list[bytes]) -> Sequence[Answer] | Deferred[list[bytes]]:
+        if self.factory.store is None:
+            return [b"ok"] * len(lines)
+        return self.keep(lines).addCallback(lambda _: [b"ok"] * len(lines))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import inlineCallbacks
 from twisted.logger import Logger
 
 from sockservice.counters import Counters
@@ -23,6 +24,8 @@ from sockservice.serving import (
     StreamListener,
 )
 from sockservice.sockets import CannotListen, SocketOption, pairs
+from sockservice.starting import CannotStart
+from sockservice.store.commit import Store
 
 #: Connections the kernel may hold before accept: as many as Linux allows since
 #: 5.4 (net.core.somaxconn). With Twisted's 50, a burst of 200 waits a second.
@@ -47,10 +50,18 @@ class Shared(NamedTuple):
     #: Set on every listening socket, and so on its connections: (level, option, value).
     socketOptions: Sequence[SocketOption] = ()
     names: Names | None = None
+    store: Store | None = None
 
 
 class AllOrNone(MultiService):
-    """Start every listener within, or tell on stderr why not and end the process."""
+    """Start every listener within, or tell on stderr why not and end the process.
+
+    `store` is opened before any of them serves, and closed when all have drained.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        super().__init__()
+        self._store = store
 
     def privilegedStartService(self) -> None:
         with self._told():
@@ -58,16 +69,25 @@ class AllOrNone(MultiService):
 
     def startService(self) -> None:
         with self._told():
+            if self._store is not None:
+                self._store.start()
             super().startService()
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Drain all listeners, then close the store."""
+        yield super().stopService()
+        if self._store is not None:
+            yield self._store.stop()
 
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except CannotListen as problem:
+        except CannotStart as problem:
             for listener in self:
                 listener.abandon()
-            log.critical("{problem}", problem=problem)
+            log.error("{problem}", problem=problem)
             # twistd has put its log in sys.stderr's place.
             print(f"sockservice: {problem}", file=sys.__stderr__)
             raise
@@ -145,14 +165,22 @@ def _listener(shared: Shared, protocol: str, found: Opened | Foreign) -> Listene
     """
     if not isinstance(found, Foreign):
         found.bound.set(shared.socketOptions)
-    name = f"{protocol or found.usual} listening on {found.scheme}:"
+    at = found.scheme if isinstance(found, Foreign) else f"{found.scheme}:{found.bound.name}"
+    name = f"{protocol or found.usual} listening on {at}"
     if not isinstance(found, Foreign) and found.scheme == "raw":
         if protocol not in ("", found.usual):
             raise CannotListen(f"{protocol} is no protocol for raw frames")
         return FrameListener(shared.reactor, found.bound, name)
     if not isinstance(found, Foreign) and not found.stream:
         made = datagramProtocol(protocol or found.usual)
-        served = made(counters=shared.counters, verbose=shared.verbose, ownPorts=shared.ownPorts)
+        served = made(
+            counters=shared.counters,
+            verbose=shared.verbose,
+            ownPorts=shared.ownPorts,
+            clock=shared.reactor,
+            store=shared.store,
+            listener=at,
+        )
         return DatagramListener(shared.reactor, found.bound, name, served)
     factory = LineFactory(
         shared.reactor,
@@ -161,6 +189,8 @@ def _listener(shared: Shared, protocol: str, found: Opened | Foreign) -> Listene
         verbose=shared.verbose,
         counters=shared.counters,
         names=shared.names,
+        store=shared.store,
+        listener=at,
     )
     wrapped = found.wrapped(factory)
     if isinstance(found, Foreign):

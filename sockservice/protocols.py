@@ -4,12 +4,14 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from sockservice import datagrams, lines
 from sockservice.addresses import named
 from sockservice.answers import Answer
 from sockservice.datagrams import DatagramServer
+from sockservice.factories import LineFactory
 from sockservice.framing import Chunks
 from sockservice.lines import LineServer
 from sockservice.sockets import CannotListen
@@ -40,10 +42,12 @@ class AckChunks(lines.Ack):
 
 
 class AckDatagrams(DatagramServer):
-    """Acknowledge each datagram with `ok`."""
+    """Acknowledge each datagram with `ok`: received, or, where there is a store, durable."""
 
     def answer(self, datagram: bytes, peer: Any) -> Answer:
-        return b"ok"
+        if self.store is None:
+            return b"ok"
+        return self.keep(datagram, peer).addCallback(lambda _: b"ok")
 
 
 class DiscardDatagrams(DatagramServer):
@@ -56,9 +60,18 @@ class DiscardDatagrams(DatagramServer):
 class DatagramLines(DatagramServer):
     """Serve datagrams with a LineServer that can: each datagram is a line."""
 
-    def __init__(self, server: LineServer, **settings: Any) -> None:
+    def __init__(self, made: Callable[[], LineServer], **settings: Any) -> None:
         super().__init__(**settings)
-        self._server = server
+        assert self.clock is not None
+        self._server = made()
+        self._server.factory = LineFactory(
+            self.clock,
+            made,
+            verbose=self.verbose,
+            counters=self.counters,
+            store=self.store,
+            listener=self.listener,
+        )
 
     def answer(self, datagram: bytes, peer: Any) -> Answer:
         self._server.peer = named(peer)
@@ -111,8 +124,7 @@ def datagramProtocol(text: str) -> Callable[..., DatagramServer]:
                     f"{name} is a LineServer: it cannot serve a datagram endpoint, "
                     "unless its class says `datagrams = True`"
                 )
-            server = _tried(name, made, options)()
-            return lambda **settings: DatagramLines(server, **settings)
+            return partial(DatagramLines, _tried(name, made, options))
     return _tried(name, made, options)
 
 

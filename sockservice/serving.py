@@ -40,7 +40,7 @@ class BoundListener(Listener):
     def startService(self) -> None:
         super().startService()
         self._port.startListening()
-        log.info("{name}{at}", name=self._name, at=self._bound.name)
+        log.info("{name}", name=self._name)
 
     def abandon(self) -> None:
         self._bound.close()
@@ -131,7 +131,7 @@ class ForeignListener(Listener):
 
     def _listens(self, port: Any) -> None:
         self._port = port
-        log.info("{name}, {at}", name=self._name, at=named(port.getHost()))
+        log.info("{name}:{at}", name=self._name, at=named(port.getHost()))
 
     @inlineCallbacks
     def stopService(self) -> Any:

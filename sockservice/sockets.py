@@ -2,6 +2,7 @@
 
 import errno
 import grp
+import ipaddress
 import os
 import pwd
 import socket
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 from sockservice.addresses import hostPort
+from sockservice.starting import CannotStart
 
 #: Bytes of datagrams the kernel may hold, as far as net.core.rmem_max lets it:
 #: 64 of the longest.
@@ -23,16 +25,8 @@ _FIRST_ACTIVATED = 3  # SD_LISTEN_FDS_START; sd_listen_fds(3)
 SocketAddress = tuple[Any, ...]
 
 
-class CannotListen(SystemExit, Exception):
-    """The service cannot start; the text is one line for whoever started it.
-
-    As a SystemExit it ends the process with status 1 and no traceback. As an
-    Exception it lets twistd remove its pidfile, or report from a daemon, first.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.code = 1
+class CannotListen(CannotStart):
+    """A listener cannot come up."""
 
 
 class SocketOption(NamedTuple):
@@ -134,7 +128,16 @@ def resolved(host: str) -> list[tuple[socket.AddressFamily, SocketAddress]]:
     except (socket.gaierror, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "not a host name"
         raise CannotListen(f"host {host!a}: {reason}") from error
-    return [(family, address) for family, _, _, _, address in found]
+    addresses: list[tuple[socket.AddressFamily, SocketAddress]] = [
+        (family, address) for family, _, _, _, address in found
+    ]
+    for _, address in addresses:
+        ip = ipaddress.ip_address(address[0].partition("%")[0])
+        if ip.is_multicast or address[0] == "255.255.255.255":
+            raise CannotListen(f"host {host!a}: {ip} is no address of one host; choose another")
+        if ip.version == 6 and ip.is_link_local and not address[3]:
+            raise CannotListen(f"host {host!a}: name its interface, too: {ip}%eth0 or the like")
+    return addresses
 
 
 def inet(host: str, port: int, kind: socket.SocketKind) -> list[Bound]:
@@ -143,7 +146,8 @@ def inet(host: str, port: int, kind: socket.SocketKind) -> list[Bound]:
     :raises CannotListen: Nothing is bound then.
     """
     with ExitStack() as undo:
-        made = [_inet(undo, kind, *each, port) for each in resolved(host)]
+        addresses = resolved(host)
+        made = [_inet(undo, kind, *each, port, len(addresses) == 1) for each in addresses]
         undo.pop_all()
     return [Bound(each) for each in made]
 
@@ -156,15 +160,16 @@ def pairs(host: str, port: int) -> list[tuple[Bound, Bound]]:
     :raises CannotListen: Nothing is bound then.
     """
     addresses = resolved(host)
+    single = len(addresses) == 1
     for attempt in range(_TRIES):
         number = port
         found = []
         with ExitStack() as undo:
             try:
                 for family, address in addresses:
-                    stream = _inet(undo, socket.SOCK_STREAM, family, address, number)
+                    stream = _inet(undo, socket.SOCK_STREAM, family, address, number, single)
                     number = stream.getsockname()[1]
-                    datagram = _inet(undo, socket.SOCK_DGRAM, family, address, number)
+                    datagram = _inet(undo, socket.SOCK_DGRAM, family, address, number, single)
                     found.append((Bound(stream), Bound(datagram)))
             except CannotListen as problem:
                 cause = problem.__cause__
@@ -183,6 +188,7 @@ def _inet(
     family: socket.AddressFamily,
     address: SocketAddress,
     port: int,
+    single: bool,
 ) -> socket.socket:
     made = undo.enter_context(socket.socket(family, kind))
     if kind == socket.SOCK_STREAM:
@@ -190,8 +196,9 @@ def _inet(
     else:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     if family == socket.AF_INET6:
-        # "::" is every address of both families, whatever net.ipv6.bindv6only says.
-        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        # "::" is every address of both families, whatever net.ipv6.bindv6only says,
+        # unless a name stands for an IPv4 address besides.
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not single)
     try:
         made.bind((address[0], port, *address[2:]))
     except OSError as error:

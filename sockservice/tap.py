@@ -11,6 +11,8 @@ from sockservice.lines import LINE_LIMIT
 from sockservice.listeners import BACKLOG, AllOrNone, HostPort, Listen, Shared
 from sockservice.names import Names
 from sockservice.sockets import SocketOption, socketOption
+from sockservice.store import Backend, backend
+from sockservice.store.commit import Store
 
 HOST, PORT = "127.0.0.1", 555
 
@@ -33,6 +35,13 @@ def _host(text: str) -> str:
     if text:
         return text
     raise usage.UsageError("--host: empty; an address or a name is wanted, `::` for all")
+
+
+def _store(url: str) -> Backend:
+    try:
+        return backend(url)
+    except ValueError as problem:
+        raise usage.UsageError(f"--store {url}: {problem}") from None
 
 
 class Options(usage.Options):
@@ -76,6 +85,14 @@ class Options(usage.Options):
             "Longest line in bytes; a longer one is refused and the next line counts. The "
             "default holds any usual text, log or JSON line and keeps a connection small.",
             _number("line-limit", 1, 2**30, "a number of bytes"),
+        ],
+        [
+            "store",
+            None,
+            None,
+            "Keep every line that ack acknowledges, and acknowledge it only when it is durable: "
+            "sqlite:PATH. Off, for it costs a sync to disk for each group of lines.",
+            _store,
         ],
     ]
     optFlags = [
@@ -124,6 +141,7 @@ def makeService(options: Options) -> MultiService:
     # twistd has chosen and installed its reactor only by now.
     from twisted.internet import reactor
 
+    store = None if options["store"] is None else Store(reactor, options["store"])
     shared = Shared(
         reactor,
         Counters(),
@@ -133,8 +151,9 @@ def makeService(options: Options) -> MultiService:
         verbose=bool(options["verbose"]),
         socketOptions=options.socketOptions,
         names=Names(reactor) if options["resolve"] else None,
+        store=store,
     )
-    service = AllOrNone()
+    service = AllOrNone(store)
     host, port = options["host"], options["port"]
     if not options.listen or host is not None or port is not None:
         HostPort(

@@ -29,15 +29,31 @@ _OPTIONS = rb"[\x00\x01\x03\x05\x06\x18\x19\x1f-\x27\x2a]"
 _SINGLE = rb"[\xec-\xee\xf1-\xf9]"
 
 # A client's first WILL or DO stands at the start of a line; Ctrl-C and its like
-# send a command and DO TIMING-MARK wherever they are; any command may stand
-# first of all. Random bytes match OPENING twice in a million lines and FIRST once
-# in five thousand connections.
+# send a command and DO TIMING-MARK wherever they are; a command before a line of
+# plain text that ends in CRLF was sent by hand; any command may stand first of all.
+# Random bytes match OPENING twice in a million lines and FIRST once in five thousand
+# connections.
 _MARKED = rb"\xff" + _SINGLE + rb"\xff\xfd\x06"
 _ASKING = rb"(?<=\n)\xff[\xfb\xfd]" + _OPTIONS
-OPENING = re.compile(_MARKED + rb"|" + _ASKING, re.DOTALL)
-FIRST = re.compile(rb"\xff(?:" + _SINGLE + rb"|[\xfb\xfd]" + _OPTIONS + rb")", re.DOTALL)
+_TYPED = rb"(?<=\n)(?:\xff" + _SINGLE + rb")+[\t\x20-\x7e]{0,1000}"
+OPENING = re.compile(_MARKED + rb"|" + _ASKING + rb"|" + _TYPED + rb"\r\n")
+FIRST = re.compile(rb"\xff(?:" + _SINGLE + rb"|[\xfb\xfd]" + _OPTIONS + rb")")
 # The end of what was received, where more bytes could still make an OPENING.
-_UNDECIDED = re.compile(rb"\xff(?:[\xfb\xfd]|" + _SINGLE + rb"(?:\xff\xfd?)?)?\Z", re.DOTALL)
+_UNDECIDED = re.compile(
+    rb"(?:\xff(?:[\xfb\xfd]|" + _SINGLE + rb"(?:\xff\xfd?)?)?|" + _TYPED + rb"\r?)\Z"
+)
+
+# Commands of one kind in a row, each dealt with at once. An option that is an LF
+# or beyond those assigned is none: a line's end is never taken for a part of a command.
+_ASKED = re.compile(rb"(?:\xff[\xfb\xfd][\x00-\x09\x0b-\xef])+")
+_TAKEN_BACK = re.compile(rb"(?:\xff[\xfc\xfe][\x00-\x09\x0b-\xef])+")
+_IGNORED = re.compile(rb"(?:\xff[\xec-\xf5\xf7-\xf9])+")
+_WONT_MARK, _WILL_MARK = bytes((255, WONT, TIMING_MARK)), bytes((255, WILL, TIMING_MARK))
+_REFUSING = bytes.maketrans(bytes((WILL, DO)), bytes((DONT, WONT)))
+#: Longest subnegotiation in bytes: those in use have less than 100.
+SUBNEGOTIATION_LIMIT = 4096
+#: Bytes that are told a client at once.
+_TOLD_LIMIT = 4096
 
 
 class Told(NamedTuple):
@@ -52,7 +68,17 @@ class Telnet:
     `framer` has received all that came before; `first` says that this is nothing.
     """
 
-    __slots__ = ("_active", "_at", "_before", "_first", "_framer", "_inside", "_raw", "_told")
+    __slots__ = (
+        "_active",
+        "_at",
+        "_before",
+        "_first",
+        "_framer",
+        "_inside",
+        "_raw",
+        "_skipped",
+        "_told",
+    )
 
     def __init__(self, framer: Framer, *, first: bool) -> None:
         self._framer = framer
@@ -62,6 +88,7 @@ class Telnet:
         self._at = 0
         self._active = False
         self._inside = False  # a subnegotiation
+        self._skipped = 0  # bytes of it
         self._told = b""
 
     def receive(self, data: bytes) -> None:
@@ -108,8 +135,10 @@ class Telnet:
             end = opening.start() - 1
             self._active = True
         else:
-            undecided = _UNDECIDED.search(data, max(0, len(data) - 4))
-            end = len(data) if undecided is None else undecided.start()
+            # From the last line's start, but the byte before it is looked at, too.
+            last = max(0, data.rfind(b"\n", 0, -1))
+            undecided = _UNDECIDED.search(self._before + data, last)
+            end = len(data) if undecided is None else undecided.start() - 1
         if end:
             self._first = False
             self._before = data[end - 1 : end]
@@ -120,58 +149,74 @@ class Telnet:
         """Hand on the text up to the next command that is answered; False if none was left."""
         data, at, text = self._raw, self._at, []
         start = at
-        while at < len(data) and not self._told:
+        while at < len(data):
             if self._inside:
                 at = self._skip(data, at)
                 if self._inside:
                     break
                 continue
             command = data.find(IAC, at)
-            if command < 0:
-                # Its LF or NUL decides what a last CR is.
-                command = len(data) - data.endswith(b"\r")
+            if command != at:
+                if self._told:
+                    break
+                if command < 0:
+                    # Its LF or NUL decides what a last CR is.
+                    command = len(data) - data.endswith(b"\r")
                 text.append(data[at:command])
+                if command == at:
+                    break
                 at = command
+                continue
+            taken = self._command(data, at, text)
+            if not taken or len(self._told) > _TOLD_LIMIT:
+                at += taken
                 break
-            text.append(data[at:command])
-            at = command
-            length = self._command(data[at : at + 3], text)
-            if not length:
-                break
-            at += length
+            at += taken
         self._at = at
         self._framer.receive(b"".join(text).replace(NUL_AFTER_CR, b"\r\n"))
         return at > start
 
-    def _command(self, found: bytes, text: list[bytes]) -> int:
-        """Obey one command; say how many bytes it took, 0 when it isn't whole yet."""
-        if len(found) < 2:
+    def _command(self, data: bytes, at: int, text: list[bytes]) -> int:
+        """Obey a command, or several alike; say how many bytes they took, 0 if not whole yet."""
+        if at + 1 == len(data):
             return 0
-        name = found[1]
-        if name == IAC[0]:
-            text.append(IAC)
-        elif name in (WILL, WONT, DO, DONT):
-            if len(found) < 3:
-                return 0
-            option = found[2]
-            if name == WILL:
-                self._told = bytes((IAC[0], DONT, option))
-            elif name == DO:
-                self._told = bytes((IAC[0], WILL if option == TIMING_MARK else WONT, option))
-            return 3
+        name = data[at + 1]
+        if name in (WILL, DO):
+            found = _ASKED.match(data, at)
+            if found is not None:
+                self._told += found[0].translate(_REFUSING).replace(_WONT_MARK, _WILL_MARK)
+        elif name in (WONT, DONT):
+            found = _TAKEN_BACK.match(data, at)
+        elif name == AYT:
+            self._told += b"[yes]\r\n"
+            return 2
         elif name == SB:
             self._inside = True
-        elif name == AYT:
-            self._told = b"[yes]\r\n"
-        return 2
+            self._skipped = 0
+            return 2
+        else:
+            found = _IGNORED.match(data, at)
+        if found is not None:
+            return len(found[0])
+        if name >= WILL and name != IAC[0] and at + 2 == len(data):
+            return 0
+        # IAC twice is a 0xFF; before anything else that is no command, so is one.
+        text.append(IAC)
+        return 2 if name == IAC[0] else 1
 
     def _skip(self, data: bytes, at: int) -> int:
-        """Pass over a subnegotiation, of any length; say where it is passed."""
+        """Pass over a subnegotiation; say up to where it is passed over.
+
+        :raises ValueError: It is longer than any.
+        """
         end = data.find(IAC, at)
-        if end < 0:
-            return len(data)
-        if end + 1 == len(data):
-            return end
+        passed = len(data) if end < 0 else end
+        self._skipped += passed - at
+        if self._skipped > SUBNEGOTIATION_LIMIT:
+            raise ValueError(f"telnet subnegotiation longer than {SUBNEGOTIATION_LIMIT} bytes")
+        if end < 0 or end + 1 == len(data):
+            return passed
         if data[end + 1] == SE:
             self._inside = False
+        self._skipped += 2
         return end + 2

@@ -1,5 +1,6 @@
 """`sockservice send`: lines to a server, its replies to stdout, the truth in the exit status."""
 
+import math
 import os
 import sys
 from typing import Any, NoReturn, Protocol
@@ -11,7 +12,7 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservice.client import DatagramClient, LineClient, connect
+from sockservice.client import DatagramClient, LineClient, TimedOut, connect
 from sockservice.framing import Chunks, Framer, Lines
 
 #: Most lines in flight: enough to fill a long round trip, few enough to hold.
@@ -20,10 +21,17 @@ WINDOW = 1000
 NOT_ALL, USAGE, NOT_CONNECTED = 1, 2, 3
 
 
+def _seconds(context: click.Context, option: click.Parameter, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise click.BadParameter("not a number of seconds greater than 0")
+    return value
+
+
 @click.command()
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=float,
+    callback=_seconds,
     default=30.0,
     show_default=True,
     help="Seconds to wait for each reply.",
@@ -53,6 +61,9 @@ def send(target: str, lines: tuple[str, ...], timeout: float, framing: str) -> N
             "a line holds no line feed; give each line as an argument of its own"
         )
 
+    if not given and sys.stdin is None:
+        raise click.UsageError("standard input is closed; give lines as arguments")
+
     async def run(reactor: Any) -> None:
         try:
             client = await connect(
@@ -69,11 +80,22 @@ def send(target: str, lines: tuple[str, ...], timeout: float, framing: str) -> N
             source: Source = Given(given)
         else:
             source = Input(reactor, sys.stdin.fileno())
-        # Chunks that follow each other at once could arrive as one.
-        window = 1 if framing == "chunks" else WINDOW
-        _end(*await Sending(reactor, client, source, timeout, window).run())
+        sending = Sending(reactor, client, source, timeout, window(client, framing))
+        reactor.addSystemEventTrigger("before", "shutdown", sending.interrupt)
+        _end(*await sending.run())
 
     react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+
+
+def window(client: LineClient | DatagramClient, framing: str) -> int:
+    """Say how many lines may be in flight."""
+    if framing == "chunks":
+        # Chunks that follow each other at once could arrive as one.
+        return 1
+    if isinstance(client, DatagramClient):
+        # Datagrams are lost where they find no room, and the longest fill it soon.
+        return 4
+    return WINDOW
 
 
 def _end(status: int, said: str) -> NoReturn:
@@ -189,6 +211,8 @@ class Sending:
         self._refused = 0
         self._why = ""
         self._lost = False
+        self._done: Deferred[None] = Deferred()
+        self._output: Any = sys.stdout
         self._awaited: tuple[int, Deferred[None]] | None = None
         self._flushing = False
 
@@ -207,31 +231,44 @@ class Sending:
         await self._until(0)
         if self._lost and not self._why:
             self._why = "the server closed the connection before the end of the input"
-        await self._client.close()
+        # What timed out may stand behind lines that the server doesn't even read.
+        await (self._client.abort() if self._why else self._client.close())
         self._flush()
+        self._done.callback(None)
         if self._acknowledged == self._sent and not self._why:
             return 0, ""
         why = self._why or f"{self._refused} refused"
         return NOT_ALL, f"sent {self._sent}, acknowledged {self._acknowledged}: {why}"
 
+    def interrupt(self) -> Deferred[None]:
+        """The reactor is stopping, before all is done or after; fires when it has been said."""
+        if not self._done.called:
+            self._stop("interrupted")
+        return self._done
+
     def _disconnected(self, _: None) -> None:
         self._lost = True
         self._source.stop()
+
+    def _stop(self, why: str) -> None:
+        self._why = self._why or why
+        self._client.abort()
 
     def _answered(self, reply: bytes) -> None:
         if reply.startswith(b"error "):
             self._refused += 1
         else:
             self._acknowledged += 1
-        if sys.stdout.isatty():
-            reply = _printable(reply)
-        sys.stdout.buffer.write(reply + b"\n")
+        self._print(reply)
         if not self._flushing:
             self._flushing = True
             self._reactor.callLater(0, self._flush)
         self._settled()
 
     def _unanswered(self, failure: Failure) -> None:
+        if failure.check(TimedOut) and isinstance(self._client, LineClient):
+            # What is behind it in the same stream need not be waited for as long.
+            self._stop(failure.getErrorMessage())
         self._why = self._why or failure.getErrorMessage()
         self._settled()
 
@@ -246,13 +283,31 @@ class Sending:
             awaited, self._awaited = self._awaited[1], None
             awaited.callback(None)
 
+    def _print(self, reply: bytes) -> None:
+        if self._output is None:
+            self._stop("standard output is closed")
+            return
+        try:
+            if self._output.isatty():
+                reply = _printable(reply)
+            self._output.buffer.write(reply + b"\n")
+        except OSError as problem:
+            self._unwritable(problem)
+
     def _flush(self) -> None:
         self._flushing = False
         try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # Nobody reads the replies; the exit status still tells the truth.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if self._output is not None:
+                self._output.flush()
+        except OSError as problem:
+            self._unwritable(problem)
+
+    def _unwritable(self, problem: OSError) -> None:
+        """Nobody gets the replies any more."""
+        # What Python still has of them must not fail again when it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        self._output = None
+        self._stop(f"standard output: {problem.strerror}")
 
 
 def _printable(reply: bytes) -> bytes:
