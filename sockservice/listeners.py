@@ -85,8 +85,9 @@ class AllOrNone(MultiService):
         try:
             yield
         except CannotStart as problem:
-            for listener in self:
-                listener.abandon()
+            for service in self:
+                if isinstance(service, _Listeners):
+                    service.abandon()
             log.error("{problem}", problem=problem)
             # twistd has put its log in sys.stderr's place.
             print(f"sockservice: {problem}", file=sys.__stderr__)

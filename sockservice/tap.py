@@ -7,11 +7,13 @@ from twisted.python import usage
 
 from sockservice import __version__
 from sockservice.counters import Counters
+from sockservice.ending import endWith
 from sockservice.lines import LINE_LIMIT
 from sockservice.listeners import BACKLOG, AllOrNone, HostPort, Listen, Shared
 from sockservice.names import Names
+from sockservice.signals import Signals
 from sockservice.sockets import SocketOption, socketOption
-from sockservice.store import Backend, backend
+from sockservice.store import EVERYTHING, Backend, Retention, backend
 from sockservice.store.commit import Store
 
 HOST, PORT = "127.0.0.1", 555
@@ -37,11 +39,16 @@ def _host(text: str) -> str:
     raise usage.UsageError("--host: empty; an address or a name is wanted, `::` for all")
 
 
-def _store(url: str) -> Backend:
-    try:
-        return backend(url)
-    except ValueError as problem:
-        raise usage.UsageError(f"--store {url}: {problem}") from None
+def _scaled(option: str, units: dict[str, int], example: str) -> Callable[[str], int]:
+    """Make a coerce function for a whole number with a unit."""
+
+    def coerce(text: str) -> int:
+        number, unit = (text[:-1], text[-1:]) if text[-1:] in units else (text, "")
+        if number.isascii() and number.isdigit() and int(number) > 0:
+            return int(number) * units.get(unit, 1)
+        raise usage.UsageError(f"--{option} {text}: not a number with a unit, as {example}")
+
+    return coerce
 
 
 class Options(usage.Options):
@@ -92,7 +99,22 @@ class Options(usage.Options):
             None,
             "Keep every line that ack acknowledges, and acknowledge it only when it is durable: "
             "sqlite:PATH. Off, for it costs a sync to disk for each group of lines.",
-            _store,
+        ],
+        [
+            "retain-age",
+            None,
+            None,
+            "Remove lines from the store when they are older: seconds, or 90m, 48h, 30d. Off: "
+            "what was acknowledged is kept.",
+            _scaled("retain-age", {"m": 60, "h": 3600, "d": 86400}, "30d"),
+        ],
+        [
+            "retain-size",
+            None,
+            None,
+            "Remove the oldest lines from the store when they take up more: bytes, or 500M, 20G. "
+            "Off: what was acknowledged is kept.",
+            _scaled("retain-size", {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}, "20G"),
         ],
     ]
     optFlags = [
@@ -108,6 +130,17 @@ class Options(usage.Options):
             "Look up the names of peers and log them; nothing waits for a name or trusts it.",
         ],
     ]
+
+    def postOptions(self) -> None:
+        retention = Retention(self["retain-age"], self["retain-size"])
+        self.backend: Backend | None = None
+        if self["store"] is not None:
+            try:
+                self.backend = backend(self["store"], retention)
+            except ValueError as problem:
+                raise usage.UsageError(f"--store {self['store']}: {problem}") from None
+        elif retention != EVERYTHING:
+            raise usage.UsageError("--retain-age and --retain-size need a --store")
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +174,10 @@ def makeService(options: Options) -> MultiService:
     # twistd has chosen and installed its reactor only by now.
     from twisted.internet import reactor
 
-    store = None if options["store"] is None else Store(reactor, options["store"])
+    store = None
+    if options.backend is not None:
+        store = Store(reactor, options.backend)
+        store.failed.addCallback(lambda _: endWith(reactor, 1))
     shared = Shared(
         reactor,
         Counters(),
@@ -154,6 +190,7 @@ def makeService(options: Options) -> MultiService:
         store=store,
     )
     service = AllOrNone(store)
+    Signals(reactor).setServiceParent(service)
     host, port = options["host"], options["port"]
     if not options.listen or host is not None or port is not None:
         HostPort(

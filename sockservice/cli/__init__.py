@@ -3,6 +3,7 @@
 import click
 
 from sockservice import __version__
+from sockservice.cli.lines import lines
 from sockservice.cli.send import send
 
 
@@ -12,4 +13,5 @@ def main() -> None:
     """Talk to line and datagram servers."""
 
 
+main.add_command(lines)
 main.add_command(send)

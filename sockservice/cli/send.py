@@ -12,6 +12,7 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservice.cli.terminal import printable
 from sockservice.client import DatagramClient, LineClient, TimedOut, connect
 from sockservice.framing import Chunks, Framer, Lines
 
@@ -289,7 +290,7 @@ class Sending:
             return
         try:
             if self._output.isatty():
-                reply = _printable(reply)
+                reply = printable(reply)
             self._output.buffer.write(reply + b"\n")
         except OSError as problem:
             self._unwritable(problem)
@@ -308,10 +309,3 @@ class Sending:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         self._output = None
         self._stop(f"standard output: {problem.strerror}")
-
-
-def _printable(reply: bytes) -> bytes:
-    """Escape what could command the terminal."""
-    text = reply.decode("utf-8", "backslashreplace")
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return "".join(escaped).encode()

@@ -16,6 +16,19 @@ class Batch(NamedTuple):
     lines: list[bytes]
 
 
+class Retention(NamedTuple):
+    """How long lines are kept; both limits hold if both are given."""
+
+    #: Seconds since a line was received.
+    age: float | None = None
+    #: Bytes that the stored lines take up in their file.
+    size: int | None = None
+
+
+#: What is kept for good.
+EVERYTHING = Retention()
+
+
 class StoreError(Refused):
     """Lines were not stored; the text is the reason, fit for a reply.
 
@@ -54,18 +67,18 @@ class Backend(Protocol):
         """Leave everything in good order; called once, also after a failure."""
 
 
-def _sqlite(path: str) -> Backend:
+def _sqlite(path: str, retention: Retention) -> Backend:
     from sockservice.store.sqlite import SQLite
 
-    return SQLite(path)
+    return SQLite(path, retention)
 
 
 #: The engines, by the scheme of a store's URL.
-ENGINES: dict[str, Callable[[str], Backend]] = {"sqlite": _sqlite}
+ENGINES: dict[str, Callable[[str, Retention], Backend]] = {"sqlite": _sqlite}
 
 
-def backend(url: str) -> Backend:
-    """Give the engine for a store's URL, `SCHEME:PLACE`.
+def backend(url: str, retention: Retention) -> Backend:
+    """Give the engine for a store's URL, `SCHEME:PLACE`; it removes what is not retained.
 
     :raises ValueError: There is no such engine, or no place is named.
     """
@@ -74,4 +87,4 @@ def backend(url: str) -> Backend:
         raise ValueError(f"no store called {scheme!a}; there is {', '.join(ENGINES)}:PATH")
     if not place:
         raise ValueError(f"{url}: no path")
-    return ENGINES[scheme](place)
+    return ENGINES[scheme](place, retention)

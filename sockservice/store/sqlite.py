@@ -8,11 +8,13 @@ transaction; NORMAL does not, and loses acknowledged lines when power fails).
 import fcntl
 import os
 import sqlite3
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain, repeat
 
 from sockservice.starting import CannotStart
-from sockservice.store import Batch, StoreError
+from sockservice.store import EVERYTHING, Batch, Retention, StoreError
 
 SCHEMA_VERSION = 1
 
@@ -33,6 +35,9 @@ FROM lines;
 
 #: Seconds to wait for another process that holds the write lock.
 LOCK_TIMEOUT = 2.0
+
+#: Lines removed in one step, at least.
+STEP = 1000
 
 # Rows in one statement: executing a statement for each row would give up and take
 # back the interpreter's lock each time, which halves the speed. Few sizes, so that
@@ -58,10 +63,21 @@ _REASONS = {
 
 
 class SQLite:
-    """Keep lines in the SQLite database at `path`, which is made if there is none."""
+    """Keep lines in the SQLite database at `path`, which is made if there is none.
 
-    def __init__(self, path: str) -> None:
+    What `retention` does not cover is removed, the oldest first, in small steps.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        retention: Retention = EVERYTHING,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._path = path
+        self._retention = retention
+        self._clock = clock
+        self._latest = 0  # lines in the latest commit
         self._files: list[tuple[str, int, int]] = []  # path, device, inode
         self._lock = -1
 
@@ -145,6 +161,7 @@ class SQLite:
         for received, peer, listener, lines in batches:
             same = repeat(received), repeat(peer), repeat(listener)
             values += chain.from_iterable(zip(*same, lines, strict=False))
+        self._latest = len(values) // 4
         try:
             self._insert(values)
             self._present()
@@ -185,8 +202,45 @@ class SQLite:
                 raise StoreError(f"{path} was replaced", retry=False)
 
     def tidy(self) -> bool:
-        """Nothing is ever removed."""
+        """Remove some of the oldest lines, if there are any that need not be retained.
+
+        :raises StoreError: The database failed.
+        """
+        if self._retention == EVERYTHING:
+            return False
+        try:
+            return self._prune()
+        except sqlite3.Error as problem:
+            self._rollback()
+            raise _storeError(problem) from problem
+
+    def _prune(self) -> bool:
+        ask = self._database.execute
+        oldest = ask("SELECT id, received FROM lines ORDER BY id LIMIT 1").fetchone()
+        if oldest is None:
+            return False
+        first, received = oldest
+        # Twice what came in, to get ahead of it, and no more than takes milliseconds.
+        last = first + max(STEP, 2 * self._latest)
+        self._latest = 0
+        age, size = self._retention
+        if size is not None and self._size() > size:
+            ask("DELETE FROM lines WHERE id < ?", (last,))
+            return True
+        if age is not None:
+            before = int((self._clock() - age) * 1_000_000)
+            if received < before:
+                ask("DELETE FROM lines WHERE id < ? AND received < ?", (last, before))
+                return True
         return False
+
+    def _size(self) -> int:
+        """Bytes of the database that are in use."""
+        sizes = ("page_count", "freelist_count", "page_size")
+        pages, free, size = (
+            self._database.execute(f"PRAGMA {name}").fetchone()[0] for name in sizes
+        )
+        return int((pages - free) * size)
 
     def close(self) -> None:
         """Write the log into the database, and close it."""

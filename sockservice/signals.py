@@ -1,0 +1,39 @@
+"""SIGTERM and SIGINT: end well, with status 0; a second one ends at once."""
+
+import signal
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+
+log = Logger()
+
+
+class Signals(Service):
+    """Stop the reactor, and so drain all services, when the process is told to end.
+
+    Twisted's own handlers do so too, but make the process then die of the signal.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+
+    def startService(self) -> None:
+        super().startService()
+        # The reactor has installed its handlers by then.
+        self._reactor.callWhenRunning(self._install)
+
+    def _install(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Whoever started us may want one of them ignored (nohup, `&` in a script).
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._received)
+
+    def _received(self, number: int, frame: object) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+        self._reactor.callFromThread(self._stop, signal.Signals(number).name)
+
+    def _stop(self, name: str) -> None:
+        log.info("{name}: answering what was received, then ending; again ends at once", name=name)
+        self._reactor.stop()

@@ -1,0 +1,37 @@
+"""An engine that keeps lines in memory: for tests of protocols that store."""
+
+from sockservice.store import Batch, StoreError
+
+
+class Memory:
+    """Keep lines in the list `kept`, until the process ends.
+
+    Set `problem` to make commits fail with it, and to None to make them work again.
+    """
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[str, str, bytes]] = []  # peer, listener, line
+        self.problem: StoreError | None = None
+        self.opened = False
+
+    def open(self) -> None:
+        """Open."""
+        self.opened = True
+
+    def commit(self, batches: list[Batch]) -> None:
+        """Keep all lines of `batches`.
+
+        :raises StoreError: As `problem` says.
+        """
+        if self.problem is not None:
+            raise self.problem
+        for batch in batches:
+            self.kept += [(batch.peer, batch.listener, line) for line in batch.lines]
+
+    def tidy(self) -> bool:
+        """Nothing is ever removed."""
+        return False
+
+    def close(self) -> None:
+        """Close."""
+        self.opened = False
