@@ -5,7 +5,7 @@ from collections.abc import Callable
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import ServerFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -18,7 +18,7 @@ from sockservice.store.commit import Store
 log = Logger()
 
 
-class LineFactory(Factory):
+class LineFactory(ServerFactory):
     """Build `protocol`, a LineServer, for each connection, and hold its settings.
 
     `reactor` tells the time. `lineLimit` is the longest line in bytes; `verbose`

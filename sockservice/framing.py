@@ -26,6 +26,10 @@ class Lines(NamedTuple):
     ending: bytes
 
 
+# What Lines(…) comes down to, in a third of the time.
+_lines = tuple.__new__
+
+
 class Refusal(NamedTuple):
     """Stands where a line stood that cannot be taken; `reason` is fit for a reply."""
 
@@ -95,29 +99,26 @@ class Framer:
         data = self._fresh
         if not data:
             return None
-        end = data.find(LF)
-        if end < 0:
-            self._fresh = b""
-            self._begin(data)
-            return None
         if self._dropped:
-            last = data[end - 1 : end] or self._dropped
-            self._dropped = b""
-            self._fresh = data[end + 1 :]
-            return self._refuse(CRLF if last == b"\r" else LF)
+            return self._drop(data)
         lines = data.split(LF, most)
         self._fresh = lines.pop()
+        if not lines:
+            self._begin()
+            return None
         longest = len(data)
+        mixed = b"\r" in data
         if self._partial:
             lines[0] = bytes(self._partial) + lines[0]
             self._partial.clear()
             longest = max(longest, len(lines[0]))
+            mixed = mixed or lines[0].endswith(b"\r")
         # A whole read is seldom longer than one line may be, so most reads
         # are spared the look at each line.
-        if longest > self.limit or b"\r" in data or lines[0].endswith(b"\r"):
+        if mixed or longest > self.limit:
             return self._sort(lines)
         self._lastEnding = LF
-        return Lines(lines, LF)
+        return _lines(Lines, (lines, LF))
 
     def finish(self) -> Refusal | None:
         """Say, once everything was taken, what is wrong with the end of the stream.
@@ -135,16 +136,27 @@ class Framer:
         """Give the bytes to send: each reply ends as its line did."""
         return ending.join(replies) + ending if replies else b""
 
-    def _begin(self, data: bytes) -> None:
-        if self._dropped:
-            self._dropped = data[-1:]
-            return
+    def _begin(self) -> None:
+        """Keep the begin of a line apart from what may hold an LF."""
+        data, self._fresh = self._fresh, b""
         self._partial += data
         length = len(self._partial)
         # One byte over may be the CR of an ending whose LF is still to come.
         if length > self.limit and not (length == self.limit + 1 and self._partial[-1] == 13):
             self._dropped = data[-1:]
             self._partial = bytearray()
+
+    def _drop(self, data: bytes) -> Refusal | None:
+        """Drop what belongs to a line that is too long; refuse it when it ends."""
+        end = data.find(LF)
+        if end < 0:
+            self._fresh = b""
+            self._dropped = data[-1:]
+            return None
+        last = data[end - 1 : end] or self._dropped
+        self._dropped = b""
+        self._fresh = data[end + 1 :]
+        return self._refuse(CRLF if last == b"\r" else LF)
 
     def _refuse(self, ending: bytes) -> Refusal:
         self._lastEnding = ending

@@ -21,7 +21,7 @@ from sockservice.answers import NONE_AWAITED, Answer, Refused, Replies
 from sockservice.framing import LF, Framer, Framing, Lines, Packets, Refusal
 from sockservice.packets import PacketServer
 from sockservice.store import Batch
-from sockservice.telnet import Telnet, Told
+from sockservice.telnet import Telnet
 from sockservice.transports import plainSocket, tune
 
 #: Longest line in bytes: what one read brings (64 KiB), so that lines of any
@@ -128,7 +128,7 @@ class LineServer(Protocol):
         """
         if self._unsent or self._shut:
             return False
-        self._write(self._joined([line], LF))
+        self._write(self._encoded([line], LF))
         return True
 
     def keep(self, lines: list[bytes]) -> Deferred[None]:
@@ -254,7 +254,12 @@ class LineServer(Protocol):
                 if item is None:
                     self._caughtUp()
                     break
-                self._take(item)
+                if isinstance(item, Lines):
+                    self._answer(item.lines, item.ending)
+                elif isinstance(item, Refusal):
+                    self._refuse(item)
+                else:
+                    self._put(item.data, 1)
             else:
                 self._pause()
         finally:
@@ -266,7 +271,7 @@ class LineServer(Protocol):
         if self._ended:
             torn = self._framing.finish()
             if torn is not None:
-                self._take(torn)
+                self._refuse(torn)
             self._closing = True
         elif self._draining:
             self._closing = True
@@ -280,7 +285,7 @@ class LineServer(Protocol):
 
     def _giveUp(self, problem: ValueError) -> None:
         """The framing can make no more lines of the stream."""
-        self._take(Refusal(str(problem).encode(), LF))
+        self._refuse(Refusal(str(problem).encode(), LF))
         self._closing = True
         self._pause()
 
@@ -289,43 +294,25 @@ class LineServer(Protocol):
             self._paused = True
             self.transport.pauseProducing()
 
-    def _take(self, item: Lines | Refusal | Told) -> None:
-        if isinstance(item, Lines):
-            lines, ending = item
-            self.lines += len(lines)
-            self.factory.counters.lines += len(lines)
-            if self.factory.verbose:
-                for line in lines:
-                    log.info("{peer} line {line!r}", peer=self.peer, line=line)
-            try:
-                replies = self.answers(lines)
-            except Exception:
-                replies = self._failed(Failure(), len(lines))
-            self._reply(replies, len(lines), ending)
-        elif isinstance(item, Refusal):
-            self.lines += 1
-            self.factory.counters.lines += 1
-            self._refused(1)
-            if self.refused == 1:
-                # The rest are in the count that the log gives when the peer goes.
-                log.info("{peer} refused: {reason!r}", peer=self.peer, reason=item.reason)
-            self._put(self._encoded([b"error " + item.reason], item.ending), 1)
-        else:
-            self._put(item.data, 1)
-
-    def _reply(
-        self,
-        replies: Sequence[Answer] | Awaitable[Sequence[bytes | None]],
-        lines: int,
-        ending: bytes,
-    ) -> None:
-        """Send replies, or give those that must wait their places."""
+    def _answer(self, lines: list[bytes], ending: bytes) -> None:
+        """Have lines answered; send the replies, or give those that must wait their places."""
+        count = len(lines)
+        factory = self.factory
+        self.lines += count
+        factory.counters.lines += count
+        if factory.verbose:
+            for line in lines:
+                log.info("{peer} line {line!r}", peer=self.peer, line=line)
+        try:
+            replies = self.answers(lines)
+        except Exception:
+            replies = self._failed(Failure(), count)
         if not isinstance(replies, list):
-            self._wait(replies, lines, lambda given: self._encoded(given, ending), ending)
+            self._wait(replies, count, lambda given: self._encoded(given, ending), ending)
             return
         try:
-            # The usual batch is all bytes; join is the quickest way to find out.
-            data = self._joined(replies, ending)
+            # The usual batch is all bytes; encoding it is the quickest way to find out.
+            data = self._framing.encode(replies, ending) if replies else b""
         except TypeError:
             for reply in replies:
                 if reply is None or isinstance(reply, bytes):
@@ -333,13 +320,20 @@ class LineServer(Protocol):
                 else:
                     self._wait(reply, 1, lambda given: self._encoded([given], ending), ending)
         else:
-            self._put(data, lines)
+            self._put(data, count)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self.lines += 1
+        self.factory.counters.lines += 1
+        self._refused(1)
+        if self.refused == 1:
+            # The rest are in the count that the log gives when the peer goes.
+            log.info("{peer} refused: {reason!r}", peer=self.peer, reason=refusal.reason)
+        self._put(self._encoded([b"error " + refusal.reason], refusal.ending), 1)
 
     def _encoded(self, replies: Sequence[bytes | None], ending: bytes) -> bytes:
-        return self._joined([reply for reply in replies if reply is not None], ending)
-
-    def _joined(self, replies: list[bytes], ending: bytes) -> bytes:
-        return self._framing.encode(replies, ending) if replies else b""
+        given = [reply for reply in replies if reply is not None]
+        return self._framing.encode(given, ending) if given else b""
 
     def _wait(
         self, answer: object, lines: int, encoded: Callable[[Any], bytes], ending: bytes
@@ -351,7 +345,7 @@ class LineServer(Protocol):
             answer,
             lines,
             encoded,
-            lambda failure: self._joined(self._failed(failure, lines), ending),
+            lambda failure: self._encoded(self._failed(failure, lines), ending),
         )
 
     def _put(self, data: bytes, lines: int) -> None:

@@ -51,6 +51,8 @@ class Shared(NamedTuple):
     socketOptions: Sequence[SocketOption] = ()
     names: Names | None = None
     store: Store | None = None
+    #: Watches connections in the reactor's place.
+    descriptors: Any = None
 
 
 class AllOrNone(MultiService):
@@ -197,4 +199,6 @@ def _listener(shared: Shared, protocol: str, found: Opened | Foreign) -> Listene
     if isinstance(found, Foreign):
         return ForeignListener(shared.reactor, found.endpoint, name, factory, wrapped)
     backlog = found.backlog or shared.backlog
-    return StreamListener(shared.reactor, found.bound, backlog, name, factory, wrapped)
+    return StreamListener(
+        shared.reactor, found.bound, backlog, name, factory, wrapped, shared.descriptors
+    )

@@ -32,7 +32,8 @@ class StreamPort:
     Beyond Twisted's own ports: it takes any socket that was bound before, the
     `SOCK_SEQPACKET` kind too, says which process a UNIX peer is, and when the
     process is out of descriptors it says so once and pauses instead of spinning.
-    The socket is closed by whoever bound it.
+    `descriptors` watches its connections in the reactor's place, if given. The socket
+    is closed by whoever bound it.
     """
 
     #: Connections accepted in one turn, before others get theirs.
@@ -40,10 +41,18 @@ class StreamPort:
     #: Seconds until accepting is tried again after descriptors ran out.
     RETRY = 0.5
 
-    def __init__(self, reactor: Any, bound: socket.socket, factory: Any, backlog: int) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        bound: socket.socket,
+        factory: Any,
+        backlog: int,
+        descriptors: Any = None,
+    ) -> None:
         self.reactor = reactor
         self.socket = bound
         self.factory = factory
+        self._descriptors = reactor if descriptors is None else descriptors
         self._backlog = backlog
         self._accepted = 0
         self._exhausted = False
@@ -104,7 +113,7 @@ class StreamPort:
             server: Any = Server
             if made.family == socket.AF_UNIX:
                 server = PacketServer if made.type == socket.SOCK_SEQPACKET else LocalServer
-            transport = server(made, protocol, address, self, self._accepted, self.reactor)
+            transport = server(made, protocol, address, self, self._accepted, self._descriptors)
             protocol.makeConnection(transport)
         except Exception:
             log.failure("a connection could not be served")

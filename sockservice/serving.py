@@ -57,11 +57,12 @@ class StreamListener(BoundListener):
         name: str,
         factory: LineFactory,
         served: Any = None,
+        descriptors: Any = None,
     ) -> None:
         super().__init__(bound, name)
         self._reactor = reactor
         self._factory = factory
-        self._port = StreamPort(reactor, bound.socket, served or factory, backlog)
+        self._port = StreamPort(reactor, bound.socket, served or factory, backlog, descriptors)
 
     @inlineCallbacks
     def stopService(self) -> Any:

@@ -1,5 +1,6 @@
 """The options of `twistd sockservice`, and the service they ask for."""
 
+import select
 from collections.abc import Callable
 
 from twisted.application.service import MultiService
@@ -7,6 +8,7 @@ from twisted.python import usage
 
 from sockservice import __version__
 from sockservice.counters import Counters
+from sockservice.descriptors import Descriptors
 from sockservice.ending import endWith
 from sockservice.lines import LINE_LIMIT
 from sockservice.listeners import BACKLOG, AllOrNone, HostPort, Listen, Shared
@@ -188,6 +190,7 @@ def makeService(options: Options) -> MultiService:
         socketOptions=options.socketOptions,
         names=Names(reactor) if options["resolve"] else None,
         store=store,
+        descriptors=Descriptors(reactor) if hasattr(select, "epoll") else None,
     )
     service = AllOrNone(store)
     Signals(reactor).setServiceParent(service)

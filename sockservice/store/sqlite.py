@@ -197,7 +197,7 @@ class SQLite:
             try:
                 found = os.stat(path)
             except OSError as problem:
-                raise StoreError(f"{path}: {problem.strerror}", retry=False) from problem
+                raise StoreError(f"{path} was renamed or deleted", retry=False) from problem
             if (found.st_dev, found.st_ino) != (device, inode):
                 raise StoreError(f"{path} was replaced", retry=False)
 

@@ -1,0 +1,137 @@
+"""Many connections as one descriptor of the reactor: an epoll set inside its own.
+
+Twisted's reactor passes each event through a logging context, which costs as much as
+answering a line. :class:`Descriptors` stands in the reactor's place for Twisted's
+transports, which stay as they are; it is read by the reactor when any of them is ready.
+What the reactor's own loop promises is kept: an exception in one connection is logged
+and ends that connection alone, and other descriptors and timers get their turns.
+"""
+
+import select
+from typing import Any
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableDescriptor, IReadDescriptor
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+_GONE = select.EPOLLHUP | select.EPOLLERR
+
+#: Descriptors served in one turn of the reactor.
+TURN = 512
+
+log = Logger()
+
+
+@implementer(IReadDescriptor)
+class Descriptors:
+    """A reactor to transports, a reader to the reactor.
+
+    Everything but the watching of descriptors is the reactor's.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._poll = select.epoll()
+        self._watched: dict[int, Any] = {}
+        self._events: dict[int, int] = {}
+        reactor.addReader(self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    # What transports ask for.
+
+    def addReader(self, descriptor: Any) -> None:
+        self._add(descriptor, select.EPOLLIN)
+
+    def addWriter(self, descriptor: Any) -> None:
+        self._add(descriptor, select.EPOLLOUT)
+
+    def removeReader(self, descriptor: Any) -> None:
+        self._remove(descriptor, select.EPOLLIN)
+
+    def removeWriter(self, descriptor: Any) -> None:
+        self._remove(descriptor, select.EPOLLOUT)
+
+    def _add(self, descriptor: Any, event: int) -> None:
+        number = descriptor.fileno()
+        events = self._events.get(number, 0)
+        if not events:
+            self._poll.register(number, event)
+            self._watched[number] = descriptor
+        elif not events & event:
+            self._poll.modify(number, events | event)
+        self._events[number] = events | event
+
+    def _remove(self, descriptor: Any, event: int) -> None:
+        number = descriptor.fileno()
+        events = self._events.get(number, 0)
+        if not events & event or self._watched[number] is not descriptor:
+            return
+        events &= ~event
+        if events:
+            self._poll.modify(number, events)
+            self._events[number] = events
+        else:
+            self._poll.unregister(number)
+            del self._events[number], self._watched[number]
+
+    # What the reactor asks for.
+
+    def fileno(self) -> int:
+        return self._poll.fileno()
+
+    def logPrefix(self) -> str:
+        return "connections"
+
+    def doRead(self) -> None:
+        watched = self._watched
+        for number, event in self._poll.poll(0, TURN):
+            # One that was served before it may have closed it.
+            descriptor: Any = watched.get(number)
+            if descriptor is None:
+                continue
+            reading = bool(event & select.EPOLLIN)
+            why: Any
+            try:
+                if reading:
+                    why = descriptor.doRead()
+                elif event & _GONE:
+                    reading = bool(self._events[number] & select.EPOLLIN)
+                    why = CONNECTION_DONE if reading else CONNECTION_LOST
+                else:
+                    why = None
+                if (
+                    not why
+                    and event & select.EPOLLOUT
+                    and self._events.get(number)
+                    and watched[number] is descriptor
+                ):
+                    reading = False
+                    why = descriptor.doWrite()
+            except Exception as problem:
+                log.failure("a connection failed and is closed")
+                why = problem
+            if why:
+                self._lose(descriptor, why, reading)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor is stopping, and with it what is left here."""
+        for descriptor in list(self._watched.values()):
+            descriptor.connectionLost(Failure(CONNECTION_LOST))
+        self._poll.close()
+
+    def _lose(self, descriptor: Any, why: Exception, reading: bool) -> None:
+        self.removeReader(descriptor)
+        if (
+            reading
+            and isinstance(why, ConnectionDone)
+            and IHalfCloseableDescriptor.providedBy(descriptor)
+        ):
+            descriptor.readConnectionLost(Failure(why))
+        else:
+            self.removeWriter(descriptor)
+            descriptor.connectionLost(Failure(why))
