@@ -251,6 +251,9 @@ class DatagramClient(DatagramProtocol):
             if self._closed:
                 raise OSError(errno.EBADF, "the socket is closed")
             self.transport.write(datagram, self._peer)
+        except ConnectionRefusedError:
+            # The system says so once, of whichever datagram.
+            self.connectionRefused()
         except OSError as error:
             asked.fail(Unanswered(f"not sent: {error.strerror}"))
         return reply

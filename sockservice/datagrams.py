@@ -151,7 +151,8 @@ class DatagramServer(DatagramProtocol):
             self._send(self._failed(failure, addr), addr)
 
     def _done(self, _: object, pending: Deferred[Any]) -> None:
-        if len(self._pending) == self.answerLimit and self.transport is not None:
+        full = len(self._pending) == self.answerLimit
+        if full and self.transport is not None and self._drained is None:
             self.transport.resumeProducing()
         self._pending.discard(pending)
         self._emptied()
@@ -163,8 +164,9 @@ class DatagramServer(DatagramProtocol):
 
     def _send(self, reply: bytes, addr: Any) -> None:
         try:
-            # The sender on a UNIX socket need not have a name.
-            if addr:
+            # The sender on a UNIX socket need not have a name; an answer may come
+            # when the socket is closed already.
+            if addr and self.transport is not None:
                 self.transport.write(reply, addr)
         except OSError:
             # Too long, no route, not permitted: one peer's reply is lost, as

@@ -34,10 +34,9 @@ class Descriptors:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._poll = select.epoll()
+        self._poll: Any = None
         self._watched: dict[int, Any] = {}
         self._events: dict[int, int] = {}
-        reactor.addReader(self)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -57,6 +56,10 @@ class Descriptors:
         self._remove(descriptor, select.EPOLLOUT)
 
     def _add(self, descriptor: Any, event: int) -> None:
+        if self._poll is None:
+            # Only now, when the process is the one that serves.
+            self._poll = select.epoll()
+            self._reactor.addReader(self)
         number = descriptor.fileno()
         events = self._events.get(number, 0)
         if not events:
@@ -82,7 +85,7 @@ class Descriptors:
     # What the reactor asks for.
 
     def fileno(self) -> int:
-        return self._poll.fileno()
+        return int(self._poll.fileno())
 
     def logPrefix(self) -> str:
         return "connections"

@@ -128,9 +128,10 @@ def resolved(host: str) -> list[tuple[socket.AddressFamily, SocketAddress]]:
     except (socket.gaierror, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or "not a host name"
         raise CannotListen(f"host {host!a}: {reason}") from error
-    addresses: list[tuple[socket.AddressFamily, SocketAddress]] = [
-        (family, address) for family, _, _, _, address in found
-    ]
+    # A host may be listed more than once.
+    addresses: list[tuple[socket.AddressFamily, SocketAddress]] = list(
+        dict.fromkeys((family, address) for family, _, _, _, address in found)
+    )
     for _, address in addresses:
         ip = ipaddress.ip_address(address[0].partition("%")[0])
         if ip.is_multicast or address[0] == "255.255.255.255":

@@ -26,7 +26,8 @@ def _number(option: str, least: int, most: int, unit: str) -> Callable[[str], in
 
     def coerce(text: str) -> int:
         # int() alone would also take " 5", "5_0" and other scripts' digits.
-        if text.isascii() and text.isdigit() and least <= int(text) <= most:
+        # Nor does it take a number of thousands of digits.
+        if text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most:
             return int(text)
         raise usage.UsageError(
             f"--{option} {text}: not {unit}, a whole number from {least} to {most}"

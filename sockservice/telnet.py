@@ -76,6 +76,7 @@ class Telnet:
         "_framer",
         "_inside",
         "_raw",
+        "_return",
         "_skipped",
         "_told",
     )
@@ -86,6 +87,7 @@ class Telnet:
         self._before = b"\n" if framer.startsLine else b"x"  # the byte before _raw
         self._raw = b""
         self._at = 0
+        self._return = b""  # a CR that was the last byte
         self._active = False
         self._inside = False  # a subnegotiation
         self._skipped = 0  # bytes of it
@@ -112,7 +114,7 @@ class Telnet:
 
     def finish(self) -> Refusal | None:
         """Say what is wrong with the end of the stream; a torn command is a torn line."""
-        rest = IAC if self._inside else self._raw[self._at :]
+        rest = self._return + (IAC if self._inside else self._raw[self._at :])
         if rest:
             self._framer.receive(rest)
             self._framer.take(1)
@@ -160,11 +162,8 @@ class Telnet:
                 if self._told:
                     break
                 if command < 0:
-                    # Its LF or NUL decides what a last CR is.
-                    command = len(data) - data.endswith(b"\r")
+                    command = len(data)
                 text.append(data[at:command])
-                if command == at:
-                    break
                 at = command
                 continue
             taken = self._command(data, at, text)
@@ -173,7 +172,10 @@ class Telnet:
                 break
             at += taken
         self._at = at
-        self._framer.receive(b"".join(text).replace(NUL_AFTER_CR, b"\r\n"))
+        said = self._return + b"".join(text)
+        # What comes next decides what a CR at the end is.
+        self._return = b"\r" if said.endswith(b"\r") else b""
+        self._framer.receive(said.removesuffix(b"\r").replace(NUL_AFTER_CR, b"\r\n"))
         return at > start
 
     def _command(self, data: bytes, at: int, text: list[bytes]) -> int:

@@ -1,15 +1,24 @@
-"""Every example in the README and in docs/ does what the page says it does."""
+"""Every example in the README and in docs/ does what the page says it does.
+
+A `console` block is run command by command, in a folder that holds the files of
+the `python` blocks before it. `...` in what a command prints stands for anything.
+Beneath a command that ends in `&` stands what it prints in the course of the
+block, as far as it matters. Where lines beneath a command begin with `> `, they
+are typed into it when it has prompted for them.
+"""
 
 import os
 import pty
 import re
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +27,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TOOLS = ("nc", "telnet")
+# A command, which goes on behind a backslash, and what it prints.
+STEP = re.compile(r"((?:.*\\\n)*.*)\n((?s:.*))")
+TOOLS = ("ip", "nc", "openssl", "systemd-socket-activate", "telnet", "unshare")
 PATIENCE = 30.0
+FREE = ("5556", "5557", "5558", "5559")  # stand for ports where nothing listens
 
 
 class Example(NamedTuple):
@@ -65,9 +77,15 @@ class Running:
         """Read on until `pattern` has been printed; forget what came up to there."""
         deadline = time.monotonic() + PATIENCE
         while not (found := re.search(pattern, self.printed)):
-            readable, _, _ = select.select([self.terminal], [], [], deadline - time.monotonic())
+            left = max(0.0, deadline - time.monotonic())
+            readable, _, _ = select.select([self.terminal], [], [], left)
             assert readable, f"waited for {pattern!r}, got {self.printed!r}"
-            self.printed += os.read(self.terminal, 65536).decode().replace("\r\n", "\n")
+            try:
+                data = os.read(self.terminal, 65536)
+            except OSError:
+                # How a terminal says that all programs on it have ended.
+                raise AssertionError(f"{pattern!r} never came: {self.printed!r}") from None
+            self.printed += data.decode().replace("\r\n", "\n")
         self.printed = self.printed[found.end() :]
         return found
 
@@ -75,7 +93,8 @@ class Running:
         os.write(self.terminal, line.encode() + b"\n")
 
     def stop(self) -> None:
-        self.child.kill()
+        # The whole group: a pipeline has several processes.
+        os.killpg(self.child.pid, signal.SIGKILL)
         self.child.wait()
         os.close(self.terminal)
 
@@ -97,33 +116,66 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         service.stop()
 
 
-def freePort() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return str(server.getsockname()[1])
+def freePorts(count: int) -> list[str]:
+    with ExitStack() as kept:
+        made = [kept.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [str(each.getsockname()[1]) for each in made]
+
+
+def lacking(text: str) -> list[str]:
+    """Say what an example needs and this machine has not."""
+    missing = [t for t in TOOLS if re.search(rf"\b{t}\b", text) and not shutil.which(t)]
+    if missing:
+        return missing
+    if "raw:" in text and not allowed(socket.AF_PACKET, socket.SOCK_RAW):
+        missing.append("CAP_NET_RAW")
+    if "unshare" in text and subprocess.run(["unshare", "--net", "true"], check=False).returncode:
+        missing.append("CAP_SYS_ADMIN")
+    if "[::1]" in text and not allowed(socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0)):
+        missing.append("IPv6")
+    return missing
+
+
+def allowed(family: int, kind: int, address: tuple[str, int] | None = None) -> bool:
+    try:
+        with socket.socket(family, kind) as tried:
+            if address is not None:
+                tried.bind(address)
+    except OSError:
+        return False
+    return True
+
+
+def pattern(expected: str) -> str:
+    """Make a regular expression of what a page says that a command prints."""
+    return re.escape(expected).replace(re.escape("..."), ".*")
 
 
 @pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.name)
 def test_example(example: Example, port: str, tmp_path: Path) -> None:
-    missing = [t for t in TOOLS if re.search(rf"\b{t}\b", example.text) and not shutil.which(t)]
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} not installed")
-    numbers = {"5555": port, "5556": freePort()}
+    if missing := lacking(example.text):
+        pytest.skip(f"{' and '.join(missing)} not here")
+    numbers = {"5555": port, **dict(zip(FREE, freePorts(len(FREE)), strict=True))}
 
     def here(text: str) -> str:
-        return re.sub("5555|5556", lambda found: numbers[found[0]], text)
+        return re.sub("|".join(numbers), lambda found: numbers[found[0]], text)
 
     for name, text in example.files.items():
         (tmp_path / name).write_text(here(text))
-    background = []
+    background: list[Running] = []
+    printing: list[tuple[Running, str]] = []
     try:
         for step in re.split(r"^\$ ", here(example.text), flags=re.MULTILINE)[1:]:
-            command, _, expected = step.partition("\n")
+            command, expected = STEP.fullmatch(step).groups()  # type: ignore[union-attr]
             if command.startswith("telnet"):
                 session(command, expected, tmp_path)
+            elif expected.startswith("> "):
+                dialogue(command, expected, tmp_path)
             elif command.endswith("&"):
                 started = Running(command.removesuffix("&"), tmp_path)
                 background.append(started)
-                started.expect("starting on|listening on")
+                started.expect(r"(?i)(?=.*(starting|listening) on)")
+                printing += [(started, line) for line in expected.splitlines()]
             else:
                 done = subprocess.run(
                     ["bash", "-c", command],
@@ -136,7 +188,10 @@ def test_example(example: Example, port: str, tmp_path: Path) -> None:
                     timeout=PATIENCE,
                     check=False,
                 )
-                assert done.stdout == expected, command
+                if not re.fullmatch(pattern(expected), done.stdout):
+                    assert done.stdout == expected, command
+        for started, line in printing:
+            started.expect(f"{pattern(line)}\n")
     finally:
         for started in background:
             started.stop()
@@ -154,6 +209,32 @@ def session(command: str, expected: str, folder: Path) -> None:
             running.expect(f"{re.escape(line)}\n{re.escape(reply)}\n")
     finally:
         running.stop()
+
+
+def dialogue(command: str, expected: str, folder: Path) -> None:
+    """Type what stands behind the prompts, and see the lines between them."""
+    running = Running(command, folder)
+    try:
+        for line in expected.splitlines():
+            if line.startswith("> "):
+                running.expect("> ")
+                running.type(line.removeprefix("> "))
+            running.expect(f"{re.escape(line.removeprefix('> '))}\n")
+    finally:
+        running.stop()
+
+
+def test_python_examples_have_no_errors_that_ruff_finds(tmp_path: Path) -> None:
+    for page in PAGES:
+        for number, (kind, text) in enumerate(FENCED.findall(page.read_text()), 1):
+            if kind == "python":
+                (tmp_path / f"{page.stem}-{number}.py").write_text(text)
+    command = [sys.executable, "-m", "ruff", "check", "--isolated", "--select=E,F"]
+    options = ["--line-length=100", "--no-cache", "--output-format=concise"]
+    done = subprocess.run(
+        [*command, *options, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_links_lead_to_files() -> None:
