@@ -8,12 +8,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, clientFromString, connectProtocol
+from twisted.internet.error import ConnectError, DNSLookupError, TCPTimedOutError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from sockservice.framing import CRLF, LF, Framer, Framing, Lines
+from sockservice.framing import CRLF, LF, Framer, Framing, Lines, Packets
+from sockservice.packets import PacketServer
 from sockservice.ports import DatagramPort
 from sockservice.sockets import RECEIVE_BUFFER
 
@@ -97,7 +99,8 @@ class LineClient(Protocol):
     def __init__(self, clock: IReactorTime, framing: Callable[[int], Framing] = Framer) -> None:
         self._clock = clock
         self._framing = framing(REPLY_LIMIT)
-        self._unasked: deque[bytes] | None = None  # kept since lines() was called
+        self._unasked: deque[bytes] = deque()
+        self._iterated = False  # by lines()
         self._reading: Deferred[None] | None = None
         self._asked: deque[_Asked] = deque()  # in the order of the lines sent
         self._closed: str | None = None  # why nothing more can be asked
@@ -132,30 +135,32 @@ class LineClient(Protocol):
     def unasked(self, line: bytes) -> None:
         """Take a line that came though no reply was due.
 
-        As it is here it gives the line to `lines`, if that was called, and drops it
-        otherwise. To be overridden.
+        As it is here it keeps the line for `lines`; while nobody reads those, the
+        latest UNASKED_LIMIT. To be overridden.
         """
-        if self._unasked is not None:
-            self._unasked.append(line)
-            if len(self._unasked) == UNASKED_LIMIT:
+        self._unasked.append(line)
+        if len(self._unasked) >= UNASKED_LIMIT:
+            if self._iterated:
                 self.transport.pauseProducing()
-            self._wake()
+            else:
+                self._unasked.popleft()
+        self._wake()
 
     async def lines(self) -> AsyncIterator[bytes]:
         """Give the lines that answer none, one by one, until the connection ends.
 
-        From the first step on; while UNASKED_LIMIT of them wait nothing is read.
+        While UNASKED_LIMIT of them wait, nothing is read.
         """
-        if self._unasked is None:
-            self._unasked = deque()
+        self._iterated = True
         while self._unasked or not self._end.came:
             if not self._unasked:
                 self._reading = Deferred()
                 await self._reading
                 continue
-            if len(self._unasked) == UNASKED_LIMIT and not self._end.came:
+            line = self._unasked.popleft()
+            if len(self._unasked) == UNASKED_LIMIT - 1 and not self._end.came:
                 self.transport.resumeProducing()
-            yield self._unasked.popleft()
+            yield line
 
     def _wake(self) -> None:
         reading, self._reading = self._reading, None
@@ -316,15 +321,23 @@ def connect(
     `tcp:HOST:PORT` and `udp:HOST:PORT` take a name, an IPv4 address or an IPv6
     address in brackets; anything else is one of Twisted's client endpoint strings.
 
-    It fails after `timeout` seconds. `framing` is the server's, where that is not
-    lines.
+    `unix-datagram:PATH` and `unix-seqpacket:PATH` are ours as well. `framing` is the
+    server's, where that is not lines. The Deferred fails with a ConnectError of
+    Twisted's, whose `osError` is the number; with TCPTimedOutError after `timeout`
+    seconds.
 
     :raises ValueError: `target` is neither.
     """
     scheme, _, rest = target.partition(":")
     if scheme == "udp":
-        client = yield _datagramClient(reactor, *hostAndPort(rest))
+        connecting = _udpClient(reactor, *hostAndPort(rest))
+        connecting.addTimeout(timeout, reactor, _timedOut)
+        client = yield connecting
         return client
+    if scheme == "unix-datagram":
+        return _datagramClient(reactor, socket.AF_UNIX, rest)
+    if scheme == "unix-seqpacket":
+        return _packetClient(reactor, rest)
     if scheme == "tcp" and rest.count("=") == 0:
         endpoint = HostnameEndpoint(reactor, *hostAndPort(rest), timeout=timeout)
     else:
@@ -334,9 +347,15 @@ def connect(
             # The endpoints' constructors complain in ways of their own.
             raise ValueError(str(problem)) from problem
     connecting = connectProtocol(endpoint, LineClient(reactor, framing))
-    connecting.addTimeout(timeout, reactor)
+    connecting.addTimeout(timeout, reactor, _timedOut)
     client = yield connecting
     return client
+
+
+def _timedOut(result: Any, timeout: float) -> Any:
+    if isinstance(result, Failure):
+        raise TCPTimedOutError(errno.ETIMEDOUT, f"not connected within {timeout:g} seconds")
+    return result
 
 
 def hostAndPort(text: str) -> tuple[str, int]:
@@ -355,16 +374,42 @@ def hostAndPort(text: str) -> tuple[str, int]:
 
 
 @inlineCallbacks
-def _datagramClient(reactor: Any, host: str, port: int) -> Any:
-    found = yield deferToThreadPool(
-        reactor, reactor.getThreadPool(), socket.getaddrinfo, host, port, 0, socket.SOCK_DGRAM
-    )
+def _udpClient(reactor: Any, host: str, port: int) -> Any:
+    try:
+        found = yield deferToThreadPool(
+            reactor, reactor.getThreadPool(), socket.getaddrinfo, host, port, 0, socket.SOCK_DGRAM
+        )
+    except socket.gaierror as error:
+        raise DNSLookupError(f"{host}: {error.strerror}") from error
     family, _, _, _, peer = found[0]
-    # Connected, so that a refusal (ICMP port unreachable) is reported.
+    return _datagramClient(reactor, family, peer)
+
+
+def _datagramClient(reactor: Any, family: int, peer: Any) -> DatagramClient:
     connected = socket.socket(family, socket.SOCK_DGRAM)
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     connected.setblocking(False)
-    connected.connect(peer)
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    try:
+        if family == socket.AF_UNIX:
+            # A name, which the system chooses, is needed to get a reply; unix(7), autobind.
+            connected.bind("")
+        # Connected, so that a refusal (ICMP port unreachable) is reported.
+        connected.connect(peer)
+    except OSError as error:
+        connected.close()
+        raise ConnectError(error.errno, error.strerror) from error
     client = DatagramClient(reactor, peer)
     DatagramPort(reactor, connected, client).startListening()
+    return client
+
+
+def _packetClient(reactor: Any, path: str) -> LineClient:
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        connected.connect(path)
+    except OSError as error:
+        connected.close()
+        raise ConnectError(error.errno, error.strerror) from error
+    client = LineClient(reactor, Packets)
+    client.makeConnection(PacketServer(connected, client, path, None, 0, reactor))
     return client

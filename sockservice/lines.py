@@ -54,8 +54,8 @@ class LineServer(Protocol):
     #: Whether telnet commands are looked for and taken out of the lines.
     telnet = True
     #: Whether it serves datagram endpoints as well, each datagram as a line: then
-    #: one instance answers all peers, `peer` is that of the datagram, and there is
-    #: no connection to close or to tell.
+    #: one instance answers all peers with `answer`, `peer` is that of the datagram,
+    #: `close` does nothing and `tell` says False.
     datagrams = False
     #: Seconds that a connection closed from this side goes on reading, so that
     #: unread input does not turn the close into a reset that destroys the last
@@ -98,7 +98,7 @@ class LineServer(Protocol):
         """
         raise NotImplementedError(f"{type(self).__name__} has no answer()")
 
-    def answers(self, lines: list[bytes]) -> Sequence[Answer] | Awaitable[Sequence[bytes | None]]:
+    def answers(self, lines: list[bytes]) -> list[Answer] | Awaitable[Sequence[bytes | None]]:
         """Say what to reply to `lines`, which came together: the hook for whole batches.
 
         Called with 1 to `answerLimit` lines. Return one answer for each line, as
@@ -113,6 +113,11 @@ class LineServer(Protocol):
             if self._closing:
                 break
         return replies
+
+    def detached(self, factory: Any) -> None:
+        """Be made ready to answer datagrams, without a connection; called by the listener."""
+        self.factory = factory
+        self._shut = True
 
     def opened(self) -> None:
         """Called when the connection is there, before its first line."""
@@ -427,7 +432,7 @@ class Ack(LineServer):
     # A read of the shortest lines worth batching; no answer is ever awaited.
     answerLimit = 8192
 
-    def answers(self, lines: list[bytes]) -> Sequence[Answer] | Deferred[list[bytes]]:
+    def answers(self, lines: list[bytes]) -> list[Answer] | Deferred[list[bytes]]:
         if self.factory.store is None:
             return [b"ok"] * len(lines)
         return self.keep(lines).addCallback(lambda _: [b"ok"] * len(lines))

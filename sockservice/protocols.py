@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,8 @@ class EchoLines(LineServer):
 
     answerLimit = lines.Ack.answerLimit
 
-    def answers(self, lines: list[bytes]) -> Sequence[Answer]:
-        return lines
+    def answers(self, lines: list[bytes]) -> list[Answer]:
+        return list(lines)
 
 
 class DiscardLines(LineServer):
@@ -31,7 +31,7 @@ class DiscardLines(LineServer):
 
     answerLimit = lines.Ack.answerLimit
 
-    def answers(self, lines: list[bytes]) -> Sequence[Answer]:
+    def answers(self, lines: list[bytes]) -> list[Answer]:
         return []
 
 
@@ -64,13 +64,15 @@ class DatagramLines(DatagramServer):
         super().__init__(**settings)
         assert self.clock is not None
         self._server = made()
-        self._server.factory = LineFactory(
-            self.clock,
-            made,
-            verbose=self.verbose,
-            counters=self.counters,
-            store=self.store,
-            listener=self.listener,
+        self._server.detached(
+            LineFactory(
+                self.clock,
+                made,
+                verbose=self.verbose,
+                counters=self.counters,
+                store=self.store,
+                listener=self.listener,
+            )
         )
 
     def answer(self, datagram: bytes, peer: Any) -> Answer:
@@ -124,6 +126,8 @@ def datagramProtocol(text: str) -> Callable[..., DatagramServer]:
                     f"{name} is a LineServer: it cannot serve a datagram endpoint, "
                     "unless its class says `datagrams = True`"
                 )
+            if made.answer is LineServer.answer:
+                raise CannotListen(f"{name} has no answer(), which datagrams are given to")
             return partial(DatagramLines, _tried(name, made, options))
     return _tried(name, made, options)
 
