@@ -317,7 +317,7 @@ class LineServer(Protocol):
             return
         try:
             # The usual batch is all bytes; encoding it is the quickest way to find out.
-            data = self._framing.encode(replies, ending) if replies else b""
+            data = self._framing.encode(replies, ending) if replies else b""  # type: ignore[arg-type]
         except TypeError:
             for reply in replies:
                 if reply is None or isinstance(reply, bytes):
