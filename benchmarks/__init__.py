@@ -1,0 +1,1 @@
+"""Measures the server against its peers: `python -m benchmarks`."""

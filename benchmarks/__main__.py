@@ -1,0 +1,153 @@
+"""The command line: which contestants, which works, how often and how long."""
+
+import argparse
+import math
+import resource
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+from benchmarks.contestants import CONTESTANTS, Contestant
+from benchmarks.cores import choose_available
+from benchmarks.failure import Failure
+from benchmarks.report import as_json, table
+from benchmarks.rounds import plan, run
+from benchmarks.works import DEFAULT_WORKS, WORKS
+
+MOST_ROUNDS = 100
+MOST_SECONDS = 60.0
+# A thousand connections, and what a process has open besides.
+OPEN_FILES = 4096
+# What starting and stopping a server adds to each measurement, roughly.
+OVERHEAD_SECONDS = 0.8
+
+Entry = TypeVar("Entry")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure the server against its peers, interleaved, on this machine.",
+    )
+    parser.add_argument("--rounds", type=whole, default=7, help="default: %(default)s")
+    parser.add_argument(
+        "--seconds", type=duration, default=0.7, help="of each measurement; default: %(default)s"
+    )
+    parser.add_argument(
+        "--only", metavar="CONTESTANT,...", default="all", help="default: all; see --list"
+    )
+    parser.add_argument(
+        "--work",
+        metavar="WORK,...",
+        default=",".join(DEFAULT_WORKS),
+        help="`all`, or names from --list; default: %(default)s",
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the outcome there too")
+    parser.add_argument("--list", action="store_true", help="list contestants and works, and end")
+    return parser.parse_args(arguments)
+
+
+def whole(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= MOST_ROUNDS):
+        raise argparse.ArgumentTypeError(f"a number from 1 to {MOST_ROUNDS} is expected: {text}")
+    return int(text)
+
+
+def duration(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0.1 <= seconds <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"0.1 to {MOST_SECONDS:g} seconds are expected: {text}")
+    return seconds
+
+
+def choose(names: str, known: Mapping[str, Entry], what: str) -> list[Entry]:
+    """Return the named entries in the order of the list they come from."""
+    if names == "all":
+        return list(known.values())
+    wanted = set(names.split(","))
+    if unknown := sorted(wanted - known.keys()):
+        raise Failure(f"no {what} {', '.join(map(repr, unknown))}; --list names them")
+    return [entry for name, entry in known.items() if name in wanted]
+
+
+def present(contestants: Sequence[Contestant]) -> list[Contestant]:
+    for contestant in contestants:
+        if missing := contestant.missing():
+            say(f"{contestant.name}: skipped, {missing} is not installed")
+    return [contestant for contestant in contestants if not contestant.missing()]
+
+
+def print_list() -> None:
+    for title, entries in (("contestants", CONTESTANTS), ("works", WORKS)):
+        print(f"{title}:")
+        for name, entry in entries.items():
+            print(f"  {name:<17} {entry.description}")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def raise_open_files() -> None:
+    """Allow as many open files as the widest work needs; the servers inherit it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def end(number: int, frame: object) -> NoReturn:
+    # As an exception it lets every server on the way out be stopped.
+    raise SystemExit(128 + number)
+
+
+def measure(options: argparse.Namespace) -> int:
+    works = choose(options.work, WORKS, "work")
+    contestants = present(choose(options.only, CONTESTANTS, "contestant"))
+    series = plan(works, contestants)
+    if not series:
+        raise Failure("none of these contestants does any of these works")
+    if options.json and not options.json.absolute().parent.is_dir():
+        raise Failure(f"no folder to write {options.json} to")
+    cores = choose_available()
+    raise_open_files()
+    expected = len(series) * options.rounds * (options.seconds + OVERHEAD_SECONDS)
+    say(
+        f"{len(series) * options.rounds} measurements, about {expected / 60:.1f} minutes; "
+        f"servers on core {cores.server}, load on core {cores.loader}"
+    )
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
+        run(series, options.rounds, options.seconds, cores, Path(folder), say)
+    print(table(series))
+    if options.json:
+        options.json.write_text(as_json(series, options.rounds, options.seconds))
+    failed = [one for one in series if one.failure is not None]
+    for one in failed:
+        say(f"FAILED: {one.work.name}, {one.contestant.name}: {one.failure}")
+    return 1 if failed else 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    options = parse(arguments)
+    if options.list:
+        print_list()
+        return 0
+    signal.signal(signal.SIGTERM, end)
+    try:
+        return measure(options)
+    except Failure as failure:
+        say(f"error: {failure}")
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 128 + signal.SIGINT
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,68 @@
+/* The parts of the load generator that its kinds of work share. */
+#ifndef LOAD_H
+#define LOAD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* How long anything but the measurement itself may take: opening, draining. */
+#define PATIENCE_NS (10ull * 1000000000ull)
+/* The most bytes taken in one read. */
+#define READ_SIZE (256u * 1024u)
+
+struct settings {
+    int port;
+    pid_t server;
+    int connections;
+    size_t size;   /* of a line with its newline, or of a datagram */
+    size_t window; /* lines or datagrams in flight on each connection */
+    double warmup;
+    double seconds;
+    bool upper; /* the reply is the line in capitals, otherwise `ok` */
+};
+
+enum phase { WARMING, MEASURING, DRAINING };
+
+struct measurement {
+    enum phase phase;
+    uint64_t began, ends; /* of the present phase */
+    uint64_t seconds_ns;
+    uint64_t answered; /* while MEASURING */
+    uint64_t lost;
+    uint64_t elapsed_ns, server_cpu_ns, loader_cpu_ns;
+    uint64_t server_wait_ns, loader_wait_ns;
+    bool has_latency;
+};
+
+/* What is sent, and what must come back, both repeated without end. */
+struct script {
+    size_t line, reply; /* the size of one */
+    size_t sent_period, reply_period;
+    char *sent;  /* sent_period bytes */
+    char *reply_stream; /* reply_period + READ_SIZE bytes: a read compares in one go */
+};
+
+_Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+uint64_t now_ns(void);
+
+void measurement_start(struct measurement *m, const struct settings *s);
+/* Moves on from one phase to the next when its time has come. */
+void measurement_tick(struct measurement *m, uint64_t now);
+void measurement_latency(struct measurement *m, uint64_t ns);
+void measurement_print(const struct measurement *m);
+
+struct script script_new(const struct settings *s);
+/* Fails unless the `count` bytes at `got` are what follows `before` bytes of replies. */
+void script_check(const struct script *script, uint64_t before, const char *got, size_t count,
+                  int connection);
+
+int connect_stream(int port);
+int connect_datagrams(int port);
+
+void load_lines(const struct settings *s, struct measurement *m);
+void load_connections(const struct settings *s, struct measurement *m);
+void load_datagrams(const struct settings *s, struct measurement *m);
+
+#endif

@@ -1,0 +1,1 @@
+"""The contestants, one small script each; each prints where it listens and serves for ever."""

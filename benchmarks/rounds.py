@@ -1,0 +1,84 @@
+"""The order of the measurements: every contestant once a round, each time on a fresh server."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.contestants import Contestant
+from benchmarks.cores import Cores
+from benchmarks.failure import Failure
+from benchmarks.loader import Measurement, compile_loader, load
+from benchmarks.server import running
+from benchmarks.works import Work
+
+# Above this share of waiting a measurement says more about the machine than about the server.
+CALM = 0.05
+ATTEMPTS = 3
+
+
+@dataclass
+class Series:
+    """The measurements of one contestant in one work, one a round, or why there are none."""
+
+    work: Work
+    contestant: Contestant
+    measurements: list[Measurement] = field(default_factory=list)
+    failure: str | None = None
+
+
+def plan(works: Sequence[Work], contestants: Sequence[Contestant]) -> list[Series]:
+    return [Series(w, c) for w in works for c in contestants if w.program(c)]
+
+
+def in_order(series: Sequence[Series], number: int) -> Iterator[Series]:
+    """Go through one round, every second time backwards, so that no one is always first."""
+    return iter(series) if number % 2 == 0 else reversed(series)
+
+
+def run(
+    series: Sequence[Series],
+    rounds: int,
+    seconds: float,
+    cores: Cores,
+    folder: Path,
+    report: Callable[[str], None],
+) -> None:
+    """Fill in the series; one that fails is left out of the rounds that follow."""
+    program = compile_loader(folder)
+    for number in range(rounds):
+        for one in in_order(series, number):
+            if one.failure is not None:
+                continue
+            label = f"round {number + 1}/{rounds}  {one.work.name}  {one.contestant.name}"
+            try:
+                measurement = calmest(program, one, seconds, cores, folder)
+            except Failure as failure:
+                one.failure = str(failure)
+                report(f"{label}: FAILED: {failure}")
+            else:
+                one.measurements.append(measurement)
+                report(f"{label}: {measurement.rate:,.0f} {one.work.unit}/s")
+
+
+def calmest(
+    program: Path, series: Series, seconds: float, cores: Cores, folder: Path
+) -> Measurement:
+    """Measure again when others had the cores, and return the least disturbed measurement."""
+    best = measure(program, series, seconds, cores, folder)
+    for _ in range(ATTEMPTS - 1):
+        if best.waited <= CALM:
+            break
+        again = measure(program, series, seconds, cores, folder)
+        best = min(best, again, key=lambda measurement: measurement.waited)
+    return best
+
+
+def measure(
+    program: Path, series: Series, seconds: float, cores: Cores, folder: Path
+) -> Measurement:
+    server = series.work.program(series.contestant)
+    assert server is not None
+    command = server.command(folder)
+    with running(command, server.ready, cores.server, folder) as process:
+        reply = series.contestant.reply
+        return load(program, process, series.work, reply, seconds, cores.loader)
