@@ -64,8 +64,8 @@ class Batch(LineServer):
     def __init__(self, does: Callable[[list[bytes]], Any]) -> None:
         self._does = does
 
-    def answers(self, lines: list[bytes]) -> Sequence[Answer] | Awaitable[Sequence[bytes | None]]:
-        answers: Sequence[Answer] = self._does(lines)
+    def answers(self, lines: list[bytes]) -> list[Answer] | Awaitable[Sequence[bytes | None]]:
+        answers: list[Answer] = self._does(lines)
         return answers
 
 

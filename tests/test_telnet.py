@@ -243,7 +243,7 @@ def sessions(draw: st.DrawFn) -> tuple[list[bytes], list[Item]]:
     return chunks, model(pieces)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(sessions(), st.integers(1, 3))
 def test_a_telnet_session_cut_anywhere_gives_the_same(
     given: tuple[list[bytes], list[Item]], most: int
@@ -265,7 +265,7 @@ BYTES = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.lists(BYTES, max_size=24), st.booleans(), st.lists(st.integers(0, 24), max_size=6))
 def test_any_bytes_cut_anywhere_give_the_same(
     stream: list[bytes], begun: bool, places: list[int]

@@ -1,0 +1,540 @@
+"""The clients, joined to real servers: in memory, then over the loopback."""
+
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.test import iosim
+
+from sockservice import (
+    Ack,
+    DatagramClient,
+    DatagramPort,
+    Echo,
+    LineClient,
+    LineFactory,
+    LineServer,
+    TimedOut,
+    Unanswered,
+    connect,
+)
+from sockservice.answers import Answer
+from sockservice.client import REPLY_LIMIT, hostAndPort
+from tests.conftest import HandReactor
+
+
+class Mirror(LineServer):
+    def answer(self, line: bytes) -> Answer:
+        return line
+
+
+class Slow(LineServer):
+    """Answers when the test does."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+        self.due: list[Deferred[bytes | None]] = []
+
+    def answer(self, line: bytes) -> Answer:
+        self.asked.append(line)
+        self.due.append(Deferred())
+        return self.due[-1]
+
+
+class Pair:
+    """A client and a server, joined in memory."""
+
+    def __init__(self, protocol: Callable[[], LineServer]) -> None:
+        self.clock = Clock()
+        self.client = LineClient(self.clock)
+        self.server = LineFactory(self.clock, protocol).buildProtocol(None)
+        self._pump = iosim.connect(
+            self.server,
+            iosim.makeFakeServer(self.server),
+            self.client,
+            iosim.makeFakeClient(self.client),
+            clock=self.clock,
+        )
+
+    def flush(self) -> None:
+        """Let all bytes arrive."""
+        self._pump.flush()
+
+    def drop(self) -> None:
+        """Have the server's end close."""
+        self.server.transport.loseConnection()
+        self.flush()
+
+
+class Outcome:
+    """What became of a Deferred."""
+
+    def __init__(self, deferred: Deferred[Any]) -> None:
+        self.results: list[Any] = []
+        deferred.addBoth(self.results.append)
+
+    @property
+    def came(self) -> bool:
+        return bool(self.results)
+
+    @property
+    def value(self) -> Any:
+        [result] = self.results
+        assert not isinstance(result, Failure), result
+        return result
+
+    @property
+    def error(self) -> BaseException:
+        [result] = self.results
+        assert isinstance(result, Failure), result
+        assert result.value is not None
+        return result.value
+
+
+def test_each_line_gets_its_own_reply() -> None:
+    pair = Pair(Mirror)
+    outcomes = [Outcome(pair.client.ask(b"%d" % number)) for number in range(2500)]
+    assert pair.client.outstanding == 2500
+    pair.flush()
+    assert [outcome.value for outcome in outcomes] == [b"%d" % number for number in range(2500)]
+    assert pair.client.outstanding == 0
+
+
+@given(st.lists(st.binary(max_size=8).filter(lambda line: b"\n" not in line), max_size=8))
+def test_a_line_holds_any_byte_but_lf_and_no_line_is_changed(lines: list[bytes]) -> None:
+    # What telnet clients send is theirs; see docs/protocol.md.
+    lines = [b"." + line for line in lines]
+    pair = Pair(Mirror)
+    outcomes = [Outcome(pair.client.ask(line)) for line in lines]
+    pair.flush()
+    assert [outcome.value for outcome in outcomes] == lines
+
+
+@pytest.mark.parametrize("line", [b"", b"\r", b"a\r", b"\r\r", b"a\0\xff"])
+def test_a_line_that_could_be_taken_for_its_ending_arrives_whole(line: bytes) -> None:
+    pair = Pair(Slow)
+    pair.client.ask(line)
+    pair.flush()
+    slow = pair.server
+    assert isinstance(slow, Slow)
+    assert slow.asked == [line]
+
+
+@pytest.mark.parametrize("line", [b"\n", b"a\n", b"a\r\nb"])
+def test_a_line_with_an_lf_is_two_and_is_not_sent(line: bytes) -> None:
+    pair = Pair(Slow)
+    with pytest.raises(ValueError, match="a line holds no LF"):
+        pair.client.ask(line)
+    pair.flush()
+    assert pair.server.lines == 0
+    assert pair.client.outstanding == 0
+
+
+def test_a_reply_that_does_not_come_in_time_fails_its_line_alone() -> None:
+    pair = Pair(Slow)
+    slow = pair.server
+    assert isinstance(slow, Slow)
+    first, second = Outcome(pair.client.ask(b"a", 2.5)), Outcome(pair.client.ask(b"b", 10))
+    pair.flush()
+    pair.clock.advance(2.4)
+    assert not first.came
+    pair.clock.advance(0.2)
+    assert isinstance(first.error, TimedOut)
+    assert str(first.error) == "no reply within 2.5 seconds"
+    assert pair.client.outstanding == 1
+    slow.due[0].callback(b"A")
+    slow.due[1].callback(b"B")
+    pair.flush()
+    assert second.value == b"B"
+
+
+def test_no_timer_outlives_its_line() -> None:
+    pair = Pair(Mirror)
+    answered = Outcome(pair.client.ask(b"a", 5))
+    pair.flush()
+    given_up = pair.client.ask(b"b", 5)
+    cancelled = Outcome(given_up)
+    given_up.cancel()
+    lost = Outcome(pair.client.ask(b"c", 5))
+    pair.client.connectionLost()
+    late = Outcome(pair.client.ask(b"d", 5))
+    assert pair.clock.getDelayedCalls() == []
+    assert answered.value == b"a"
+    assert all(isinstance(each.error, Unanswered) for each in (lost, late))
+    assert isinstance(cancelled.error, CancelledError)
+
+
+def test_the_reply_to_a_cancelled_line_is_given_to_no_other() -> None:
+    pair = Pair(Mirror)
+    asked = pair.client.ask(b"a")
+    first, second = Outcome(asked), Outcome(pair.client.ask(b"b"))
+    asked.cancel()
+    assert isinstance(first.error, CancelledError)
+    assert pair.client.outstanding == 1
+    pair.flush()
+    assert second.value == b"b"
+
+
+def test_every_outstanding_line_fails_when_the_connection_ends() -> None:
+    pair = Pair(Slow)
+    outcomes = [Outcome(pair.client.ask(line)) for line in (b"a", b"b")]
+    pair.flush()
+    ended = [Outcome(pair.client.disconnected()) for _ in range(2)]
+    assert not ended[0].came
+    pair.drop()
+    for outcome in outcomes:
+        assert isinstance(outcome.error, Unanswered)
+        assert str(outcome.error).startswith("connection lost: ")
+    assert [outcome.value for outcome in ended] == [None, None]
+    assert pair.client.outstanding == 0
+    assert Outcome(pair.client.disconnected()).value is None
+
+
+def test_nothing_can_be_asked_when_the_connection_has_ended() -> None:
+    pair = Pair(Mirror)
+    pair.drop()
+    error = Outcome(pair.client.ask(b"a")).error
+    assert isinstance(error, Unanswered)
+    assert str(error).startswith("connection lost: ")
+    assert Outcome(pair.client.close()).came
+
+
+def test_what_is_asked_when_a_line_fails_fails_too() -> None:
+    pair = Pair(Slow)
+    again: list[Outcome] = []
+    asked = pair.client.ask(b"a")
+    asked.addErrback(lambda _: again.append(Outcome(pair.client.ask(b"a"))))
+    pair.flush()
+    pair.drop()
+    assert isinstance(again[0].error, Unanswered)
+
+
+def test_close_waits_for_the_replies_outstanding() -> None:
+    pair = Pair(Slow)
+    slow = pair.server
+    assert isinstance(slow, Slow)
+    asked = Outcome(pair.client.ask(b"a"))
+    pair.flush()
+    closed = Outcome(pair.client.close())
+    pair.flush()
+    assert not closed.came
+    refused = Outcome(pair.client.ask(b"b"))
+    assert str(refused.error) == "the connection is closed"
+    slow.due[0].callback(b"A")
+    pair.flush()
+    assert asked.value == b"A"
+    assert closed.came
+    assert slow.asked == [b"a"]
+
+
+def test_close_waits_no_longer_than_for_the_last_timeout() -> None:
+    pair = Pair(Slow)
+    asked = Outcome(pair.client.ask(b"a", 3))
+    closed = Outcome(pair.client.close())
+    pair.flush()
+    pair.clock.advance(3)
+    pair.flush()
+    assert isinstance(asked.error, TimedOut)
+    assert closed.came
+
+
+def test_close_with_nothing_outstanding_closes_and_may_be_called_again() -> None:
+    pair = Pair(Mirror)
+    outcomes = [Outcome(pair.client.close()) for _ in range(2)]
+    pair.flush()
+    assert [outcome.value for outcome in outcomes] == [None, None]
+
+
+def test_a_line_nobody_asked_for_is_no_reply_to_the_next() -> None:
+    class Curious(LineClient):
+        heard: list[bytes]
+
+        def unasked(self, line: bytes) -> None:
+            super().unasked(line)
+            self.heard.append(line)
+
+    client = Curious(Clock())
+    client.heard = []
+    transport = iosim.makeFakeClient(client)
+    client.makeConnection(transport)
+    client.dataReceived(b"welcome\r\nhello\n")
+    asked = Outcome(client.ask(b"a"))
+    assert not asked.came
+    client.dataReceived(b"ok\n")
+    assert asked.value == b"ok"
+    assert client.heard == [b"welcome", b"hello"]
+
+
+def test_a_reply_that_is_too_long_fails_its_line_alone() -> None:
+    pair = Pair(Slow)
+    slow = pair.server
+    assert isinstance(slow, Slow)
+    first, second = Outcome(pair.client.ask(b"a")), Outcome(pair.client.ask(b"b"))
+    pair.flush()
+    slow.due[0].callback(b"x" * (REPLY_LIMIT + 1))
+    slow.due[1].callback(b"x" * REPLY_LIMIT)
+    pair.flush()
+    assert isinstance(first.error, Unanswered)
+    assert str(first.error) == f"reply line longer than {REPLY_LIMIT} bytes"
+    assert second.value == b"x" * REPLY_LIMIT
+    pair.client.dataReceived(b"x" * (REPLY_LIMIT + 1) + b"\n")
+    assert Outcome(pair.client.ask(b"c")).came is False
+
+
+# Datagrams, in memory
+
+
+class Wire:
+    """Keeps what is written; refuses what the test says."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.refusal: OSError | None = None
+
+    def write(self, datagram: bytes, addr: Any) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.written.append(datagram)
+
+
+PEER = ("192.0.2.1", 5555)
+
+
+def asking() -> tuple[DatagramClient, Wire, Clock]:
+    clock = Clock()
+    client = DatagramClient(clock, PEER)
+    wire = Wire()
+    client.makeConnection(wire)  # type: ignore[arg-type]
+    return client, wire, clock
+
+
+def test_echoes_that_come_in_any_order_go_to_their_datagrams() -> None:
+    client, _, _ = asking()
+    outcomes = {each: Outcome(client.ask(each)) for each in (b"a", b"b", b"", b"c")}
+    assert client.outstanding == 4
+    for datagram in (b"c", b"", b"a", b"b"):
+        client.datagramReceived(datagram, PEER)
+    assert {each: outcome.value for each, outcome in outcomes.items()} == {
+        each: each for each in outcomes
+    }
+    assert client.outstanding == 0
+
+
+def test_any_other_reply_goes_to_the_oldest_datagram() -> None:
+    client, _, _ = asking()
+    first, second = Outcome(client.ask(b"a")), Outcome(client.ask(b"b"))
+    client.datagramReceived(b"ok", PEER)
+    assert (first.value, second.came) == (b"ok", False)
+    client.datagramReceived(b"ok", PEER)
+    assert second.value == b"ok"
+    client.datagramReceived(b"ok", PEER)
+
+
+def test_the_late_echo_of_a_datagram_given_up_is_given_to_no_other() -> None:
+    client, _, clock = asking()
+    first, second = Outcome(client.ask(b"a", 1)), Outcome(client.ask(b"b", 10))
+    clock.advance(1)
+    assert isinstance(first.error, TimedOut)
+    client.datagramReceived(b"a", PEER)
+    assert not second.came
+    client.datagramReceived(b"b", PEER)
+    assert second.value == b"b"
+
+
+def test_a_datagram_is_given_up_after_five_seconds() -> None:
+    client, _, clock = asking()
+    asked = Outcome(client.ask(b"a"))
+    clock.advance(4.9)
+    assert not asked.came
+    clock.advance(0.2)
+    assert str(asked.error) == "no reply within 5 seconds"
+    assert client.outstanding == 0
+
+
+def test_a_datagram_that_cannot_be_sent_fails_at_once() -> None:
+    client, wire, clock = asking()
+    wire.refusal = OSError(90, "Message too long")
+    asked = Outcome(client.ask(b"a"))
+    assert isinstance(asked.error, Unanswered)
+    assert str(asked.error) == "not sent: Message too long"
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_refusal_fails_every_datagram_outstanding() -> None:
+    client, _, _ = asking()
+    outcomes = [Outcome(client.ask(each)) for each in (b"a", b"b")]
+    client.connectionRefused()
+    for outcome in outcomes:
+        assert str(outcome.error) == "connection refused: nobody listens there"
+    assert client.outstanding == 0
+
+
+# Over the loopback
+
+
+class Loopback:
+    """Servers on the loopback, and clients connected to them."""
+
+    def __init__(self, reactor: HandReactor, opened: ExitStack) -> None:
+        self.reactor = reactor
+        self._opened = opened
+
+    def lines(self, host: str) -> int:
+        factory = LineFactory(self.reactor, Ack)
+        port = self.reactor.listenTCP(0, factory, interface=host)
+        self._opened.callback(lambda: self.reactor.result(factory.drain()))
+        self._opened.callback(factory.cut)
+        self._opened.callback(lambda: self.reactor.result(port.stopListening()))
+        number: int = port.getHost().port
+        return number
+
+    def datagrams(self, host: str) -> int:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = self._opened.enter_context(closing(socket.socket(family, socket.SOCK_DGRAM)))
+        bound.bind((host, 0))
+        port = DatagramPort(self.reactor, bound, Echo())
+        port.startListening()
+        self._opened.callback(port.stopListening)
+        number: int = bound.getsockname()[1]
+        return number
+
+    def connect(self, target: str) -> Any:
+        client = self.reactor.result(connect(self.reactor, target))
+        self._opened.callback(lambda: self.reactor.result(client.close()))
+        return client
+
+
+@pytest.fixture
+def loopback(reactor: HandReactor, opened: ExitStack) -> Loopback:
+    return Loopback(reactor, opened)
+
+
+@pytest.mark.parametrize(
+    ("host", "target"),
+    [
+        ("127.0.0.1", "tcp:127.0.0.1:{}"),
+        ("127.0.0.1", "tcp:localhost:{}"),
+        ("::1", "tcp:[::1]:{}"),
+        ("127.0.0.1", "tcp:host=127.0.0.1:port={}"),
+        ("127.0.0.1", "tcp:127.0.0.1:{}:timeout=5"),
+    ],
+)
+def test_connect_reaches_a_line_server(loopback: Loopback, host: str, target: str) -> None:
+    client = loopback.connect(target.format(loopback.lines(host)))
+    assert isinstance(client, LineClient)
+    assert loopback.reactor.result(client.ask(b"hello", 5)) == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("host", "target"),
+    [
+        ("127.0.0.1", "udp:127.0.0.1:{}"),
+        ("127.0.0.1", "udp:localhost:{}"),
+        ("::1", "udp:[::1]:{}"),
+    ],
+)
+def test_connect_reaches_a_datagram_server(loopback: Loopback, host: str, target: str) -> None:
+    client = loopback.connect(target.format(loopback.datagrams(host)))
+    assert isinstance(client, DatagramClient)
+    for datagram in (b"hello", b"", b"x" * 65507):
+        assert loopback.reactor.result(client.ask(datagram)) == datagram
+
+
+def closed_number(kind: socket.SocketKind) -> int:
+    """Give a port number that nobody listens on."""
+    with socket.socket(socket.AF_INET, kind) as made:
+        made.bind(("127.0.0.1", 0))
+        number: int = made.getsockname()[1]
+        return number
+
+
+def test_connecting_where_nobody_listens_fails(reactor: HandReactor) -> None:
+    target = f"tcp:127.0.0.1:{closed_number(socket.SOCK_STREAM)}"
+    outcome = Outcome(connect(reactor, target))
+    # The endpoint waits a little for other addresses of the host.
+    reactor.until(lambda: outcome.came, passing=0.1)
+    assert isinstance(outcome.error, ConnectionRefusedError)
+
+
+@pytest.mark.parametrize("datagrams", [[b"a"], [b"a", b"b"], [b"a", b"b", b"c"]])
+def test_every_datagram_fails_where_nobody_listens(
+    loopback: Loopback, datagrams: list[bytes]
+) -> None:
+    client = loopback.connect(f"udp:127.0.0.1:{closed_number(socket.SOCK_DGRAM)}")
+    outcomes = [Outcome(client.ask(each)) for each in datagrams]
+    loopback.reactor.until(lambda: not client.outstanding)
+    for outcome in outcomes:
+        assert isinstance(outcome.error, Unanswered)
+        assert not isinstance(outcome.error, TimedOut)
+        assert "refused" in str(outcome.error)
+
+
+def test_a_datagram_longer_than_any_is_not_sent(loopback: Loopback) -> None:
+    client = loopback.connect(f"udp:127.0.0.1:{loopback.datagrams('127.0.0.1')}")
+    error = loopback.reactor.failure(client.ask(b"x" * 65508))
+    assert isinstance(error, Unanswered)
+    assert str(error) == "not sent: Message too long"
+
+
+def test_a_closed_datagram_client_fails_what_is_asked_of_it(
+    reactor: HandReactor, loopback: Loopback
+) -> None:
+    client = loopback.connect(f"udp:127.0.0.1:{loopback.datagrams('127.0.0.1')}")
+    pending = Outcome(client.ask(b"a"))
+    reactor.result(client.close())
+    reactor.result(client.close())
+    assert isinstance(pending.error, Unanswered)
+    assert str(pending.error) == "the socket is closed"
+    assert str(Outcome(client.ask(b"b")).error) == "not sent: the socket is closed"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:1", ("127.0.0.1", 1)),
+        ("[::1]:65535", ("::1", 65535)),
+        ("localhost:5555", ("localhost", 5555)),
+    ],
+)
+def test_a_host_and_a_port_are_read(text: str, expected: tuple[str, int]) -> None:
+    assert hostAndPort(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("localhost", "'localhost' is not HOST:PORT"),
+        ("", "'' is not HOST:PORT"),
+        (":5555", "':5555' is not HOST:PORT"),
+        ("a:", "'a:' is not HOST:PORT"),
+        ("a:0", "'a:0' is not HOST:PORT"),
+        ("a:65536", "'a:65536' is not HOST:PORT"),
+        ("a:-1", "'a:-1' is not HOST:PORT"),
+        ("a:\u0665", "'a:\u0665' is not HOST:PORT"),
+        ("[]:5", "'[]:5' is not HOST:PORT"),
+        ("::1:5555", "write an IPv6 address in brackets: [::1]:5555"),
+    ],
+)
+def test_what_is_no_host_and_port_is_told_apart(text: str, why: str) -> None:
+    with pytest.raises(ValueError) as problem:
+        hostAndPort(text)
+    assert str(problem.value) == why
+
+
+@pytest.mark.parametrize("target", ["tcp:", "udp:nowhere", "nonsense:1", "", "tcp:::1:5555"])
+def test_what_is_no_target_is_a_value_error(reactor: HandReactor, target: str) -> None:
+    assert isinstance(reactor.failure(connect(reactor, target)), ValueError)
+
+
+def test_a_name_that_nothing_has_fails(reactor: HandReactor) -> None:
+    """RFC 6761 keeps `.invalid` from ever having an address."""
+    error = reactor.failure(connect(reactor, "udp:nowhere.invalid:5555"))
+    assert isinstance(error, OSError)

@@ -1,0 +1,162 @@
+"""The options, the service they ask for, and how twistd finds it."""
+
+import os
+import re
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from twisted.application.service import IService
+from twisted.python import usage
+
+from sockservice import __version__
+from sockservice.tap import Options, makeService
+from tests.conftest import Children
+
+
+def parsed(*arguments: str) -> Options:
+    options = Options()
+    options.parseOptions(arguments)
+    return options
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("port", value) for value in ("abc", "", "-1", "65536", "99999", " 5", "5_0", "5.0")),
+        ("port", "\u0665\u0665"),
+        ("port", "9" * 5000),
+        *(("backlog", value) for value in ("abc", "0", "-1", "2147483648")),
+        *(("line-limit", value) for value in ("abc", "0", "-1", "1e3", "1073741825")),
+    ],
+)
+def test_a_bad_number_is_told_with_its_option_and_what_is_wanted(option: str, value: str) -> None:
+    with pytest.raises(usage.UsageError) as problem:
+        parsed(f"--{option}", value)
+    said = str(problem.value)
+    assert said.startswith(f"--{option} ")
+    assert re.search(r"a whole number from \d+ to \d+$", said)
+
+
+def test_an_empty_host_is_told() -> None:
+    with pytest.raises(usage.UsageError, match="--host: empty"):
+        parsed("--host", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--nonsense"], ["argument"], ["--port"], ["--verbose", "1"], ["-x"]]
+)
+def test_what_is_no_option_is_told(arguments: list[str]) -> None:
+    with pytest.raises(usage.UsageError):
+        parsed(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "value"),
+    [
+        ([], "backlog", 4096),
+        ([], "line-limit", 65536),
+        ([], "verbose", 0),
+        (["--port", "0"], "port", 0),
+        (["-p", "65535"], "port", 65535),
+        (["--line-limit", "1"], "line-limit", 1),
+        (["--backlog", "1"], "backlog", 1),
+        (["--host", "::"], "host", "::"),
+        (["--verbose"], "verbose", 1),
+    ],
+)
+def test_options_have_values(arguments: list[str], option: str, value: object) -> None:
+    assert parsed(*arguments)[option] == value
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parsed("--version")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"sockservice {__version__}\n"
+
+
+def bound_ports() -> list[object]:
+    """Give the addresses this process has sockets bound to."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            copy = socket.socket(fileno=os.dup(int(name)))
+        except OSError:
+            continue  # no socket, or the listing's own
+        with copy:
+            if copy.family in (socket.AF_INET, socket.AF_INET6):
+                found.append(copy.getsockname())
+    return sorted(found)
+
+
+def test_making_the_service_binds_nothing() -> None:
+    before = bound_ports()
+    service = makeService(parsed("--port", "0"))
+    assert IService.providedBy(service)
+    assert bound_ports() == before
+
+
+def test_the_help_tells_every_option_and_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    told = " ".join(capsys.readouterr().out.split())
+    for option in ("--host=", "-p, --port=", "--backlog=", "--line-limit=", "--verbose"):
+        assert option in told
+    for default in ("127.0.0.1", "555", "4096", "65536"):
+        assert default in told
+
+
+CHILD = """
+import contextlib, sys
+{}
+print(*sorted(name for name in sys.modules if name.split(".")[0] == "sockservice"))
+print("twisted.internet.reactor" in sys.modules)
+"""
+
+
+def child(children: Children, code: str) -> tuple[list[str], list[str], bool]:
+    """Run code; give what it prints, which of our modules it imports, and if any reactor."""
+    done = children.run(sys.executable, "-c", CHILD.format(code))
+    assert done.stderr == b""
+    *printed, modules, reactor = done.stdout.decode().splitlines()
+    return printed, modules.split(), reactor == "True"
+
+
+def test_importing_the_package_installs_no_reactor(children: Children) -> None:
+    _, modules, reactor = child(children, "import sockservice.cli")
+    assert "sockservice" in modules
+    assert not reactor
+
+
+def test_twistd_lists_it_and_imports_nothing_of_it_but_the_plugin(children: Children) -> None:
+    printed, modules, _ = child(
+        children,
+        "from twisted.scripts.twistd import run\n"
+        "sys.argv = ['twistd', '--help']\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    run()",
+    )
+    assert [line for line in printed if line.split()[:1] == ["sockservice"]]
+    assert modules == []
+
+
+def test_the_plugin_is_found_and_leads_to_the_options(children: Children) -> None:
+    printed, _, reactor = child(
+        children,
+        "from twisted.application.service import IServiceMaker\n"
+        "from twisted.plugin import getPlugins\n"
+        "found = [each for each in getPlugins(IServiceMaker) if each.tapname == 'sockservice']\n"
+        "print(len(found), found[0].options.__name__, found[0].makeService.__module__)",
+    )
+    assert printed == ["1 Options sockservice.tap"]
+    assert not reactor
+
+
+def test_the_plugin_folder_is_no_package() -> None:
+    """With an `__init__.py` it would hide Twisted's own plugins."""
+    folder = Path(__file__).parent.parent / "twisted" / "plugins"
+    assert (folder / "sockservice_plugin.py").exists()
+    assert not (folder / "__init__.py").exists()
+    assert not (folder.parent / "__init__.py").exists()
