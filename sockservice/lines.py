@@ -320,7 +320,7 @@ class LineServer(Protocol):
             data = self._framing.encode(replies, ending) if replies else b""  # type: ignore[arg-type]
         except TypeError:
             for reply in replies:
-                if reply is None or isinstance(reply, bytes):
+                if reply is None or isinstance(reply, (bytes, bytearray)):
                     self._put(self._encoded([reply], ending), 1)
                 else:
                     self._wait(reply, 1, lambda given: self._encoded([given], ending), ending)

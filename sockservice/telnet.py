@@ -30,14 +30,15 @@ _SINGLE = rb"[\xec-\xee\xf1-\xf9]"
 
 # A client's first WILL or DO stands at the start of a line; Ctrl-C and its like
 # send a command and DO TIMING-MARK wherever they are; a command before a line of
-# plain text that ends in CRLF was sent by hand; any command may stand first of all.
+# plain text that ends in CRLF was sent by hand; any but a few may stand first of all.
 # Random bytes match OPENING twice in a million lines and FIRST once in five thousand
 # connections.
 _MARKED = rb"\xff" + _SINGLE + rb"\xff\xfd\x06"
 _ASKING = rb"(?<=\n)\xff[\xfb\xfd]" + _OPTIONS
 _TYPED = rb"(?<=\n)(?:\xff" + _SINGLE + rb")+[\t\x20-\x7e]{0,1000}"
 OPENING = re.compile(_MARKED + rb"|" + _ASKING + rb"|" + _TYPED + rb"\r\n")
-FIRST = re.compile(rb"\xff(?:" + _SINGLE + rb"|[\xfb\xfd]" + _OPTIONS + rb")")
+# Without DM and BRK, with which MP3 files begin.
+FIRST = re.compile(rb"\xff(?:[\xec-\xee\xf1\xf4-\xf9]|[\xfb\xfd]" + _OPTIONS + rb")")
 # The end of what was received, where more bytes could still make an OPENING.
 _UNDECIDED = re.compile(
     rb"(?:\xff(?:[\xfb\xfd]|" + _SINGLE + rb"(?:\xff\xfd?)?)?|" + _TYPED + rb"\r?)\Z"

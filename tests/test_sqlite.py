@@ -1,0 +1,558 @@
+"""The SQLite engine: what it writes, what it refuses, what it removes."""
+
+import os
+import resource
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from threading import Timer
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sockservice.starting import CannotStart
+from sockservice.store import Batch, Retention, StoreError, sqlite
+from sockservice.store.sqlite import SQLite
+from tests.soak import disks
+
+NOW = 1_700_000_000_123_456
+
+
+def batch(
+    *lines: bytes, received: int = NOW, peer: str = "192.0.2.1:7", listener: str = "tcp:[::1]:555"
+) -> Batch:
+    return Batch(received, peer, listener, list(lines))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lines.db"
+
+
+@contextmanager
+def engine(
+    path: Path, retention: Retention = sqlite.EVERYTHING, now: int = NOW
+) -> Iterator[SQLite]:
+    """Open a database, and close it at the end."""
+    made = SQLite(str(path), retention, lambda: now / 1_000_000)
+    made.open()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def ask(path: Path, question: str, *values: object) -> list[tuple[object, ...]]:
+    """Ask as any other program would, while the engine may be writing."""
+    with closing(sqlite3.connect(path)) as database:
+        return database.execute(question, values).fetchall()
+
+
+def lines(path: Path) -> list[object]:
+    return [line for (line,) in ask(path, "SELECT line FROM lines ORDER BY id")]
+
+
+# What is in the file
+
+
+def test_the_schema_is_the_documented_one(path: Path) -> None:
+    with engine(path):
+        assert ask(path, "SELECT name, type, [notnull], pk FROM pragma_table_info('lines')") == [
+            ("id", "INTEGER", 0, 1),
+            ("received", "INTEGER", 1, 0),
+            ("peer", "TEXT", 1, 0),
+            ("listener", "TEXT", 1, 0),
+            ("line", "BLOB", 1, 0),
+        ]
+        assert ask(path, "SELECT name FROM pragma_table_info('readable')") == [
+            ("id",),
+            ("received",),
+            ("peer",),
+            ("listener",),
+            ("line",),
+        ]
+        assert ask(path, "PRAGMA user_version") == [(1,)]
+        assert ask(path, "PRAGMA journal_mode") == [("wal",)]
+
+
+def test_all_columns_are_kept_as_they_were_given(path: Path) -> None:
+    with engine(path) as kept:
+        kept.commit(
+            [
+                batch(b"a", b"b", received=1, peer="[2001:db8::1]:7", listener="unix:/run/s"),
+                batch(b"c", received=2**62, peer="unix:pid=7,uid=0", listener=""),
+            ]
+        )
+        assert ask(path, "SELECT * FROM lines ORDER BY id") == [
+            (1, 1, "[2001:db8::1]:7", "unix:/run/s", b"a"),
+            (2, 1, "[2001:db8::1]:7", "unix:/run/s", b"b"),
+            (3, 2**62, "unix:pid=7,uid=0", "", b"c"),
+        ]
+
+
+def test_every_byte_is_kept(path: Path) -> None:
+    # Lengths about a page of the file, and one that many pages hold.
+    every = [b"", bytes(range(256)), b"\0", b"\0" * 4096, *(b"x" * n for n in range(4000, 4100))]
+    big = os.urandom(300_000)
+    with engine(path) as kept:
+        kept.commit([batch(*every, big)])
+    assert lines(path) == [*every, big]
+    assert ask(path, "SELECT DISTINCT typeof(line) FROM lines") == [("blob",)]
+
+
+@given(st.lists(st.lists(st.binary(max_size=40), max_size=3), max_size=30))
+def test_lines_are_kept_in_order_however_they_are_divided(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[bytes]]
+) -> None:
+    path = tmp_path_factory.mktemp("store") / "lines.db"
+    with engine(path) as kept:
+        kept.commit([batch(*given) for given in batches])
+        assert lines(path) == [line for given in batches for line in given]
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 5, 63, 64, 1023, 4096, 4097, 9999])
+def test_any_number_of_lines_is_one_commit(path: Path, number: int) -> None:
+    given = [b"%d" % n for n in range(number)]
+    with engine(path) as kept:
+        kept.commit([batch(*given)])
+        assert lines(path) == given
+        assert ask(path, "SELECT max(id) FROM lines") == [(number,)]
+
+
+def test_the_view_shows_times_and_text(path: Path) -> None:
+    with engine(path) as kept:
+        kept.commit([batch("tschüß".encode(), received=NOW), batch(b"b", received=0)])
+        assert ask(path, "SELECT * FROM readable ORDER BY id") == [
+            (1, "2023-11-14T22:13:20.123Z", "192.0.2.1:7", "tcp:[::1]:555", "tschüß"),
+            (2, "1970-01-01T00:00:00.000Z", "192.0.2.1:7", "tcp:[::1]:555", "b"),
+        ]
+
+
+def test_an_id_is_never_used_twice_though_its_line_is_removed(path: Path) -> None:
+    with engine(path, Retention(age=1), NOW + 10_000_000) as kept:
+        kept.commit([batch(b"a", b"b")])
+        while kept.tidy():
+            pass
+        assert lines(path) == []
+        kept.commit([batch(b"c")])
+        assert ask(path, "SELECT id, line FROM lines") == [(3, b"c")]
+        while kept.tidy():
+            pass
+    with engine(path) as kept:
+        kept.commit([batch(b"d")])
+        assert ask(path, "SELECT id, line FROM lines") == [(4, b"d")]
+
+
+def test_only_its_owner_and_group_may_read_the_file(path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with engine(path) as kept:
+            kept.commit([batch(b"secret")])
+            files = sorted(path.parent.iterdir())
+            assert [each.name for each in files] == ["lines.db", "lines.db-shm", "lines.db-wal"]
+            assert [each.stat().st_mode & 0o777 for each in files] == [0o640] * 3
+    finally:
+        os.umask(before)
+
+
+def test_closing_leaves_one_file_that_holds_everything(path: Path) -> None:
+    with engine(path) as kept:
+        kept.commit([batch(b"a")])
+    assert os.listdir(path.parent) == ["lines.db"]
+    assert lines(path) == [b"a"]
+
+
+def test_closing_while_another_reads_leaves_nothing_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT", 0.05)
+    with ExitStack() as reading:
+        with engine(path) as kept:
+            kept.commit([batch(b"a")])
+            other = reading.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
+            other.execute("BEGIN")
+            assert other.execute("SELECT line FROM lines").fetchall() == [(b"a",)]
+            kept.commit([batch(b"b")])
+        assert other.execute("SELECT line FROM lines").fetchall() == [(b"a",)]
+    with engine(path):
+        assert lines(path) == [b"a", b"b"]
+
+
+# After a crash
+
+
+def copied(path: Path) -> Path:
+    """Give what a crash at this moment would leave."""
+    folder = path.parent / "copy"
+    folder.mkdir()
+    # In a process of its own, which takes no lock away.
+    subprocess.run(["cp", path, f"{path}-wal", folder], check=True)
+    return folder / path.name
+
+
+def test_what_was_committed_is_there_when_it_was_never_closed(path: Path) -> None:
+    with engine(path) as kept:
+        kept.commit([batch(b"a")])
+        kept.commit([batch(b"b")])
+        crashed = copied(path)
+    with engine(crashed) as again:
+        again.commit([batch(b"c")])
+        assert lines(crashed) == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize("missing", [1, 3000, 5000])
+def test_a_commit_whose_end_is_missing_was_never_there(path: Path, missing: int) -> None:
+    with engine(path) as kept:
+        kept.commit([batch(b"whole" * 1000)])
+        kept.commit([batch(b"torn" * 5000, b"torn")])
+        crashed = copied(path)
+    log = Path(f"{crashed}-wal")
+    os.truncate(log, log.stat().st_size - missing)
+    with engine(crashed) as again:
+        again.commit([batch(b"next")])
+        assert lines(crashed) == [b"whole" * 1000, b"next"]
+
+
+# What keeps it from starting
+
+
+def refused(path: Path) -> str:
+    """Open what can't be opened; give what is said of it, behind its name."""
+    with pytest.raises(CannotStart) as told:
+        SQLite(str(path)).open()
+    said = str(told.value)
+    assert "\n" not in said
+    return said.removeprefix(f"store {path}: ")
+
+
+def test_what_is_no_database_is_refused_and_left_alone(path: Path) -> None:
+    path.write_bytes(b"precious notes, and no database\n" * 200)
+    assert refused(path) == "the file is no database"
+    assert path.read_bytes() == b"precious notes, and no database\n" * 200
+
+
+def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
+    with engine(path):
+        pass
+    ask(path, "PRAGMA user_version=2")
+    before = path.read_bytes()
+    assert refused(path) == "its schema has version 2, this program knows 1: use a newer one"
+    assert path.read_bytes() == before
+
+
+def test_the_database_of_another_program_is_refused_and_left_alone(path: Path) -> None:
+    ask(path, "CREATE TABLE recipes(name TEXT)")
+    before = path.read_bytes()
+    assert refused(path) == "it is the database of another program"
+    assert path.read_bytes() == before
+
+
+def test_an_empty_file_is_made_a_database(path: Path) -> None:
+    path.touch()
+    with engine(path) as kept:
+        kept.commit([batch(b"a")])
+    assert lines(path) == [b"a"]
+
+
+def test_a_second_server_on_the_same_file_is_refused_and_the_first_goes_on(path: Path) -> None:
+    with engine(path) as kept:
+        assert refused(path) == "another server is using it"
+        kept.commit([batch(b"a")])
+        assert lines(path) == [b"a"]
+    with engine(path):
+        pass
+
+
+def test_after_a_refusal_the_file_can_be_opened_by_whoever_puts_it_right(path: Path) -> None:
+    path.write_bytes(b"no database" * 100)
+    assert refused(path) == "the file is no database"
+    path.unlink()
+    with engine(path) as kept:
+        kept.commit([batch(b"a")])
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    assert refused(tmp_path / "none" / "lines.db") == "No such file or directory"
+
+
+def test_a_folder_is_no_store(tmp_path: Path) -> None:
+    assert refused(tmp_path) == "Is a directory"
+
+
+def test_where_there_can_be_no_log_it_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # SQLite takes the name for a database without any file
+    assert refused(Path(":memory:")).startswith("its file system allows no write-ahead log")
+
+
+def test_a_lock_that_another_process_holds_at_the_start_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT", 0.05)
+    with engine(path):
+        pass
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert refused(path) == "another process holds the write lock"
+
+
+@pytest.fixture
+def readOnly(tmp_path: Path) -> Iterator[Callable[[], Path]]:
+    """Give a folder and what makes it unwritable, for root too."""
+    folder = tmp_path / "folder"
+    if os.geteuid():
+        folder.mkdir()
+
+        def close() -> Path:
+            for each in folder.iterdir():
+                each.chmod(0o440)
+            folder.chmod(0o550)
+            return folder
+
+        yield close
+        folder.chmod(0o770)
+        return
+    with disks.inMemory(folder, 1024) as problem:
+        if problem:
+            pytest.skip(f"nothing is read-only to root here: {problem}")
+        mount = ["mount", "-o", "remount,ro", folder]
+        yield lambda: subprocess.run(mount, check=True) and folder
+
+
+def test_a_read_only_file_system_is_told(tmp_path: Path, readOnly: Callable[[], Path]) -> None:
+    folder = tmp_path / "folder"
+    with engine(folder / "lines.db") as kept:
+        kept.commit([batch(b"a")])
+    path = readOnly() / "lines.db"
+    assert refused(path) in ("Read-only file system", "Permission denied")
+    assert refused(folder / "new.db") in ("Read-only file system", "Permission denied")
+
+
+# What makes a commit fail
+
+
+def failure(kept: SQLite, *given: bytes) -> tuple[str, bool]:
+    """Commit what can't be committed; give the reason, and whether it may work later."""
+    with pytest.raises(StoreError) as told:
+        kept.commit([batch(*given)])
+    return told.value.reason, told.value.retry
+
+
+def test_a_lock_held_too_long_fails_a_commit_and_when_it_is_gone_all_is_well(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT", 0.05)
+    with engine(path) as kept, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        kept.commit([batch(b"a")])
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(2):
+            assert failure(kept, b"b") == ("another process holds the write lock", True)
+        other.execute("ROLLBACK")
+        kept.commit([batch(b"c")])
+        assert lines(path) == [b"a", b"c"]
+
+
+def test_a_lock_held_shortly_is_waited_for(path: Path) -> None:
+    with engine(path) as kept, ExitStack() as opened:
+        other = opened.enter_context(
+            closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False))
+        )
+        other.execute("BEGIN IMMEDIATE")
+        releasing = Timer(0.1, lambda: other.execute("ROLLBACK"))
+        opened.callback(releasing.join)
+        releasing.start()
+        kept.commit([batch(b"a")])
+        assert lines(path) == [b"a"]
+
+
+def test_a_full_disk_rolls_a_commit_back_whole_and_freed_space_is_used(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    with disks.inMemory(folder, 1024) as problem:
+        if problem:
+            pytest.skip(f"no disk to fill: {problem}")
+        ballast = folder / "ballast"
+        ballast.write_bytes(bytes(400_000))
+        path = folder / "lines.db"
+        with engine(path) as kept:
+            kept.commit([batch(b"a")])
+            for _ in range(3):
+                assert failure(kept, b"small", b"big" * 250_000) == ("disk full", True)
+                assert lines(path) == [b"a"]
+            ballast.unlink()
+            kept.commit([batch(b"b", b"c" * 200_000)])
+            assert lines(path) == [b"a", b"b", b"c" * 200_000]
+
+
+def test_an_io_error_fails_for_good(path: Path) -> None:
+    with engine(path) as kept:
+        kept.commit([batch(b"a")])
+        most = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 17, most[1]))
+        try:
+            assert failure(kept, b"x" * (1 << 18)) == ("I/O error", False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert lines(path) == [b"a"]
+
+
+def test_a_corrupt_page_fails_for_good(path: Path) -> None:
+    with engine(path) as kept:
+        kept.commit([batch(*[b"x" * 100] * 1000)])
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xaa" * (path.stat().st_size - 4096))
+    with engine(path) as kept:
+        assert failure(kept, b"a") == ("the database is corrupt", False)
+
+
+def test_a_schema_that_is_gone_fails_for_good(path: Path) -> None:
+    with engine(path) as kept:
+        ask(path, "ALTER TABLE lines RENAME TO mine")
+        assert failure(kept, b"a") == ("no such table: lines", False)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"], ids=["the database", "the log"])
+@pytest.mark.parametrize("how", ["renamed", "deleted", "replaced"])
+def test_what_goes_to_a_file_nobody_will_find_is_not_stored(
+    path: Path, suffix: str, how: str
+) -> None:
+    file = Path(f"{path}{suffix}")
+    with engine(path) as kept:
+        kept.commit([batch(b"a")])
+        if how == "deleted":
+            file.unlink()
+        else:
+            file.rename(path.parent / "elsewhere")
+        if how == "replaced":
+            file.touch()
+        said = "was replaced" if how == "replaced" else "was renamed or deleted"
+        for _ in range(2):
+            assert failure(kept, b"b") == (f"{file} {said}", False)
+
+
+def test_a_commit_that_failed_half_way_leaves_nothing_behind(path: Path) -> None:
+    """Some of its statements have been executed by then."""
+    with engine(path) as kept:
+        kept.commit([batch(b"a")])
+        ask(
+            path,
+            "CREATE TRIGGER refuse BEFORE INSERT ON lines WHEN NEW.line = x'ff' "
+            "BEGIN SELECT raise(ABORT, 'not this one'); END",
+        )
+        assert failure(kept, *[b"b"] * 5000, b"\xff") == ("not this one", False)
+        assert lines(path) == [b"a"]
+        ask(path, "DROP TRIGGER refuse")  # takes the write lock, which is free
+        kept.commit([batch(b"c")])
+        assert lines(path) == [b"a", b"c"]
+
+
+# Retention
+
+
+def steps(kept: SQLite, path: Path) -> list[int]:
+    """Tidy up; give how many lines went in each step."""
+    went = []
+    before = len(lines(path))
+    while kept.tidy():
+        after = len(lines(path))
+        went.append(before - after)
+        before = after
+    assert len(lines(path)) == before
+    return went
+
+
+def test_without_retention_nothing_is_ever_removed(path: Path) -> None:
+    with engine(path, now=NOW * 2) as kept:
+        kept.commit([batch(b"a", received=0)])
+        assert not kept.tidy()
+        assert lines(path) == [b"a"]
+
+
+def test_lines_are_removed_when_they_are_too_old_and_not_before(path: Path) -> None:
+    old, young = NOW - 10_000_001, NOW - 9_999_999
+    with engine(path, Retention(age=10)) as kept:
+        assert steps(kept, path) == []
+        kept.commit([batch(b"a", b"b", received=old), batch(b"c", received=young)])
+        assert steps(kept, path) == [2]
+        assert lines(path) == [b"c"]
+
+
+def test_old_lines_go_in_small_steps(path: Path) -> None:
+    old = [batch(*[b"x"] * 100, received=0)] * 100
+    with engine(path, Retention(age=10)) as kept:
+        kept.commit(old)
+        kept.commit([batch(b"young")])
+        # The latest commit was a small one; 10,000 lines are removed none the less.
+        assert steps(kept, path) == [sqlite.STEP] * 10
+        assert lines(path) == [b"young"]
+
+
+def test_a_step_gets_ahead_of_what_comes_in(path: Path) -> None:
+    with engine(path, Retention(age=10)) as kept:
+        kept.commit([batch(*[b"x"] * 10_000, received=0)])
+        kept.commit([batch(*[b"y"] * 2000)])
+        assert kept.tidy()
+        assert len(lines(path)) == 12_000 - 2 * 2000
+
+
+def used(path: Path) -> int:
+    """Give the bytes of the database that are in use."""
+    [(pages,)], [(free,)] = ask(path, "PRAGMA page_count"), ask(path, "PRAGMA freelist_count")
+    assert isinstance(pages, int) and isinstance(free, int)
+    return (pages - free) * 4096
+
+
+def test_the_oldest_lines_are_removed_when_they_take_up_too_much(path: Path) -> None:
+    size = 1 << 20
+    with engine(path, Retention(size=size)) as kept:
+        for number in range(20):
+            kept.commit([batch(*[b"%06d%094d" % (number, n) for n in range(1000)])])
+            steps(kept, path)
+            assert used(path) <= size
+        there = lines(path)
+    newest = [b"%06d%094d" % (number, n) for number in range(20) for n in range(1000)]
+    assert there == newest[-len(there) :]
+    assert len(there) * 100 > size // 2  # and no more than that
+
+
+def test_the_space_of_removed_lines_is_used_again(path: Path) -> None:
+    def store(kept: SQLite) -> int:
+        for _ in range(10):
+            kept.commit([batch(*[b"x" * 100] * 1000)])
+            steps(kept, path)
+        [(pages,)] = ask(path, "PRAGMA page_count")
+        assert isinstance(pages, int)
+        return pages
+
+    with engine(path, Retention(size=1 << 19)) as kept:
+        first = store(kept)
+        assert [store(kept) for _ in range(3)] == [first] * 3
+
+
+def test_both_limits_hold(path: Path) -> None:
+    with engine(path, Retention(age=10, size=1 << 20)) as kept:
+        kept.commit([batch(b"old", received=0), batch(b"x" * 100)])
+        steps(kept, path)
+        assert lines(path) == [b"x" * 100]
+        kept.commit([batch(*[b"y" * 1000] * 3000)])
+        assert sum(steps(kept, path)) > 1000
+        assert used(path) <= 1 << 20
+
+
+def test_removing_waits_for_a_lock_like_a_commit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "LOCK_TIMEOUT", 0.05)
+    with engine(path, Retention(age=1), NOW + 10_000_000) as kept:
+        kept.commit([batch(b"a")])
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError) as told:
+                kept.tidy()
+            assert told.value.retry
+            other.execute("ROLLBACK")
+        assert steps(kept, path) == [1]

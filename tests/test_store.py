@@ -1,0 +1,594 @@
+"""What every engine and the group commit over it hold to; the engine's own are in test_sqlite."""
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import pytest
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+
+from sockservice.listeners import AllOrNone
+from sockservice.starting import CannotStart
+from sockservice.store import EVERYTHING, Backend, Batch, StoreError, backend, commit
+from sockservice.store.commit import Store
+from sockservice.store.memory import Memory
+from sockservice.store.sqlite import SQLite
+from tests.conftest import PATIENCE, HandReactor, Log
+
+Kept = list[tuple[str, str, bytes]]
+FULL = StoreError("disk full", retry=True)
+BROKEN = StoreError("I/O error", retry=False)
+
+
+class Held:
+    """An engine whose commits wait until the test lets them go on, and fail when it says so."""
+
+    def __init__(self, engine: Backend, kept: Callable[[], Kept]) -> None:
+        self.engine = engine
+        self.kept = kept
+        self.problems: deque[Exception | None] = deque()
+        #: The lines of each commit, and in which thread it was begun.
+        self.commits: list[list[bytes]] = []
+        self.threads: set[threading.Thread] = set()
+        self.begun: Queue[list[bytes]] = Queue()
+        self.free = threading.Event()
+        self.free.set()
+        self.turns = threading.Semaphore(0)
+        self.untidy: list[Exception | bool] = []
+        self.tidied = 0
+        self.closed = False
+
+    def open(self) -> None:
+        self.threads.add(threading.current_thread())
+        self.engine.open()
+
+    def commit(self, batches: list[Batch]) -> None:
+        self.threads.add(threading.current_thread())
+        lines = [line for batch in batches for line in batch.lines]
+        self.commits.append(lines)
+        self.begun.put(lines)
+        if not self.free.is_set():
+            assert self.turns.acquire(timeout=PATIENCE)
+        problem = self.problems.popleft() if self.problems else None
+        if problem is not None:
+            raise problem
+        self.engine.commit(batches)
+
+    def tidy(self) -> bool:
+        self.threads.add(threading.current_thread())
+        self.tidied += 1
+        found = self.untidy.pop(0) if self.untidy else self.engine.tidy()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def close(self) -> None:
+        self.threads.add(threading.current_thread())
+        self.engine.close()
+        self.closed = True
+
+    def release(self) -> None:
+        """Hold no commit up any more."""
+        self.free.set()
+        self.turns.release()
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Held:
+    if request.param == "memory":
+        memory = Memory()
+        return Held(memory, lambda: memory.kept)
+    path = tmp_path / "lines.db"
+
+    def kept() -> Kept:
+        with closing(sqlite3.connect(path)) as database:
+            return database.execute("SELECT peer, listener, line FROM lines ORDER BY id").fetchall()
+
+    return Held(backend(f"sqlite:{path}", EVERYTHING), kept)
+
+
+@pytest.fixture
+def store(reactor: HandReactor, engine: Held) -> Iterator[Store]:
+    made = Store(reactor, engine)
+    made.start()
+    yield made
+    engine.release()
+    reactor.result(made.stop())
+    assert engine.closed
+
+
+def batch(*lines: bytes, peer: str = "192.0.2.1:7") -> Batch:
+    return Batch(1_700_000_000_000_000, peer, "tcp:192.0.2.9:555", list(lines))
+
+
+class Outcomes:
+    """What became of appends, in the order in which it was known."""
+
+    def __init__(self) -> None:
+        self.known: list[tuple[str, object]] = []
+
+    def watch(self, name: str, appended: Deferred[None]) -> None:
+        appended.addCallbacks(
+            lambda result: self.known.append((name, result)),
+            lambda failure: self.known.append((name, failure.value)),
+        )
+
+    def __call__(self) -> list[tuple[str, object]]:
+        known, self.known = self.known, []
+        return known
+
+
+@pytest.fixture
+def outcomes() -> Outcomes:
+    return Outcomes()
+
+
+# What is appended
+
+
+def test_what_was_appended_is_kept_when_its_deferred_fires(
+    reactor: HandReactor, store: Store, engine: Held
+) -> None:
+    found: list[Kept] = []
+    appended = store.append(batch(b"one", b"\0\xff\r", b""))
+    appended.addCallback(lambda _: found.append(engine.kept()))
+    assert reactor.result(appended) is None
+    place = ("192.0.2.1:7", "tcp:192.0.2.9:555")
+    assert found == [[(*place, b"one"), (*place, b"\0\xff\r"), (*place, b"")]]
+
+
+def test_no_lines_are_durable_as_they_are(reactor: HandReactor, store: Store) -> None:
+    assert reactor.result(store.append(batch())) is None
+
+
+def test_deferreds_fire_in_the_order_of_the_calls_and_lines_are_kept_in_it(
+    reactor: HandReactor, store: Store, engine: Held, outcomes: Outcomes
+) -> None:
+    names = [f"{number}" for number in range(50)]
+    for number, name in enumerate(names):
+        outcomes.watch(name, store.append(batch(name.encode(), peer=name)))
+        if number % 7 == 0:
+            reactor.iterate(0)
+    reactor.until(lambda: len(outcomes.known) == 50)
+    assert outcomes() == [(name, None) for name in names]
+    assert [(peer, line) for peer, _, line in engine.kept()] == [(n, n.encode()) for n in names]
+
+
+def test_the_engine_is_called_in_one_thread_that_is_not_the_reactors(
+    reactor: HandReactor, engine: Held
+) -> None:
+    store = Store(reactor, engine)
+    store.start()
+    reactor.result(store.append(batch(b"a")))
+    reactor.result(store.append(batch(b"b")))
+    reactor.result(store.stop())
+    assert engine.tidied
+    assert len(engine.threads) == 1
+    assert threading.current_thread() not in engine.threads
+
+
+def test_what_is_stored_is_counted(reactor: HandReactor, store: Store, engine: Held) -> None:
+    reactor.result(store.append(batch(b"a", b"b")))
+    engine.problems.append(FULL)
+    reactor.failure(store.append(batch(b"refused")))
+    assert store.stored == 2
+
+
+# Group commit
+
+
+def test_the_lines_of_one_turn_are_one_commit(
+    reactor: HandReactor, store: Store, engine: Held
+) -> None:
+    store.append(batch(b"a", b"b"))
+    store.append(batch(b"c"))
+    assert engine.commits == []  # the turn is not over
+    reactor.result(store.append(batch(b"d")))
+    assert engine.commits == [[b"a", b"b", b"c", b"d"]]
+
+
+def test_a_lone_line_is_committed_at_the_end_of_its_turn_without_a_timer(
+    reactor: HandReactor, store: Store, engine: Held
+) -> None:
+    """The reactor's time stands still here."""
+    for line in (b"a", b"b", b"c"):
+        reactor.result(store.append(batch(line)))
+    assert engine.commits == [[b"a"], [b"b"], [b"c"]]
+
+
+def test_what_arrives_during_a_commit_forms_the_next(
+    reactor: HandReactor, store: Store, engine: Held, outcomes: Outcomes
+) -> None:
+    engine.free.clear()
+    outcomes.watch("a", store.append(batch(b"a")))
+    reactor.iterate(0)
+    assert engine.begun.get(timeout=PATIENCE) == [b"a"]
+    for line in (b"b", b"c", b"d"):
+        outcomes.watch(line.decode(), store.append(batch(line)))
+        reactor.iterate(0)
+    assert (outcomes(), engine.commits) == ([], [[b"a"]])
+    engine.turns.release()
+    assert engine.begun.get(timeout=PATIENCE) == [b"b", b"c", b"d"]
+    reactor.until(lambda: outcomes.known)
+    assert outcomes() == [("a", None)]
+    engine.release()
+    reactor.until(lambda: outcomes.known)
+    assert outcomes() == [("b", None), ("c", None), ("d", None)]
+
+
+def test_a_commit_has_a_limit_and_no_append_is_divided(
+    reactor: HandReactor, store: Store, engine: Held
+) -> None:
+    engine.free.clear()
+    store.append(batch(b"first"))
+    reactor.iterate(0)
+    assert engine.begun.get(timeout=PATIENCE) == [b"first"]
+    half = commit.COMMIT_LIMIT // 2
+    last = [store.append(batch(*[b"%d" % n] * (half + 1))) for n in range(5)][-1]
+    reactor.iterate(0)
+    engine.release()
+    reactor.result(last)
+    sizes = [len(lines) for lines in engine.commits]
+    assert sizes == [1, 2 * half + 2, 2 * half + 2, half + 1]
+    assert len(engine.kept()) == sum(sizes)
+
+
+# Failures
+
+
+@pytest.mark.parametrize("problem", [FULL, BROKEN], ids=["for now", "for good"])
+def test_none_of_a_failed_commits_lines_is_kept_and_each_append_is_told(
+    reactor: HandReactor, store: Store, engine: Held, outcomes: Outcomes, problem: StoreError
+) -> None:
+    engine.problems.append(problem)
+    for name in ("a", "b"):
+        outcomes.watch(name, store.append(batch(name.encode())))
+    reactor.until(lambda: outcomes.known)
+    assert outcomes() == [("a", problem), ("b", problem)]
+    assert engine.kept() == []
+
+
+def test_what_waited_for_a_commit_that_fails_fails_with_it(
+    reactor: HandReactor, store: Store, engine: Held, outcomes: Outcomes
+) -> None:
+    engine.free.clear()
+    engine.problems.append(FULL)
+    outcomes.watch("a", store.append(batch(b"a")))
+    reactor.iterate(0)
+    assert engine.begun.get(timeout=PATIENCE) == [b"a"]
+    outcomes.watch("b", store.append(batch(b"b")))
+    reactor.iterate(0)
+    engine.release()
+    reactor.until(lambda: outcomes.known)
+    assert outcomes() == [("a", FULL), ("b", FULL)]
+    assert (engine.commits, engine.kept()) == ([[b"a"]], [])
+
+
+def test_after_a_failure_lines_are_refused_at_once_until_it_is_time_to_try_again(
+    reactor: HandReactor, store: Store, engine: Held, outcomes: Outcomes, log: Log
+) -> None:
+    pauses = [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    for number, pause in enumerate(pauses):
+        engine.problems.append(FULL)
+        assert reactor.failure(store.append(batch(b"tried"))) is FULL
+        assert len(engine.commits) == number + 1
+        reactor.advance(pause * 0.9)
+        outcomes.watch("early", store.append(batch(b"early")))
+        assert outcomes() == [("early", FULL)]  # with no turn of the reactor
+        reactor.advance(pause * 0.1 + 0.0001)
+    reactor.result(store.append(batch(b"works")))
+    assert [line for _, _, line in engine.kept()] == [b"works"]
+    # And from the beginning when it fails another time.
+    engine.problems.append(FULL)
+    assert reactor.failure(store.append(batch(b"tried"))) is FULL
+    reactor.advance(0.051)
+    reactor.result(store.append(batch(b"again")))
+    assert [line for _, _, line in engine.kept()] == [b"works", b"again"]
+    said = [text for text in log.texts if "stor" in text]
+    failed = "lines are refused, for they cannot be stored: disk full; trying again"
+    assert said == [failed, "storing lines again"] * 2  # once, and not for each line
+
+
+def test_another_reason_is_said_as_well(reactor: HandReactor, store: Store, engine: Held) -> None:
+    engine.problems += [FULL, StoreError("another process holds the write lock", retry=True)]
+    reactor.failure(store.append(batch(b"a")))
+    reactor.advance(1)
+    second = reactor.failure(store.append(batch(b"a")))
+    assert isinstance(second, StoreError)
+    assert (second.reason, second.retry) == ("another process holds the write lock", True)
+    assert str(second) == "not stored: another process holds the write lock"
+
+
+def test_after_a_failure_for_good_nothing_is_ever_tried_again(
+    reactor: HandReactor, store: Store, engine: Held, log: Log
+) -> None:
+    failed: list[StoreError] = []
+    store.failed.addCallback(failed.append)
+    engine.problems.append(BROKEN)
+    assert reactor.failure(store.append(batch(b"a"))) is BROKEN
+    reactor.advance(3600)
+    for _ in range(3):
+        assert reactor.failure(store.append(batch(b"b"))) is BROKEN
+    assert (failed, engine.commits, engine.kept()) == ([BROKEN], [[b"a"]], [])
+    assert [text for text in log.texts if "stored" in text] == [
+        "lines are refused, for they cannot be stored: I/O error; nothing will be stored any more"
+    ]
+
+
+def test_what_was_already_appended_fails_after_a_failure_for_good(
+    reactor: HandReactor, store: Store, engine: Held
+) -> None:
+    engine.free.clear()
+    engine.problems.append(BROKEN)
+    store.append(batch(b"a")).addErrback(lambda _: None)
+    reactor.iterate(0)
+    assert engine.begun.get(timeout=PATIENCE) == [b"a"]
+    engine.release()
+    # Of a turn that ends after the failure, which the reactor has not heard of yet.
+    assert reactor.failure(store.append(batch(b"b"))) is BROKEN
+    assert engine.commits == [[b"a"]]
+
+
+def test_a_failure_for_now_that_becomes_one_for_good_ends_it(
+    reactor: HandReactor, store: Store, engine: Held
+) -> None:
+    engine.problems += [FULL, BROKEN]
+    reactor.failure(store.append(batch(b"a")))
+    assert not store.failed.called
+    reactor.advance(1)
+    reactor.failure(store.append(batch(b"b")))
+    assert reactor.result(store.failed) is BROKEN
+
+
+def test_an_error_that_no_engine_should_raise_is_for_good(
+    reactor: HandReactor, store: Store, engine: Held
+) -> None:
+    engine.problems.append(ZeroDivisionError("at 7"))
+    problem = reactor.failure(store.append(batch(b"a")))
+    assert isinstance(problem, StoreError)
+    assert (problem.reason, problem.retry) == ("ZeroDivisionError: at 7", False)
+    assert reactor.result(store.failed) is problem
+
+
+# Upkeep
+
+
+def test_upkeep_goes_on_between_commits_and_while_idle_until_nothing_is_left(
+    reactor: HandReactor, engine: Held
+) -> None:
+    engine.untidy += [True, True, True, False]
+    store = Store(reactor, engine)
+    store.start()
+    reactor.until(lambda: not engine.untidy)
+    before = engine.tidied
+    reactor.result(store.append(batch(b"a")))
+    reactor.result(store.stop())
+    assert engine.tidied > before
+
+
+def test_upkeep_is_looked_for_while_nothing_is_stored(
+    reactor: HandReactor, engine: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "TIDY_INTERVAL", 0.01)
+    store = Store(reactor, engine)
+    store.start()
+    reactor.until(lambda: engine.tidied > 5)
+    reactor.result(store.stop())
+    assert engine.commits == []
+
+
+def test_upkeep_that_fails_for_now_concerns_nobody(
+    reactor: HandReactor, engine: Held, log: Log
+) -> None:
+    engine.untidy += [FULL]
+    store = Store(reactor, engine)
+    store.start()
+    reactor.until(lambda: not engine.untidy)
+    reactor.result(store.append(batch(b"a")))
+    reactor.result(store.stop())
+    assert log.texts == []
+    assert not store.failed.called
+
+
+def test_upkeep_that_fails_for_good_ends_it(reactor: HandReactor, engine: Held) -> None:
+    engine.untidy += [BROKEN]
+    store = Store(reactor, engine)
+    store.start()
+    assert reactor.result(store.failed) is BROKEN
+    assert reactor.failure(store.append(batch(b"a"))) is BROKEN
+    tidied = engine.tidied
+    reactor.result(store.stop())
+    assert (engine.commits, engine.tidied) == ([], tidied)
+
+
+def test_after_a_failure_for_good_there_is_no_upkeep(
+    reactor: HandReactor, engine: Held, store: Store
+) -> None:
+    engine.problems.append(BROKEN)
+    reactor.failure(store.append(batch(b"a")))
+    tidied = engine.tidied
+    reactor.result(store.stop())
+    assert engine.tidied == tidied
+
+
+# How much waits
+
+
+def test_it_is_full_while_too_much_is_not_durable_and_has_room_when_it_is(
+    reactor: HandReactor, store: Store, engine: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "PENDING_LIMIT", 10)
+    engine.free.clear()
+    assert reactor.result(store.room()) is None
+    first = store.append(batch(b"1234", b"56789"))
+    assert not store.full
+    reactor.iterate(0)
+    engine.begun.get(timeout=PATIENCE)
+    store.append(batch(b"0", b""))
+    assert store.full
+    order: list[str] = []
+    for name in ("first", "second"):
+        store.room().addCallback(lambda _, name=name: order.append(name))
+    assert order == []
+    first.addCallback(lambda _: order.append("durable"))
+    engine.release()
+    reactor.until(lambda: len(order) == 3)
+    assert order == ["durable", "first", "second"]
+    assert not store.full
+
+
+def test_it_stays_full_when_what_is_durable_makes_too_little_room(
+    reactor: HandReactor, store: Store, engine: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "PENDING_LIMIT", 10)
+    engine.free.clear()
+    first = store.append(batch(b"1"))
+    reactor.iterate(0)
+    engine.begun.get(timeout=PATIENCE)
+    second = store.append(batch(b"x" * 20))
+    room = store.room()
+    reactor.iterate(0)
+    engine.turns.release()
+    reactor.result(first)
+    assert store.full
+    assert not room.called
+    engine.release()
+    reactor.result(second)
+    assert room.called
+
+
+@pytest.mark.parametrize("problem", [FULL, BROKEN], ids=["for now", "for good"])
+def test_what_failed_waits_no_more(
+    reactor: HandReactor,
+    store: Store,
+    engine: Held,
+    monkeypatch: pytest.MonkeyPatch,
+    problem: StoreError,
+) -> None:
+    monkeypatch.setattr(commit, "PENDING_LIMIT", 10)
+    engine.problems.append(problem)
+    appended = store.append(batch(b"x" * 10))
+    room = store.room()
+    assert store.full
+    assert reactor.failure(appended) is problem
+    assert room.called
+    assert not store.full
+    store.append(batch(b"x" * 10)).addErrback(lambda _: None)  # refused at once
+    assert not store.full
+
+
+# Start and stop
+
+
+def test_stopping_stores_what_was_appended_and_then_closes(
+    reactor: HandReactor, engine: Held, outcomes: Outcomes
+) -> None:
+    store = Store(reactor, engine)
+    store.start()
+    engine.free.clear()
+    outcomes.watch("being committed", store.append(batch(b"a")))
+    reactor.iterate(0)
+    engine.begun.get(timeout=PATIENCE)
+    outcomes.watch("waiting", store.append(batch(b"b")))
+    reactor.iterate(0)
+    outcomes.watch("of this turn", store.append(batch(b"c")))
+    stopped = store.stop()
+    outcomes.watch("closed", stopped)
+    reactor.iterate(0)
+    assert (outcomes(), engine.closed) == ([], False)
+    engine.release()
+    reactor.until(lambda: engine.closed and stopped.called)
+    assert outcomes() == [
+        ("being committed", None),
+        ("waiting", None),
+        ("of this turn", None),
+        ("closed", None),
+    ]
+    assert [line for _, _, line in engine.kept()] == [b"a", b"b", b"c"]
+
+
+def test_stopping_after_a_failure_for_good_closes(reactor: HandReactor, engine: Held) -> None:
+    store = Store(reactor, engine)
+    store.start()
+    engine.problems.append(BROKEN)
+    reactor.failure(store.append(batch(b"a")))
+    reactor.result(store.stop())
+    assert engine.closed
+
+
+def test_what_keeps_an_engine_from_opening_keeps_the_store_from_starting(
+    reactor: HandReactor, tmp_path: Path
+) -> None:
+    store = Store(reactor, SQLite(str(tmp_path / "no folder" / "lines.db")))
+    with pytest.raises(CannotStart, match="No such file or directory"):
+        store.start()
+
+
+class Watching(Service):
+    """A listener's place: says what it finds when it starts and stops."""
+
+    def __init__(self, found: list[Any], engine: Held, appends: Callable[[], Any]) -> None:
+        self._found = found
+        self._engine = engine
+        self._appends = appends
+
+    def startService(self) -> None:
+        self._found.append(("start", bool(self._engine.threads)))
+
+    def stopService(self) -> Any:
+        self._found.append(("stop", self._engine.closed))
+        return self._appends()
+
+
+def test_the_store_is_opened_before_anything_listens_and_closed_when_all_has_drained(
+    reactor: HandReactor, engine: Held
+) -> None:
+    found: list[Any] = []
+    store = Store(reactor, engine)
+    service = AllOrNone(store)
+    Watching(found, engine, lambda: store.append(batch(b"the last"))).setServiceParent(service)
+    service.startService()
+    reactor.result(service.stopService())
+    assert found == [("start", True), ("stop", False)]
+    assert [line for _, _, line in engine.kept()] == [b"the last"]
+    assert engine.closed
+
+
+# What is asked for
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("kafka:lines", "no store called 'kafka'; there is sqlite:PATH"),
+        ("lines.db", "no store called 'lines.db'; there is sqlite:PATH"),
+        ("", "no store called ''; there is sqlite:PATH"),
+        ("sqlite:", "sqlite:: no path"),
+    ],
+)
+def test_what_is_no_store_is_told_so(url: str, why: str) -> None:
+    with pytest.raises(ValueError) as told:
+        backend(url, EVERYTHING)
+    assert str(told.value) == why
+
+
+def test_the_memory_engine_fails_and_works_again_as_a_test_says(reactor: HandReactor) -> None:
+    memory = Memory()
+    store = Store(reactor, memory)
+    with ExitStack() as started:
+        store.start()
+        started.callback(lambda: reactor.result(store.stop()))
+        memory.problem = FULL
+        assert reactor.failure(store.append(batch(b"a"))) is FULL
+        memory.problem = None
+        reactor.advance(commit.RETRY_FIRST)
+        reactor.result(store.append(batch(b"b")))
+        assert memory.kept == [("192.0.2.1:7", "tcp:192.0.2.9:555", b"b")]
+        assert memory.opened
+    assert not memory.opened
