@@ -17,8 +17,9 @@ from click.testing import CliRunner, Result
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sockservice.cli import lines as command
 from sockservice.cli import main
+from sockservice.cli.lines import PAGE
+from sockservice.cli.lines import lines as command
 from sockservice.store import Batch, Retention
 from sockservice.store.sqlite import SQLite
 from tests.conftest import PATIENCE, Child, Children
@@ -114,17 +115,17 @@ def test_on_a_terminal_what_could_command_it_is_escaped(path: str, opened: ExitS
     opened.callback(os.close, ours)
     with pytest.MonkeyPatch.context() as patched, open(theirs, "w") as terminal:
         patched.setattr(sys, "stdout", terminal)
-        command.lines.main([path], standalone_mode=False)
+        command.main([path], standalone_mode=False)
         seen = os.read(ours, 1000)
     assert seen == "one\r\ntwo\r\nthree\r\nfünf\r\n\\xff\\x00\\x1b[2J\r\n\r\n".encode()
 
 
 def test_more_than_a_page_is_printed_whole_and_in_order(path: str, store: SQLite) -> None:
-    many = [b"%d" % n for n in range(3 * command.PAGE)]
+    many = [b"%d" % n for n in range(3 * PAGE)]
     store.commit([Batch(START, "192.0.2.1:7", "", many)])
     assert printed(path) == EVERY + many
-    assert printed(path, "--limit", str(command.PAGE + 7)) == (EVERY + many)[: command.PAGE + 7]
-    assert printed(path, "--after", "6", "--limit", str(command.PAGE)) == many[: command.PAGE]
+    assert printed(path, "--limit", str(PAGE + 7)) == (EVERY + many)[: PAGE + 7]
+    assert printed(path, "--after", "6", "--limit", str(PAGE)) == many[: PAGE]
 
 
 # Which are printed
@@ -271,9 +272,10 @@ def test_following_prints_lines_as_they_are_stored(path: str, store: SQLite) -> 
         open(writing, "w") as output,
     ):
         patched.setattr(sys, "stdout", output)
-        patched.setattr(command, "FOLLOW_INTERVAL", 0.01)
         arguments = [path, "--follow", "--after", "4", "--limit", "5"]
-        following = Thread(target=command.lines.main, args=(arguments, "lines"), daemon=True)
+        following = Thread(
+            target=command.main, args=(arguments,), kwargs={"standalone_mode": False}, daemon=True
+        )
         following.start()
         assert [seen.readline(), seen.readline()] == [EVERY[4] + b"\n", b"\n"]
         store.commit([Batch(START, "192.0.2.1:7", "", [b"seven", b"eight"])])
