@@ -8,8 +8,12 @@ class Counters:
     """Counts since the start; each only grows."""
 
     connections: int = 0
+    #: Connections closed before the replies to their lines were out.
+    cut: int = 0
     #: Lines received, refused ones included.
     lines: int = 0
+    #: Lines answered, with refusals or silence too.
+    answered: int = 0
     #: Lines answered with a refusal.
     refused: int = 0
     #: Datagrams received, those met with silence included.
@@ -18,3 +22,15 @@ class Counters:
     suspect: int = 0
     #: Replies to datagrams that the system would not send.
     unsendable: int = 0
+
+    @property
+    def acknowledged(self) -> int:
+        """Lines answered otherwise than with a refusal."""
+        return self.answered - self.refused
+
+    def __str__(self) -> str:
+        return (
+            f"{self.connections} connections, {self.cut} of them cut; {self.lines} lines, "
+            f"{self.acknowledged} acknowledged, {self.refused} refused; {self.datagrams} "
+            f"datagrams, {self.suspect} met with silence, {self.unsendable} replies not sent"
+        )

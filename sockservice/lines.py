@@ -24,6 +24,10 @@ from sockservice.store import Batch
 from sockservice.telnet import Telnet
 from sockservice.transports import plainSocket, tune
 
+#: Reads of 64 KiB by which a connection is emptied when the service stops: what the
+#: system's buffers hold at most by default (net.ipv4.tcp_rmem, 6 MiB).
+DRAIN_READS = 96
+
 #: Longest line in bytes: what one read brings (64 KiB), so that lines of any
 #: usual text, log or JSON fit and a connection holds little.
 LINE_LIMIT = 65536
@@ -162,10 +166,26 @@ class LineServer(Protocol):
         self._advance()
 
     def finish(self) -> None:
-        """Read nothing more; answer the lines already received, then close."""
+        """Answer the lines already received, the system's buffer included; then close."""
+        if self._socket is not None and not self._paused:
+            self._readRest(self._socket)
         self._draining = True
         self._pause()
         self._advance()
+
+    def _readRest(self, plain: socket) -> None:
+        """Read what has arrived already, as far as it can be answered at once."""
+        for _ in range(DRAIN_READS):
+            try:
+                data = plain.recv(65536)
+            except OSError:
+                return
+            if not data:
+                self.readConnectionLost()
+                return
+            self.dataReceived(data)
+            if self._paused or self._shut:
+                return
 
     # What follows is called by the transport.
 
@@ -215,6 +235,8 @@ class LineServer(Protocol):
         """Our half is closed, by our own doing."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._unsent or self._replies.outstanding:
+            self.factory.counters.cut += 1
         self._shut = self._closing = True
         if self._lingering is not None:
             self._lingering.cancel()
@@ -313,7 +335,7 @@ class LineServer(Protocol):
         except Exception:
             replies = self._failed(Failure(), count)
         if not isinstance(replies, list):
-            self._wait(replies, count, lambda given: self._encoded(given, ending), ending)
+            self._wait(replies, count, lambda given: given, ending)
             return
         try:
             # The usual batch is all bytes; encoding it is the quickest way to find out.
@@ -321,15 +343,18 @@ class LineServer(Protocol):
         except TypeError:
             for reply in replies:
                 if reply is None or isinstance(reply, (bytes, bytearray)):
+                    factory.counters.answered += 1
                     self._put(self._encoded([reply], ending), 1)
                 else:
-                    self._wait(reply, 1, lambda given: self._encoded([given], ending), ending)
+                    self._wait(reply, 1, lambda given: [given], ending)
         else:
+            factory.counters.answered += count
             self._put(data, count)
 
     def _refuse(self, refusal: Refusal) -> None:
         self.lines += 1
         self.factory.counters.lines += 1
+        self.factory.counters.answered += 1
         self._refused(1)
         if self.refused == 1:
             # The rest are in the count that the log gives when the peer goes.
@@ -341,17 +366,27 @@ class LineServer(Protocol):
         return self._framing.encode(given, ending) if given else b""
 
     def _wait(
-        self, answer: object, lines: int, encoded: Callable[[Any], bytes], ending: bytes
+        self,
+        answer: object,
+        lines: int,
+        given: Callable[[Any], Sequence[bytes | None]],
+        ending: bytes,
     ) -> None:
-        """Keep the place of the replies to `lines` lines."""
+        """Keep the place of the replies to `lines` lines; `given` makes them of the answer."""
+
+        def encoded(result: Any) -> bytes:
+            data = self._encoded(given(result), ending)
+            self.factory.counters.answered += lines
+            return data
+
+        def failed(failure: Failure) -> bytes:
+            replies = self._failed(failure, lines)
+            self.factory.counters.answered += len(replies)
+            return self._encoded(replies, ending)
+
         if self._replies is NONE_AWAITED:
             self._replies = Replies(self._came)
-        self._replies.wait(
-            answer,
-            lines,
-            encoded,
-            lambda failure: self._encoded(self._failed(failure, lines), ending),
-        )
+        self._replies.wait(answer, lines, encoded, failed)
 
     def _put(self, data: bytes, lines: int) -> None:
         """Send the replies to `lines` lines behind all those before them."""

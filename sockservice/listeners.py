@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from twisted.application.service import MultiService
@@ -17,6 +18,7 @@ from sockservice.lines import LINE_LIMIT
 from sockservice.names import Names
 from sockservice.protocols import datagramProtocol, streamProtocol
 from sockservice.serving import (
+    DRAIN_TIMEOUT,
     DatagramListener,
     ForeignListener,
     FrameListener,
@@ -53,6 +55,7 @@ class Shared(NamedTuple):
     store: Store | None = None
     #: Watches connections in the reactor's place.
     descriptors: Any = None
+    drainTimeout: float = DRAIN_TIMEOUT
 
 
 class AllOrNone(MultiService):
@@ -61,8 +64,9 @@ class AllOrNone(MultiService):
     `store` is opened before any of them serves, and closed when all have drained.
     """
 
-    def __init__(self, store: Store | None = None) -> None:
+    def __init__(self, counters: Counters, store: Store | None = None) -> None:
         super().__init__()
+        self._counters = counters
         self._store = store
 
     def privilegedStartService(self) -> None:
@@ -77,10 +81,11 @@ class AllOrNone(MultiService):
 
     @inlineCallbacks
     def stopService(self) -> Any:
-        """Drain all listeners, then close the store."""
+        """Drain all listeners, close the store, and sum up in the log."""
         yield super().stopService()
         if self._store is not None:
             yield self._store.stop()
+        log.info("ended: {counters}", counters=self._counters, counts=asdict(self._counters))
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -98,6 +103,13 @@ class AllOrNone(MultiService):
 
 class _Listeners(MultiService):
     """Listeners that come of one description, bound when privileges are still there."""
+
+    _shared: Shared
+
+    def _add(self, protocol: str, found: Opened | Foreign) -> None:
+        listener = _listener(self._shared, protocol, found)
+        listener.drainTimeout = self._shared.drainTimeout
+        listener.setServiceParent(self)
 
     def startService(self) -> None:
         """Serve, binding first where that was not asked for (`twist` does not)."""
@@ -130,8 +142,8 @@ class HostPort(_Listeners):
         :raises CannotListen: Nothing is bound then.
         """
         for stream, datagram in pairs(self._host, self._port):
-            _listener(self._shared, "", Opened(stream, "tcp")).setServiceParent(self)
-            _listener(self._shared, "", Opened(datagram, "udp")).setServiceParent(self)
+            self._add("", Opened(stream, "tcp"))
+            self._add("", Opened(datagram, "udp"))
         super().privilegedStartService()
 
 
@@ -153,7 +165,7 @@ class Listen(_Listeners):
         found = opened(self._endpoint, self._shared.reactor)
         try:
             for each in found:
-                _listener(self._shared, self._protocol, each).setServiceParent(self)
+                self._add(self._protocol, each)
             super().privilegedStartService()
         except CannotListen:
             for each in found:

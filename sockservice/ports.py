@@ -69,9 +69,12 @@ class StreamPort:
         self.reactor.addReader(self)
 
     def stopListening(self) -> None:
-        """Accept nothing more."""
+        """Accept nothing more, but those whose connections the system has accepted already."""
         self._listening = False
         self.reactor.removeReader(self)
+        for _ in range(self._backlog // self.TURN + 1):
+            if not self._accept():
+                break
         self.factory.doStop()
 
     # What follows is called by the reactor.
@@ -83,21 +86,26 @@ class StreamPort:
         return "accept"
 
     def doRead(self) -> None:
+        self._accept()
+
+    def _accept(self) -> bool:
+        """Accept connections; say whether there may be more."""
         for _ in range(self.TURN):
             try:
                 made, address = self.socket.accept()
             except BlockingIOError:
-                return
+                return False
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     self._pause(error)
-                    return
+                    return False
                 # That one connection has gone already; accept(2).
                 continue
             if self._exhausted:
                 self._exhausted = False
                 log.info("accepting connections again")
             self._serve(made, address)
+        return True
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor is stopping."""

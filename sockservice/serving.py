@@ -15,7 +15,8 @@ from sockservice.frames import FramePort
 from sockservice.ports import DatagramPort, StreamPort
 from sockservice.sockets import Bound, CannotListen
 
-#: Seconds a stopping listener waits for its last replies to leave.
+#: Seconds a stopping listener waits for its last replies to leave: less than systemd
+#: and container engines give a process before they kill it.
 DRAIN_TIMEOUT = 10.0
 
 log = Logger()
@@ -23,6 +24,9 @@ log = Logger()
 
 class Listener(Service):
     """A service on a bound socket, or on what takes its place."""
+
+    #: Seconds until what has not drained is cut.
+    drainTimeout = DRAIN_TIMEOUT
 
     def abandon(self) -> None:
         """Undo the binding, when another listener can't come up."""
@@ -68,12 +72,12 @@ class StreamListener(BoundListener):
     def stopService(self) -> Any:
         """Accept nothing more; fires when all received lines are answered and all is closed.
 
-        What is left after DRAIN_TIMEOUT seconds is cut.
+        What is left after `drainTimeout` seconds is cut.
         """
         super().stopService()
         self._port.stopListening()
         self._bound.close()
-        yield _drained(self._reactor, self._factory)
+        yield _drained(self._reactor, self._factory, self.drainTimeout)
 
 
 class DatagramListener(BoundListener):
@@ -90,7 +94,7 @@ class DatagramListener(BoundListener):
         """Read nothing more; fires when every awaited answer is sent and the socket closed."""
         super().stopService()
         self._port.pauseProducing()
-        yield _drained(self._reactor, self._protocol)
+        yield _drained(self._reactor, self._protocol, self.drainTimeout)
         self._port.stopListening()
         self._bound.close()
 
@@ -139,7 +143,7 @@ class ForeignListener(Listener):
         """As a StreamListener's."""
         super().stopService()
         yield self._port.stopListening()
-        yield _drained(self._reactor, self._factory)
+        yield _drained(self._reactor, self._factory, self.drainTimeout)
 
     def abandon(self) -> None:
         """Undo the listening, without a reactor to wait for."""
@@ -147,9 +151,9 @@ class ForeignListener(Listener):
             self._port.connectionLost(Failure(CONNECTION_DONE))
 
 
-def _drained(reactor: Any, serving: LineFactory | DatagramServer) -> Deferred[None]:
+def _drained(reactor: Any, serving: LineFactory | DatagramServer, seconds: float) -> Deferred[None]:
     drained = serving.drain()
-    timeout = reactor.callLater(DRAIN_TIMEOUT, serving.cut)
+    timeout = reactor.callLater(seconds, serving.cut)
 
     def done(result: None) -> None:
         if timeout.active():

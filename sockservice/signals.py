@@ -20,7 +20,9 @@ class Signals(Service):
 
     def startService(self) -> None:
         super().startService()
-        # The reactor has installed its handlers by then.
+        # At once, for whoever saw us listen may tell us to end; and again when the
+        # reactor has installed its own.
+        self._install()
         self._reactor.callWhenRunning(self._install)
 
     def _install(self) -> None:

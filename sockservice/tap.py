@@ -13,6 +13,8 @@ from sockservice.ending import endWith
 from sockservice.lines import LINE_LIMIT
 from sockservice.listeners import BACKLOG, AllOrNone, HostPort, Listen, Shared
 from sockservice.names import Names
+from sockservice.report import Report
+from sockservice.serving import DRAIN_TIMEOUT
 from sockservice.signals import Signals
 from sockservice.sockets import SocketOption, socketOption
 from sockservice.store import EVERYTHING, Backend, Retention, backend
@@ -95,6 +97,21 @@ class Options(usage.Options):
             "Longest line in bytes; a longer one is refused and the next line counts. The "
             "default holds any usual text, log or JSON line and keeps a connection small.",
             _number("line-limit", 1, 2**30, "a number of bytes"),
+        ],
+        [
+            "drain-timeout",
+            None,
+            DRAIN_TIMEOUT,
+            "Seconds that a stopping service takes at most to answer what it has received; then "
+            "connections are cut. The default is less than systemd waits before it kills.",
+            _number("drain-timeout", 0, 86400, "a number of seconds"),
+        ],
+        [
+            "report",
+            None,
+            None,
+            "Log what was done so far, in one line, every so many seconds. Off by default.",
+            _number("report", 1, 86400, "a number of seconds"),
         ],
         [
             "store",
@@ -192,8 +209,11 @@ def makeService(options: Options) -> MultiService:
         names=Names(reactor) if options["resolve"] else None,
         store=store,
         descriptors=Descriptors(reactor) if hasattr(select, "epoll") else None,
+        drainTimeout=options["drain-timeout"],
     )
-    service = AllOrNone(store)
+    service = AllOrNone(shared.counters, store)
+    if options["report"] is not None:
+        Report(reactor, shared.counters, options["report"]).setServiceParent(service)
     Signals(reactor).setServiceParent(service)
     host, port = options["host"], options["port"]
     if not options.listen or host is not None or port is not None:
