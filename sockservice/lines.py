@@ -86,6 +86,7 @@ class LineServer(Protocol):
     _advancing = False
     _ended = False  # the peer has half-closed
     _draining = False  # nothing more is read, what was received is answered
+    _drained = 0  # reads since then, of what the system had received
     _closing = False  # no more lines are answered
     _shut = False  # the last reply is out
     _lingering: IDelayedCall | None = None
@@ -167,25 +168,9 @@ class LineServer(Protocol):
 
     def finish(self) -> None:
         """Answer the lines already received, the system's buffer included; then close."""
-        if self._socket is not None and not self._paused:
-            self._readRest(self._socket)
         self._draining = True
         self._pause()
         self._advance()
-
-    def _readRest(self, plain: socket) -> None:
-        """Read what has arrived already, as far as it can be answered at once."""
-        for _ in range(DRAIN_READS):
-            try:
-                data = plain.recv(65536)
-            except OSError:
-                return
-            if not data:
-                self.readConnectionLost()
-                return
-            self.dataReceived(data)
-            if self._paused or self._shut:
-                return
 
     # What follows is called by the transport.
 
@@ -279,7 +264,8 @@ class LineServer(Protocol):
                     self._giveUp(problem)
                     break
                 if item is None:
-                    self._caughtUp()
+                    if self._caughtUp():
+                        continue
                     break
                 if isinstance(item, Lines):
                     self._answer(item.lines, item.ending)
@@ -294,7 +280,10 @@ class LineServer(Protocol):
         if self._closing and not (self._unsent or self._replies.outstanding):
             self._close()
 
-    def _caughtUp(self) -> None:
+    def _caughtUp(self) -> bool:
+        """All lines have been taken; say whether more was received thereupon."""
+        if self._draining and not self._ended and self._readRest():
+            return True
         if self._ended:
             torn = self._framing.finish()
             if torn is not None:
@@ -305,6 +294,20 @@ class LineServer(Protocol):
         elif self._paused:
             self._paused = False
             self.transport.resumeProducing()
+        return False
+
+    def _readRest(self) -> bool:
+        """Read what has arrived already; say whether there was anything."""
+        if self._socket is None or self._drained == DRAIN_READS:
+            return False
+        self._drained += 1
+        try:
+            data = self._socket.recv(65536)
+        except OSError:
+            return False
+        self._ended = not data
+        self.dataReceived(data)
+        return True
 
     def _released(self, _: None) -> None:
         self._held = False

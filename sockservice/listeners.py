@@ -61,10 +61,11 @@ class Shared(NamedTuple):
 class AllOrNone(MultiService):
     """Start every listener within, or tell on stderr why not and end the process.
 
-    `store` is opened before any of them serves, and closed when all have drained.
+    `store` is opened before any of them serves, and closed when all have drained; what
+    `counters` say then is the log's last word.
     """
 
-    def __init__(self, counters: Counters, store: Store | None = None) -> None:
+    def __init__(self, store: Store | None = None, counters: Counters | None = None) -> None:
         super().__init__()
         self._counters = counters
         self._store = store
@@ -85,7 +86,9 @@ class AllOrNone(MultiService):
         yield super().stopService()
         if self._store is not None:
             yield self._store.stop()
-        log.info("ended: {counters}", counters=self._counters, counts=asdict(self._counters))
+        if self._counters is not None:
+            said = asdict(self._counters)
+            log.info("ended: {counters}", counters=str(self._counters), counts=said)
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -30,4 +30,5 @@ class Report(Service):
         self._loop.stop()
 
     def _report(self) -> None:
-        log.info("so far: {counters}", counters=self._counters, counts=asdict(self._counters))
+        said = asdict(self._counters)
+        log.info("so far: {counters}", counters=str(self._counters), counts=said)

@@ -17,6 +17,7 @@ class Signals(Service):
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
+        self._before: dict[signal.Signals, Any] = {}
 
     def startService(self) -> None:
         super().startService()
@@ -29,7 +30,14 @@ class Signals(Service):
         for number in (signal.SIGINT, signal.SIGTERM):
             # Whoever started us may want one of them ignored (nohup, `&` in a script).
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._received)
+                before = signal.signal(number, self._received)
+                self._before.setdefault(number, before)
+
+    def stopService(self) -> None:
+        super().stopService()
+        for number, before in self._before.items():
+            if signal.getsignal(number) == self._received:
+                signal.signal(number, before)
 
     def _received(self, number: int, frame: object) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):

@@ -211,7 +211,7 @@ def makeService(options: Options) -> MultiService:
         descriptors=Descriptors(reactor) if hasattr(select, "epoll") else None,
         drainTimeout=options["drain-timeout"],
     )
-    service = AllOrNone(shared.counters, store)
+    service = AllOrNone(store, shared.counters)
     if options["report"] is not None:
         Report(reactor, shared.counters, options["report"]).setServiceParent(service)
     Signals(reactor).setServiceParent(service)

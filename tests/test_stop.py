@@ -1,0 +1,157 @@
+"""How the service ends: what was received is answered, the rest is cut and counted."""
+
+import re
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from twisted.application.service import MultiService
+
+from sockservice import Counters, lines
+from sockservice.signals import Signals
+from tests.conftest import HandReactor, Log
+from tests.test_listeners import Running, Slow, running
+
+__all__ = ["running"]  # a fixture
+
+ENDED = re.compile(
+    r"ended: (\d+) connections, (\d+) of them cut; (\d+) lines, (\d+) acknowledged, (\d+) refused"
+)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """What the service has done with signals it has undone."""
+    yield
+    for number in (signal.SIGINT, signal.SIGTERM):
+        assert not isinstance(getattr(signal.getsignal(number), "__self__", None), Signals)
+
+
+def counts(log: Log) -> list[int]:
+    """Give connections, cut ones, lines, acknowledged and refused ones, as summed up."""
+    (found,) = filter(None, map(ENDED.search, log.texts))
+    return [int(each) for each in found.groups()]
+
+
+def test_lines_that_only_the_system_has_received_are_answered(
+    running: Running, reactor: HandReactor, log: Log
+) -> None:
+    service = running.start("--port", "0")
+    peer = running.peer("127.0.0.1", running.addresses[0][2])
+    peer.sendall(b"x\n" * 20_000)
+    stopping = running.stopping(service)
+    assert reactor.received(peer) == b"ok\n" * 20_000
+    peer.close()
+    reactor.result(stopping)
+    assert counts(log) == [1, 0, 20_000, 20_000, 0]
+
+
+def test_no_more_is_read_than_the_system_may_hold(
+    running: Running, reactor: HandReactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a peer that never stops sending would never let the service end."""
+    monkeypatch.setattr(lines, "DRAIN_READS", 0)
+    service = running.start("--port", "0")
+    peer = running.peer("127.0.0.1", running.addresses[0][2])
+    peer.sendall(b"x\n")
+    stopping = running.stopping(service)
+    assert reactor.received(peer) == b""
+    peer.close()
+    reactor.result(stopping)
+
+
+def test_a_peer_that_has_half_closed_gets_what_is_due_to_it(
+    running: Running, reactor: HandReactor
+) -> None:
+    service = running.start("--port", "0")
+    peer = running.peer("127.0.0.1", running.addresses[0][2])
+    peer.sendall(b"whole\ntorn")
+    peer.shutdown(1)
+    stopping = running.stopping(service)
+    assert reactor.received(peer) == b"ok\nerror unterminated line\n"
+    reactor.result(stopping)
+
+
+def test_connections_that_only_the_system_has_accepted_are_served(
+    running: Running, reactor: HandReactor, log: Log
+) -> None:
+    service = running.start("--port", "0")
+    peers = [running.peer("127.0.0.1", running.addresses[0][2]) for _ in range(3)]
+    for peer in peers:
+        peer.sendall(b"x\n")
+        peer.shutdown(1)
+    stopping = running.stopping(service)
+    assert [reactor.received(peer) for peer in peers] == [b"ok\n"] * 3
+    reactor.result(stopping)
+    assert counts(log)[0] == 3
+
+
+def slow(running: Running, *arguments: str) -> tuple[MultiService, Any]:
+    """Have a line on its way whose answer is awaited."""
+    endpoint = f"{Slow.__module__}.Slow@tcp:0:interface=127.0.0.1"
+    service = running.start("--listen", endpoint, *arguments)
+    peer = running.peer("127.0.0.1", running.addresses[0][2])
+    peer.sendall(b"x\n")
+    running.reactor.until(lambda: Slow.due)
+    return service, peer
+
+
+def test_what_does_not_drain_in_time_is_cut_and_counted(
+    running: Running, reactor: HandReactor, log: Log
+) -> None:
+    service, _ = slow(running, "--drain-timeout", "3")
+    stopping = running.stopping(service)
+    reactor.advance(2.9)
+    assert not stopping.called
+    reactor.advance(0.2)
+    reactor.result(stopping)
+    assert counts(log) == [1, 1, 1, 0, 0]
+
+
+def test_an_awaited_answer_counts_when_it_has_come(
+    running: Running, reactor: HandReactor, log: Log
+) -> None:
+    service, peer = slow(running)
+    stopping = running.stopping(service)
+    Slow.due[0].callback(b"fine")
+    assert reactor.received(peer) == b"fine\n"
+    peer.close()
+    reactor.result(stopping)
+    assert counts(log) == [1, 0, 1, 1, 0]
+
+
+def test_a_failed_answer_counts_as_refused(
+    running: Running, reactor: HandReactor, log: Log
+) -> None:
+    service, peer = slow(running)
+    Slow.due[0].errback(ZeroDivisionError())
+    assert reactor.received(peer, 6) == b"error "
+    assert len(log.failures(ZeroDivisionError)) == 1
+    peer.close()
+    reactor.result(running.stopping(service))
+    assert counts(log) == [1, 0, 1, 0, 1]
+
+
+def test_a_report_is_logged_as_often_as_asked(
+    running: Running, reactor: HandReactor, log: Log
+) -> None:
+    service = running.start("--port", "0", "--report", "5")
+    assert running.ask("127.0.0.1", running.addresses[0][2], b"x\n") == b"ok\n"
+    reactor.advance(4.9)
+    assert not [text for text in log.texts if text.startswith("so far")]
+    reactor.advance(0.2)
+    (said,) = [event for event in log.events if "so far" in (event.get("log_format") or "")]
+    assert said["counts"]["lines"] == said["counts"]["answered"] == 1
+    reactor.result(running.stopping(service))
+    reactor.advance(10)
+    assert len([text for text in log.texts if text.startswith("so far")]) == 1
+
+
+def test_counters_say_what_was_acknowledged() -> None:
+    counters = Counters(connections=2, cut=1, lines=9, answered=7, refused=3, datagrams=5)
+    assert counters.acknowledged == 4
+    assert str(counters) == (
+        "2 connections, 1 of them cut; 9 lines, 4 acknowledged, 3 refused; "
+        "5 datagrams, 0 met with silence, 0 replies not sent"
+    )
