@@ -3,22 +3,26 @@
 import os
 import re
 import select
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 from hypothesis import settings
-from twisted.internet.defer import Deferred
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from sockservice.tap import Options, makeService
 
 #: Seconds after which a thing that was to happen has not happened.
 PATIENCE = 10.0
@@ -145,6 +149,105 @@ def opened() -> Iterator[ExitStack]:
     """Close at the end what is entered here."""
     with ExitStack() as stack:
         yield stack
+
+
+class Running:
+    """Services started in this process, and where they listen."""
+
+    def __init__(
+        self, reactor: HandReactor, log: Log, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.reactor = reactor
+        self._log = log
+        self._opened = opened
+        self._stops: dict[MultiService, Deferred[Any]] = {}
+        monkeypatch.setattr("twisted.internet.reactor", reactor, raising=False)
+
+    def make(self, *arguments: str) -> MultiService:
+        options = Options()
+        options.parseOptions(arguments)
+        return makeService(options)
+
+    def start(self, *arguments: str, privileged: bool = True) -> MultiService:
+        service = self.make(*arguments)
+        if privileged:
+            service.privilegedStartService()
+        service.startService()
+        self._opened.callback(self._stop, service)
+        return service
+
+    def stopping(self, service: MultiService) -> Deferred[Any]:
+        """Begin to stop a service."""
+        self._stops[service] = stopping = maybeDeferred(service.stopService)
+        return stopping
+
+    def _stop(self, service: MultiService) -> None:
+        stopping = self._stops.get(service) or self.stopping(service)
+        self.reactor.until(lambda: stopping.called, passing=1)
+
+    def fail(self, *arguments: str) -> str:
+        """Start what cannot start; give the one line that is said on stderr."""
+        with pytest.raises(SystemExit) as ended:
+            self.start(*arguments)
+        assert ended.value.code == 1
+        return str(ended.value)
+
+    @property
+    def addresses(self) -> list[tuple[str, str, int]]:
+        """What the log names: scheme, host and port."""
+        found = [re.search(r" listening on (\w+):(.+):(\d+)$", text) for text in self._log.texts]
+        return [(each[1], each[2].strip("[]"), int(each[3])) for each in found if each]
+
+    def ask(self, host: str, port: int, line: bytes) -> bytes:
+        """Send a line and half-close; give all that comes back."""
+        with closing(socket.create_connection((host, port), PATIENCE)) as peer:
+            peer.sendall(line)
+            peer.shutdown(socket.SHUT_WR)
+            return self.reactor.received(peer)
+
+    def peer(self, host: str, port: int) -> socket.socket:
+        return self._opened.enter_context(closing(socket.create_connection((host, port), PATIENCE)))
+
+    def local(
+        self, path: Path, kind: socket.SocketKind = socket.SOCK_STREAM, name: str | None = None
+    ) -> socket.socket:
+        """Connect to a UNIX socket, from one that has a name if one is given."""
+        made = self._opened.enter_context(closing(socket.socket(socket.AF_UNIX, kind)))
+        if name is not None:
+            made.bind(name)
+        made.connect(str(path))
+        return made
+
+    def asking(self, host: str, port: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        made = self._opened.enter_context(closing(socket.socket(family, socket.SOCK_DGRAM)))
+        made.connect((host, port))
+        return made
+
+
+@pytest.fixture
+def running(
+    reactor: HandReactor, log: Log, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Running]:
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    # What a test leaves running is stopped before the reactor goes.
+    with opened:
+        yield Running(reactor, log, opened, monkeypatch)
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be nobody for a while, if one is root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 SCRIPTS = Path(sys.executable).parent

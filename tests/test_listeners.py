@@ -1,21 +1,17 @@
 """The service that options ask for, on real sockets, with a reactor turned by hand."""
 
 import errno
-import os
-import re
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from typing import Any, ClassVar
 
 import pytest
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 
 from sockservice import DatagramServer, LineServer
 from sockservice.answers import Answer
-from sockservice.tap import Options, makeService
-from tests.conftest import PATIENCE, HandReactor, Log
+from tests.conftest import PATIENCE, Log, Running, unprivileged
 
 
 class Slow(LineServer):
@@ -39,79 +35,10 @@ class SlowDatagrams(DatagramServer):
         return self.due[-1]
 
 
-class Running:
-    """Services started in this process, and where they listen."""
-
-    def __init__(
-        self, reactor: HandReactor, log: Log, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self.reactor = reactor
-        self._log = log
-        self._opened = opened
-        self._stops: dict[MultiService, Deferred[Any]] = {}
-        monkeypatch.setattr("twisted.internet.reactor", reactor, raising=False)
-
-    def make(self, *arguments: str) -> MultiService:
-        options = Options()
-        options.parseOptions(arguments)
-        return makeService(options)
-
-    def start(self, *arguments: str, privileged: bool = True) -> MultiService:
-        service = self.make(*arguments)
-        if privileged:
-            service.privilegedStartService()
-        service.startService()
-        self._opened.callback(self._stop, service)
-        return service
-
-    def stopping(self, service: MultiService) -> Deferred[Any]:
-        """Begin to stop a service."""
-        self._stops[service] = stopping = maybeDeferred(service.stopService)
-        return stopping
-
-    def _stop(self, service: MultiService) -> None:
-        stopping = self._stops.get(service) or self.stopping(service)
-        self.reactor.until(lambda: stopping.called, passing=1)
-
-    def fail(self, *arguments: str) -> str:
-        """Start what cannot start; give the one line that is said on stderr."""
-        with pytest.raises(SystemExit) as ended:
-            self.start(*arguments)
-        assert ended.value.code == 1
-        return str(ended.value)
-
-    @property
-    def addresses(self) -> list[tuple[str, str, int]]:
-        """What the log names: scheme, host and port."""
-        found = [re.search(r" listening on (\w+):(.+):(\d+)$", text) for text in self._log.texts]
-        return [(each[1], each[2].strip("[]"), int(each[3])) for each in found if each]
-
-    def ask(self, host: str, port: int, line: bytes) -> bytes:
-        """Send a line and half-close; give all that comes back."""
-        with closing(socket.create_connection((host, port), PATIENCE)) as peer:
-            peer.sendall(line)
-            peer.shutdown(socket.SHUT_WR)
-            return self.reactor.received(peer)
-
-    def peer(self, host: str, port: int) -> socket.socket:
-        return self._opened.enter_context(closing(socket.create_connection((host, port), PATIENCE)))
-
-    def asking(self, host: str, port: int) -> socket.socket:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        made = self._opened.enter_context(closing(socket.socket(family, socket.SOCK_DGRAM)))
-        made.connect((host, port))
-        return made
-
-
-@pytest.fixture
-def running(
-    reactor: HandReactor, log: Log, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Running]:
+@pytest.fixture(autouse=True)
+def none_due() -> None:
     Slow.due.clear()
     SlowDatagrams.due.clear()
-    # What a test leaves running is stopped before the reactor goes.
-    with opened:
-        yield Running(reactor, log, opened, monkeypatch)
 
 
 def taken(kind: socket.SocketKind, other: socket.SocketKind) -> socket.socket:
@@ -233,19 +160,6 @@ def test_a_name_without_an_address_is_told(running: Running, name: str) -> None:
     assert "host" in said
     assert ascii(name)[1:-1] in said
     assert said.isprintable()
-
-
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Be nobody for a while, if one is root."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_a_port_that_needs_root_is_told_with_the_remedy(running: Running) -> None:

@@ -10,10 +10,8 @@ from twisted.application.service import MultiService
 
 from sockservice import Counters, lines
 from sockservice.signals import Signals
-from tests.conftest import HandReactor, Log
-from tests.test_listeners import Running, Slow, running
-
-__all__ = ["running"]  # a fixture
+from tests.conftest import HandReactor, Log, Running
+from tests.test_listeners import Slow
 
 ENDED = re.compile(
     r"ended: (\d+) connections, (\d+) of them cut; (\d+) lines, (\d+) acknowledged, (\d+) refused"
@@ -23,6 +21,7 @@ ENDED = re.compile(
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     """What the service has done with signals it has undone."""
+    Slow.due.clear()
     yield
     for number in (signal.SIGINT, signal.SIGTERM):
         assert not isinstance(getattr(signal.getsignal(number), "__self__", None), Signals)
