@@ -10,6 +10,8 @@ class Counters:
     connections: int = 0
     #: Connections closed before the replies to their lines were out.
     cut: int = 0
+    #: Connections refused, each told why.
+    turnedAway: int = 0
     #: Lines received, refused ones included.
     lines: int = 0
     #: Lines answered, with refusals or silence too.
@@ -20,6 +22,8 @@ class Counters:
     datagrams: int = 0
     #: Datagrams never answered because of where they came from or went to.
     suspect: int = 0
+    #: Datagrams never answered because too many came from their source.
+    throttled: int = 0
     #: Replies to datagrams that the system would not send.
     unsendable: int = 0
 
@@ -30,7 +34,9 @@ class Counters:
 
     def __str__(self) -> str:
         return (
-            f"{self.connections} connections, {self.cut} of them cut; {self.lines} lines, "
+            f"{self.connections} connections, {self.cut} of them cut, {self.turnedAway} more "
+            f"turned away; {self.lines} lines, "
             f"{self.acknowledged} acknowledged, {self.refused} refused; {self.datagrams} "
-            f"datagrams, {self.suspect} met with silence, {self.unsendable} replies not sent"
+            f"datagrams, {self.suspect + self.throttled} met with silence, {self.unsendable} "
+            "replies not sent"
         )

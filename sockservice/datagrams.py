@@ -11,6 +11,7 @@ from twisted.python.failure import Failure
 from sockservice.addresses import named
 from sockservice.answers import Answer, Refused, awaited
 from sockservice.counters import Counters
+from sockservice.limits import Access, Rate, hostSource
 from sockservice.store import Batch
 from sockservice.store.commit import Store
 
@@ -31,7 +32,8 @@ class DatagramServer(DatagramProtocol):
 
     `verbose` logs every datagram; `counters` and `ownPorts`, the UDP ports of this
     process, may be shared; `store` keeps, under the name `listener` and with the time
-    of `clock`, the datagrams of protocols that ask for it. Give it to a
+    of `clock`, the datagrams of protocols that ask for it; `access` says whose
+    datagrams are answered, and `rate` how many a second. Give it to a
     :class:`~sockservice.ports.DatagramPort`, which replies from the address
     a datagram was sent to, or to a reactor's `listenUDP`, which may not.
     """
@@ -52,6 +54,8 @@ class DatagramServer(DatagramProtocol):
         clock: IReactorTime | None = None,
         store: Store | None = None,
         listener: str = "",
+        access: Access | None = None,
+        rate: Rate | None = None,
     ) -> None:
         self.counters = Counters() if counters is None else counters
         self.verbose = verbose
@@ -61,6 +65,8 @@ class DatagramServer(DatagramProtocol):
         self.clock = clock
         self.store = store
         self.listener = listener
+        self._access = Access() if access is None else access
+        self._rate = rate
         # Ports that replies must not go to: this one's, and others of the process.
         self._ownPorts = set() if ownPorts is None else ownPorts
 
@@ -111,9 +117,15 @@ class DatagramServer(DatagramProtocol):
         self.counters.datagrams += 1
         if self.verbose:
             log.info("{peer} datagram {line!r}", peer=named(addr), line=datagram)
-        if isinstance(addr, tuple) and self._suspect(addr):
-            self.counters.suspect += 1
-            return
+        if isinstance(addr, tuple):
+            if self._suspect(addr):
+                self.counters.suspect += 1
+                return
+            if self._rate is not None and self.clock is not None:
+                now = self.clock.seconds()
+                if not self._rate.take(hostSource(addr[0]), now):
+                    self.counters.throttled += 1
+                    return
         try:
             reply = self.answer(datagram, addr)
         except Exception:
@@ -131,6 +143,7 @@ class DatagramServer(DatagramProtocol):
             or port in self.silentPorts
             or not _unicast(host)
             or getattr(addr, "toMany", False)
+            or not self._access.permits(host)
         )
 
     def _await(self, answer: object, addr: Any) -> None:

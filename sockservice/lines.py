@@ -6,10 +6,12 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import (
+    IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
     IHandshakeListener,
     IPushProducer,
+    ISSLTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -76,6 +78,9 @@ class LineServer(Protocol):
     #: Lines of this connection answered with a refusal.
     refused = 0
 
+    #: Where it comes from, as its listener knows it.
+    address: IAddress | None = None
+
     # Defaults on the class keep an idle connection small.
     _socket: socket | None = None
     _replies = NONE_AWAITED
@@ -89,6 +94,9 @@ class LineServer(Protocol):
     _drained = 0  # reads since then, of what the system had received
     _closing = False  # no more lines are answered
     _shut = False  # the last reply is out
+    _seen = -1  # lines at the last inspection
+    _quietSince = 0.0
+    _handshaken = True  # or there is no TLS
     _lingering: IDelayedCall | None = None
 
     def answer(self, line: bytes) -> Answer:
@@ -129,6 +137,32 @@ class LineServer(Protocol):
 
     def closed(self) -> None:
         """Called once when the connection has ended; nothing can be sent any more."""
+
+    def inspect(self, now: float, idle: int, unfinished: int) -> None:
+        """Refuse to hold a place for a peer that makes no use of it; 0 is no limit.
+
+        Called every second. What counts is whole lines: neither bytes in between nor
+        unread replies keep a connection open.
+        """
+        if self.lines != self._seen or self._replies.outstanding or self._shut:
+            self._seen, self._quietSince = self.lines, now
+            return
+        quiet = now - self._quietSince
+        if unfinished and quiet >= unfinished and not self._handshaken:
+            self._give(f"no TLS handshake for {unfinished} seconds")
+        elif unfinished and quiet >= unfinished and not getattr(self._framing, "startsLine", True):
+            self._give(f"unfinished line for {unfinished} seconds")
+        elif idle and quiet >= idle:
+            self._give(f"idle for {idle} seconds")
+
+    def _give(self, reason: str) -> None:
+        """Give up on the peer, which is told why, if it listens."""
+        if self._unsent or not self._handshaken:
+            log.info("{peer} cut: {reason}", peer=self.peer, reason=reason)
+            self.transport.abortConnection()
+            return
+        self._refuse(Refusal(reason.encode(), LF))
+        self.close()
 
     def tell(self, line: bytes) -> bool:
         """Send `line` though it answers none; it goes out at once, LF behind it.
@@ -182,6 +216,8 @@ class LineServer(Protocol):
         framing = Packets if self._packets and self.framing is Framer else self.framing
         self._framing: Framing | Telnet = framing(self.factory.lineLimit)
         self._socket = plainSocket(transport)
+        if ISSLTransport.providedBy(transport):
+            self._handshaken = False
         if self._socket is None:
             transport.registerProducer(self, True)
         tune(transport)
@@ -190,6 +226,7 @@ class LineServer(Protocol):
 
     def handshakeCompleted(self) -> None:
         """TLS is up, and the peer's certificate, if one was asked for, has been verified."""
+        self._handshaken = True
         certificate = self.transport.getPeerCertificate()
         if certificate is not None:
             parts = certificate.get_subject().get_components()

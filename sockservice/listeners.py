@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from sockservice.counters import Counters
 from sockservice.endpoints import Foreign, Opened, opened
 from sockservice.factories import LineFactory
+from sockservice.limits import Admission, Rate
 from sockservice.lines import LINE_LIMIT
 from sockservice.names import Names
 from sockservice.protocols import datagramProtocol, streamProtocol
@@ -28,6 +29,7 @@ from sockservice.serving import (
 from sockservice.sockets import CannotListen, SocketOption, pairs
 from sockservice.starting import CannotStart
 from sockservice.store.commit import Store
+from sockservice.turning import Turning
 
 #: Connections the kernel may hold before accept: as many as Linux allows since
 #: 5.4 (net.core.somaxconn). With Twisted's 50, a burst of 200 waits a second.
@@ -46,6 +48,9 @@ class Shared(NamedTuple):
     counters: Counters
     #: UDP ports of the process: what one of them sends to another goes in circles.
     ownPorts: set[int]
+    admission: Admission
+    turning: Turning
+    datagramRate: Rate | None = None
     backlog: int = BACKLOG
     lineLimit: int = LINE_LIMIT
     verbose: bool = False
@@ -198,6 +203,8 @@ def _listener(shared: Shared, protocol: str, found: Opened | Foreign) -> Listene
             clock=shared.reactor,
             store=shared.store,
             listener=at,
+            access=shared.admission.limits.access,
+            rate=shared.datagramRate,
         )
         return DatagramListener(shared.reactor, found.bound, name, served)
     factory = LineFactory(
@@ -209,6 +216,8 @@ def _listener(shared: Shared, protocol: str, found: Opened | Foreign) -> Listene
         names=shared.names,
         store=shared.store,
         listener=at,
+        admission=shared.admission,
+        turning=shared.turning,
     )
     wrapped = found.wrapped(factory)
     if isinstance(found, Foreign):

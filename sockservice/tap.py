@@ -2,14 +2,16 @@
 
 import select
 from collections.abc import Callable
+from ipaddress import ip_network
 
 from twisted.application.service import MultiService
 from twisted.python import usage
 
-from sockservice import __version__
+from sockservice import __version__, openfiles
 from sockservice.counters import Counters
 from sockservice.descriptors import Descriptors
 from sockservice.ending import endWith
+from sockservice.limits import Access, Admission, Limits, Network, Rate
 from sockservice.lines import LINE_LIMIT
 from sockservice.listeners import BACKLOG, AllOrNone, HostPort, Listen, Shared
 from sockservice.names import Names
@@ -19,6 +21,7 @@ from sockservice.signals import Signals
 from sockservice.sockets import SocketOption, socketOption
 from sockservice.store import EVERYTHING, Backend, Retention, backend
 from sockservice.store.commit import Store
+from sockservice.turning import Turning
 
 HOST, PORT = "127.0.0.1", 555
 
@@ -36,6 +39,20 @@ def _number(option: str, least: int, most: int, unit: str) -> Callable[[str], in
         )
 
     return coerce
+
+
+def _networks(option: str, text: str) -> list[Network]:
+    """Read a network, or those in a file."""
+    words = [text]
+    try:
+        if text.startswith("@"):
+            with open(text[1:]) as file:
+                lines = (line.partition("#")[0].strip() for line in file)
+                words = [line for line in lines if line]
+        return [ip_network(word) for word in words]
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else problem
+        raise usage.UsageError(f"--{option} {text}: {reason}") from None
 
 
 def _host(text: str) -> str:
@@ -97,6 +114,54 @@ class Options(usage.Options):
             "Longest line in bytes; a longer one is refused and the next line counts. The "
             "default holds any usual text, log or JSON line and keeps a connection small.",
             _number("line-limit", 1, 2**30, "a number of bytes"),
+        ],
+        [
+            "max-connections",
+            None,
+            10_000,
+            "Connections at once, on all listeners together; 0 is no limit. The default keeps "
+            "what they can hold in memory within a gigabyte or so.",
+            _number("max-connections", 0, 10**9, "a number of connections"),
+        ],
+        [
+            "max-connections-per-source",
+            None,
+            0,
+            "Connections at once from an IPv4 address, an IPv6 /64 or a UNIX user; 0, the "
+            "default, is no limit: many may come through one gateway or proxy.",
+            _number("max-connections-per-source", 0, 10**9, "a number of connections"),
+        ],
+        [
+            "connection-rate",
+            None,
+            0,
+            "Connections a second from one such source, and as many at once; 0, the default, is "
+            "no limit.",
+            _number("connection-rate", 0, 10**9, "a number of connections"),
+        ],
+        [
+            "idle-timeout",
+            None,
+            600,
+            "Seconds without a whole line after which a connection is refused and closed; 0 is "
+            "no limit. The default gives a place back that nobody has used for ten minutes.",
+            _number("idle-timeout", 0, 10**9, "a number of seconds"),
+        ],
+        [
+            "line-timeout",
+            None,
+            60,
+            "Seconds in which a line that was begun has to end, and a TLS handshake; 0 is no "
+            "limit. The default is met by any line over any link.",
+            _number("line-timeout", 0, 10**9, "a number of seconds"),
+        ],
+        [
+            "datagram-rate",
+            None,
+            0,
+            "Datagrams a second that are answered to one source, and as many at once; more meet "
+            "with silence. 0, the default, is no limit.",
+            _number("datagram-rate", 0, 10**9, "a number of datagrams"),
         ],
         [
             "drain-timeout",
@@ -166,6 +231,8 @@ class Options(usage.Options):
         super().__init__()
         self.listen: list[str] = []
         self.socketOptions: list[SocketOption] = []
+        self.allow: list[Network] = []
+        self.deny: list[Network] = []
 
     def opt_listen(self, text: str) -> None:
         """Serve PROTOCOL@ENDPOINT; may be given again and again. Then --host and --port
@@ -173,6 +240,29 @@ class Options(usage.Options):
         frames, or a class: module.Class; left out, it is ack for streams and echo for
         datagrams. ENDPOINT is an endpoint string: tcp:5555, unix:/run/s.sock, udp:555."""
         self.listen.append(text)
+
+    def opt_allow(self, text: str) -> None:
+        """Let in peers of this network: 192.0.2.0/24, 2001:db8::/32 or an address. May be
+        given again and again; then all others are refused, and of an --allow and a --deny
+        that both hold an address the more specific one decides. @FILE reads networks
+        from a file, one a line."""
+        self.allow += _networks("allow", text)
+
+    def opt_deny(self, text: str) -> None:
+        """Refuse peers of this network, written as for --allow; may be given again and
+        again."""
+        self.deny += _networks("deny", text)
+
+    def limits(self) -> Limits:
+        """Give the limits that were asked for."""
+        return Limits(
+            Access(self.allow, self.deny),
+            self["max-connections"],
+            self["max-connections-per-source"],
+            self["connection-rate"],
+            self["idle-timeout"],
+            self["line-timeout"],
+        )
 
     def opt_socket_option(self, text: str) -> None:
         """Set a socket option on every listening socket and so on its connections:
@@ -202,6 +292,9 @@ def makeService(options: Options) -> MultiService:
         reactor,
         Counters(),
         set(),
+        Admission(options.limits()),
+        Turning(reactor),
+        datagramRate=Rate(options["datagram-rate"]) if options["datagram-rate"] else None,
         backlog=options["backlog"],
         lineLimit=options["line-limit"],
         verbose=bool(options["verbose"]),
@@ -211,6 +304,7 @@ def makeService(options: Options) -> MultiService:
         descriptors=Descriptors(reactor) if hasattr(select, "epoll") else None,
         drainTimeout=options["drain-timeout"],
     )
+    openfiles.allow(options["max-connections"])
     service = AllOrNone(store, shared.counters)
     if options["report"] is not None:
         Report(reactor, shared.counters, options["report"]).setServiceParent(service)

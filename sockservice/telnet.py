@@ -94,6 +94,12 @@ class Telnet:
         self._skipped = 0  # bytes of it
         self._told = b""
 
+    @property
+    def startsLine(self) -> bool:
+        """Whether the next byte received will be the first of a line."""
+        rest = self._return or self._inside or self._at < len(self._raw)
+        return not rest and self._framer.startsLine
+
     def receive(self, data: bytes) -> None:
         """Keep `data` until it is taken."""
         self._raw = self._raw[self._at :] + data

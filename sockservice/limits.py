@@ -1,0 +1,133 @@
+"""Who may connect, how many and how often: decided from addresses and the time alone."""
+
+import ipaddress
+from collections import Counter, OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress
+
+from sockservice.addresses import LocalPeer
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: Sources whose rates are remembered; of more, those not heard of longest are forgotten.
+SOURCES = 10_000
+
+
+def source(address: IAddress | None) -> str | None:
+    """Say whom an address is counted to: an IPv4 address, an IPv6 /64, a UNIX user."""
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        return hostSource(address.host)
+    if isinstance(address, LocalPeer):
+        return f"user {address.uid}"
+    return None
+
+
+def hostSource(host: str) -> str:
+    """Say whom an IP address is counted to."""
+    ip = _ip(host)
+    if ip.version == 4:
+        return str(ip)
+    return str(ipaddress.ip_network((ip.packed, 64), strict=False))
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    ip = ipaddress.ip_address(host.partition("%")[0])
+    # Whoever comes from an IPv4 address is that, by whatever socket.
+    return (ip.version == 6 and ip.ipv4_mapped) or ip
+
+
+class Access:
+    """Networks that may and that may not; the most specific one that holds a host decides.
+
+    A host in none of them is allowed unless something is allowed by name.
+    """
+
+    def __init__(self, allow: Iterable[Network] = (), deny: Iterable[Network] = ()) -> None:
+        rules = [(network, True) for network in allow] + [(network, False) for network in deny]
+        # Of two rules for the same network the denial counts.
+        self._rules = sorted(rules, key=lambda rule: (-rule[0].prefixlen, rule[1]))
+        self._otherwise = not any(allowed for _, allowed in rules)
+
+    def permits(self, host: str) -> bool:
+        """Whether `host`, an IP address, is let in."""
+        if not self._rules:
+            return True
+        ip = _ip(host)
+        for network, allowed in self._rules:
+            if ip in network:
+                return allowed
+        return self._otherwise
+
+
+class Rate:
+    """So many a second from each source, and as many at once."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._known: OrderedDict[str, tuple[float, float]] = OrderedDict()  # left, when
+
+    def take(self, source: str, now: float) -> bool:
+        """Take one for `source`; False when it has had its share."""
+        left, before = self._known.pop(source, (float(self.most), now))
+        left = min(self.most, left + (now - before) * self.most)
+        taken = left >= 1
+        self._known[source] = (left - taken, now)
+        if len(self._known) > SOURCES:
+            self._known.popitem(last=False)
+        return taken
+
+
+@dataclass
+class Limits:
+    """What the process allows all its listeners together; 0 stands for no limit."""
+
+    access: Access = field(default_factory=Access)
+    connections: int = 0
+    connectionsPerSource: int = 0
+    connectionRate: int = 0
+    #: Seconds without a whole line.
+    idle: int = 0
+    #: Seconds in which a line that was begun has to end, and a TLS handshake.
+    unfinished: int = 0
+
+
+class Admission:
+    """The connections of the process, counted; and whether one more is let in."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._connections = 0
+        self._of: Counter[str] = Counter()
+        self._rate = Rate(limits.connectionRate)
+
+    def refusal(self, address: IAddress | None, now: float) -> str | None:
+        """Count a connection in, or say why it is refused."""
+        limits = self.limits
+        host = getattr(address, "host", None)
+        if isinstance(host, str) and not limits.access.permits(host):
+            return f"not allowed: {host}"
+        if limits.connections and self._connections >= limits.connections:
+            return f"busy: {limits.connections} connections, the limit; try again later"
+        whose = source(address)
+        if whose is not None:
+            most = limits.connectionsPerSource
+            if most and self._of[whose] >= most:
+                return f"busy: {most} connections from {whose}, the limit; try again later"
+            most = limits.connectionRate
+            if most and not self._rate.take(whose, now):
+                return f"busy: {most} connections a second from {whose}, the limit; try again later"
+            self._of[whose] += 1
+        self._connections += 1
+        return None
+
+    def left(self, address: IAddress | None) -> None:
+        """Count a connection out that had been let in."""
+        self._connections -= 1
+        whose = source(address)
+        if whose is not None:
+            self._of[whose] -= 1
+            if not self._of[whose]:
+                del self._of[whose]

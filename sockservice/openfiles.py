@@ -1,0 +1,26 @@
+"""See that as many connections as are allowed can be open at once."""
+
+import resource
+
+from twisted.logger import Logger
+
+#: Descriptors for everything but connections: listeners, the log, the store, the reactor.
+OTHERS = 64
+
+log = Logger()
+
+
+def allow(connections: int) -> None:
+    """Raise the limit on open files as far as needed and permitted; warn if that's not enough."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = connections + OTHERS
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        if most < needed:
+            log.warn(
+                "{connections} connections are allowed, but only {files} open files "
+                "(RLIMIT_NOFILE): more will have to wait",
+                connections=connections,
+                files=most,
+            )
