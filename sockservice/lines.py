@@ -148,11 +148,15 @@ class LineServer(Protocol):
             self._seen, self._quietSince = self.lines, now
             return
         quiet = now - self._quietSince
-        if unfinished and quiet >= unfinished and not self._handshaken:
-            self._give(f"no TLS handshake for {unfinished} seconds")
-        elif unfinished and quiet >= unfinished and not getattr(self._framing, "startsLine", True):
-            self._give(f"unfinished line for {unfinished} seconds")
-        elif idle and quiet >= idle:
+        # What we don't read we can't call unfinished.
+        if unfinished and quiet >= unfinished and not self._paused:
+            if not self._handshaken:
+                self._give(f"no TLS handshake for {unfinished} seconds")
+                return
+            if not getattr(self._framing, "startsLine", True):
+                self._give(f"unfinished line for {unfinished} seconds")
+                return
+        if idle and quiet >= idle:
             self._give(f"idle for {idle} seconds")
 
     def _give(self, reason: str) -> None:

@@ -1,0 +1,343 @@
+"""Who is let in, who is told why not, and who is told to make room."""
+
+import errno
+import ipaddress
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from twisted.internet.address import IPv4Address, IPv6Address
+
+from sockservice import openfiles
+from sockservice.addresses import LocalPeer
+from sockservice.limits import SOURCES, Access, Admission, Limits, Rate, source
+from sockservice.turning import PATIENCE, SUMMED
+from tests.conftest import HandReactor, Log, Running
+
+
+def address(host: str) -> IPv4Address | IPv6Address:
+    return (IPv6Address if ":" in host else IPv4Address)("TCP", host, 40000)
+
+
+# Sources
+
+
+@pytest.mark.parametrize(
+    ("peer", "whose"),
+    [
+        (address("192.0.2.7"), "192.0.2.7"),
+        (address("::ffff:192.0.2.7"), "192.0.2.7"),
+        (address("2001:db8:1:2:3::4"), "2001:db8:1:2::/64"),
+        (address("fe80::1%eth0"), "fe80::/64"),
+        (LocalPeer(1, 1000, 1000), "user 1000"),
+        (None, None),
+    ],
+)
+def test_a_source_is_an_address_a_64_or_a_user(peer: Any, whose: str | None) -> None:
+    assert source(peer) == whose
+
+
+# Networks
+
+
+def access(allow: str = "", deny: str = "") -> Access:
+    return Access(*([ipaddress.ip_network(n) for n in words.split()] for words in (allow, deny)))
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "host", "permitted"),
+    [
+        ("", "", "192.0.2.1", True),
+        ("192.0.2.0/24", "", "192.0.2.1", True),
+        ("192.0.2.0/24", "", "198.51.100.1", False),
+        ("", "192.0.2.0/24", "192.0.2.1", False),
+        ("", "192.0.2.0/24", "198.51.100.1", True),
+        ("192.0.2.7", "192.0.2.0/24", "192.0.2.7", True),
+        ("192.0.2.7", "192.0.2.0/24", "192.0.2.8", False),
+        ("192.0.2.0/24", "192.0.2.7", "192.0.2.7", False),
+        ("192.0.2.0/24", "192.0.2.0/24", "192.0.2.7", False),
+        ("192.0.2.0/24", "", "::ffff:192.0.2.7", True),
+        ("", "192.0.2.0/24", "::ffff:192.0.2.7", False),
+        ("2001:db8::/32", "", "2001:db8::1", True),
+        ("2001:db8::/32", "", "192.0.2.1", False),
+        ("fe80::/10", "", "fe80::1%eth0", True),
+    ],
+)
+def test_the_most_specific_network_decides(
+    allow: str, deny: str, host: str, permitted: bool
+) -> None:
+    assert access(allow, deny).permits(host) is permitted
+
+
+# Rates
+
+
+def test_a_rate_is_so_many_a_second_and_as_many_at_once() -> None:
+    rate = Rate(2)
+    assert [rate.take("a", 0.0) for _ in range(3)] == [True, True, False]
+    assert rate.take("b", 0.0)
+    assert [rate.take("a", 0.5) for _ in range(2)] == [True, False]
+    assert [rate.take("a", 100.0) for _ in range(3)] == [True, True, False]
+
+
+@given(st.lists(st.floats(0, 0.2), max_size=200))
+def test_no_second_sees_more_than_twice_the_rate(pauses: list[float]) -> None:
+    """What was saved up may go at once, and the rate itself besides."""
+    rate, now = Rate(10), 0.0
+    taken = []
+    for pause in pauses:
+        now += pause
+        if rate.take("a", now):
+            taken.append(now)
+    for start in taken:
+        assert len([moment for moment in taken if start <= moment < start + 1]) <= 20
+
+
+def test_only_so_many_sources_are_remembered() -> None:
+    rate = Rate(1)
+    assert rate.take("first", 0.0)
+    for number in range(SOURCES):
+        rate.take(str(number), 0.0)
+    assert rate.take("first", 0.0)
+
+
+# Connections
+
+
+class Admitting(RuleBasedStateMachine):
+    """However connections come and go, the limits hold, and what is left is free again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.admission = Admission(Limits(connections=5, connectionsPerSource=2))
+        self.inside: list[Any] = []
+
+    @rule(host=st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"]))
+    def come(self, host: str) -> None:
+        peer = address(host)
+        of = [each for each in self.inside if source(each) == source(peer)]
+        refusal = self.admission.refusal(peer, 0.0)
+        if len(self.inside) == 5:
+            assert refusal == "busy: 5 connections, the limit; try again later"
+        elif len(of) == 2:
+            assert refusal == (
+                f"busy: 2 connections from {source(peer)}, the limit; try again later"
+            )
+        else:
+            assert refusal is None
+            self.inside.append(peer)
+
+    @rule(data=st.data())
+    def go(self, data: st.DataObject) -> None:
+        if self.inside:
+            peer = self.inside.pop(data.draw(st.integers(0, len(self.inside) - 1)))
+            self.admission.left(peer)
+
+    @invariant()
+    def limited(self) -> None:
+        assert len(self.inside) <= 5
+
+
+TestAdmitting = Admitting.TestCase
+
+
+def test_the_rate_of_one_source_is_not_anothers() -> None:
+    admission = Admission(Limits(connectionRate=1))
+    assert admission.refusal(address("192.0.2.1"), 0.0) is None
+    assert admission.refusal(address("192.0.2.1"), 0.0) == (
+        "busy: 1 connections a second from 192.0.2.1, the limit; try again later"
+    )
+    assert admission.refusal(address("192.0.2.2"), 0.0) is None
+    assert admission.refusal(address("192.0.2.1"), 1.0) is None
+
+
+# What peers are told
+
+
+def test_who_is_one_too_many_is_told_so_and_has_time_to_hear_it(
+    running: Running, reactor: HandReactor, log: Log
+) -> None:
+    running.start("--port", "0", "--max-connections", "1")
+    port = running.addresses[0][2]
+    first = running.peer("127.0.0.1", port)
+    first.sendall(b"x\n")
+    assert reactor.received(first, 3) == b"ok\n"
+    for _ in range(3):
+        second = running.peer("127.0.0.1", port)
+        second.sendall(b"x\n" * 1000)
+        assert reactor.received(second) == (
+            b"error busy: 1 connections, the limit; try again later\n"
+        )
+        second.close()
+    first.close()
+    reactor.until(lambda: [text for text in log.texts if "gone after 1 lines" in text])
+    assert running.ask("127.0.0.1", port, b"x\n") == b"ok\n"
+    reactor.advance(SUMMED)
+    said = [text for text in log.texts if "turned away" in text]
+    assert len(said) == 2
+    assert said[1] == "2 more turned away: busy: 1 connections, the limit; try again later"
+
+
+def test_who_does_not_close_after_a_refusal_is_cut(running: Running, reactor: HandReactor) -> None:
+    running.start("--port", "0", "--deny", "127.0.0.1")
+    peer = running.peer("127.0.0.1", running.addresses[0][2])
+    assert reactor.received(peer) == b"error not allowed: 127.0.0.1\n"
+    reactor.advance(PATIENCE)
+    reactor.advance(0)
+    with pytest.raises(OSError, check=lambda error: error.errno in (errno.EPIPE, errno.ECONNRESET)):
+        reactor.until(lambda: peer.send(b"x\n") and False)
+
+
+def test_networks_come_from_a_file_too(
+    running: Running, reactor: HandReactor, tmp_path: Path
+) -> None:
+    (tmp_path / "nets").write_text("# ours\n127.0.0.0/8 # all\n\n")
+    running.start("--port", "0", "--allow", f"@{tmp_path / 'nets'}", "--deny", "127.0.0.2")
+    assert running.ask("127.0.0.1", running.addresses[0][2], b"x\n") == b"ok\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("foo", "'foo' does not appear to be an IPv4 or IPv6 network"),
+        ("192.0.2.1/24", "192.0.2.1/24 has host bits set"),
+        ("@/nowhere/at/all", "No such file or directory"),
+    ],
+)
+def test_what_is_no_network_is_told_so(running: Running, value: str, why: str) -> None:
+    with pytest.raises(Exception) as told:
+        running.make("--deny", value)
+    assert str(told.value) == f"--deny {value}: {why}"
+
+
+def test_datagrams_from_who_is_not_allowed_meet_with_silence(
+    running: Running, reactor: HandReactor, log: Log
+) -> None:
+    running.start("--port", "0", "--deny", "127.0.0.1", "--report", "1")
+    peer = running.asking("127.0.0.1", running.addresses[1][2])
+    peer.send(b"x")
+    said = "1 datagrams, 1 met with silence"
+    reactor.until(lambda: [text for text in log.texts if said in text], passing=1)
+
+
+def test_datagrams_beyond_the_rate_of_a_source_meet_with_silence(
+    running: Running, reactor: HandReactor
+) -> None:
+    running.start("--port", "0", "--datagram-rate", "2")
+    peer = running.asking("127.0.0.1", running.addresses[1][2])
+    for datagram in (b"a", b"b", b"c"):
+        peer.send(datagram)
+    assert reactor.received(peer, 1) + reactor.received(peer, 1) == b"ab"
+    reactor.advance(1)
+    peer.send(b"d")
+    assert reactor.received(peer, 1) == b"d"
+
+
+# Idleness
+
+
+@pytest.mark.parametrize(
+    ("sent", "seconds", "said"),
+    [
+        (b"", 600, b"error idle for 600 seconds\n"),
+        (b"x\n", 600, b"ok\nerror idle for 600 seconds\n"),
+        (b"x\r\nhalf", 60, b"ok\r\nerror unfinished line for 60 seconds\n"),
+        (b"\xff\xf4half", 60, b"error unfinished line for 60 seconds\n"),
+    ],
+)
+def test_who_only_holds_a_place_is_told_to_make_room(
+    running: Running, reactor: HandReactor, sent: bytes, seconds: int, said: bytes
+) -> None:
+    running.start("--port", "0")
+    peer = running.peer("127.0.0.1", running.addresses[0][2])
+    peer.sendall(sent)
+    replies = said[: -len(b"error " + said.rpartition(b"error ")[2])]
+    assert reactor.received(peer, len(replies)) == replies
+    for _ in range(3):
+        reactor.advance(0.5)
+    for _ in range(seconds - 1):
+        reactor.advance(1)
+    peer.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        peer.recv(1)
+    reactor.advance(2)
+    assert reactor.received(peer) == said.removeprefix(replies)
+
+
+def test_bytes_alone_keep_no_connection_open(running: Running, reactor: HandReactor) -> None:
+    running.start("--port", "0")
+    peer = running.peer("127.0.0.1", running.addresses[0][2])
+    for _ in range(70):
+        peer.sendall(b"x")
+        reactor.advance(1)
+    assert reactor.received(peer) == b"error unfinished line for 60 seconds\n"
+
+
+def test_whose_answer_is_awaited_is_not_idle(running: Running, reactor: HandReactor) -> None:
+    from tests.test_listeners import Slow
+
+    Slow.due.clear()
+    running.start("--listen", f"{Slow.__module__}.Slow@tcp:0:interface=127.0.0.1")
+    peer = running.peer("127.0.0.1", running.addresses[0][2])
+    peer.sendall(b"x\n")
+    reactor.until(lambda: Slow.due)
+    for _ in range(700):
+        reactor.advance(1)
+    Slow.due[0].callback(b"at last")
+    assert reactor.received(peer, 8) == b"at last\n"
+
+
+def test_who_never_reads_is_cut_in_the_end(
+    running: Running, reactor: HandReactor, log: Log
+) -> None:
+    running.start("--listen", "echo@tcp:0:interface=127.0.0.1")
+    peer = running.peer("127.0.0.1", running.addresses[0][2])
+    peer.setblocking(False)
+
+    def stuck() -> bool:
+        try:
+            while True:
+                peer.send(b"x" * 99 + b"\n")
+        except BlockingIOError:
+            return False
+
+    for _ in range(50):
+        stuck()
+        reactor.iterate(0)
+    for _ in range(610):
+        reactor.advance(1)
+    assert [text for text in log.texts if "cut: idle for 600 seconds" in text]
+
+
+# Open files
+
+
+@pytest.mark.parametrize(
+    ("before", "set", "warned"),
+    [
+        ((1024, 4096), (1064, 4096), False),
+        ((1024, 1030), (1030, 1030), True),
+        ((1024, resource.RLIM_INFINITY), (1064, resource.RLIM_INFINITY), False),
+        ((2000, 4096), None, False),
+        ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None, False),
+    ],
+)
+def test_as_many_files_may_be_open_as_connections_are_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+    log: Log,
+    before: tuple[int, int],
+    set: tuple[int, int] | None,
+    warned: bool,
+) -> None:
+    done: list[Any] = []
+    record: Callable[..., None] = lambda what, limits: done.append(limits)  # noqa: E731
+    monkeypatch.setattr(resource, "getrlimit", lambda what: before)
+    monkeypatch.setattr(resource, "setrlimit", record)
+    openfiles.allow(1000)
+    assert done == ([set] if set else [])
+    assert bool([text for text in log.texts if "1000 connections are allowed" in text]) is warned
