@@ -34,9 +34,8 @@ class Counters:
 
     def __str__(self) -> str:
         return (
-            f"{self.connections} connections, {self.cut} of them cut, {self.turnedAway} more "
-            f"turned away; {self.lines} lines, "
+            f"{self.connections} connections, {self.cut} of them cut; {self.lines} lines, "
             f"{self.acknowledged} acknowledged, {self.refused} refused; {self.datagrams} "
             f"datagrams, {self.suspect + self.throttled} met with silence, {self.unsendable} "
-            "replies not sent"
+            f"replies not sent; {self.turnedAway} connections turned away"
         )

@@ -309,7 +309,7 @@ def test_who_never_reads_is_cut_in_the_end(
     for _ in range(50):
         stuck()
         reactor.iterate(0)
-    for _ in range(610):
+    for _ in range(650):
         reactor.advance(1)
     assert [text for text in log.texts if "cut: idle for 600 seconds" in text]
 
