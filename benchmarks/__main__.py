@@ -7,15 +7,17 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from fnmatch import filter as matching
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from benchmarks.contestants import CONTESTANTS, Contestant
 from benchmarks.cores import choose_available
+from benchmarks.disk import memory
 from benchmarks.failure import Failure
 from benchmarks.report import as_json, table
 from benchmarks.rounds import plan, run
-from benchmarks.works import DEFAULT_WORKS, WORKS
+from benchmarks.works import DEFAULT_WORKS, WORKS, Work
 
 MOST_ROUNDS = 100
 MOST_SECONDS = 60.0
@@ -43,7 +45,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--work",
         metavar="WORK,...",
         default=",".join(DEFAULT_WORKS),
-        help="`all`, or names from --list; default: %(default)s",
+        help="`all`, or names from --list, with * in them; default: %(default)s",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the outcome there too")
     parser.add_argument("--list", action="store_true", help="list contestants and works, and end")
@@ -67,12 +69,13 @@ def duration(text: str) -> float:
 
 
 def choose(names: str, known: Mapping[str, Entry], what: str) -> list[Entry]:
-    """Return the named entries in the order of the list they come from."""
+    """Return the named entries in the order of the list they come from; `*` stands for any name."""
     if names == "all":
         return list(known.values())
-    wanted = set(names.split(","))
-    if unknown := sorted(wanted - known.keys()):
+    found = {name: matching(known, name) for name in names.split(",")}
+    if unknown := sorted(name for name, matches in found.items() if not matches):
         raise Failure(f"no {what} {', '.join(map(repr, unknown))}; --list names them")
+    wanted = {match for matches in found.values() for match in matches}
     return [entry for name, entry in known.items() if name in wanted]
 
 
@@ -83,11 +86,19 @@ def present(contestants: Sequence[Contestant]) -> list[Contestant]:
     return [contestant for contestant in contestants if not contestant.missing()]
 
 
+def on_disk(works: Sequence[Work], folder: Path) -> list[Work]:
+    kind = memory(folder)
+    for work in works:
+        if kind and work.side == "durable":
+            say(f"{work.name}: skipped, {folder} is no disk but {kind}; TMPDIR names another")
+    return [work for work in works if not (kind and work.side == "durable")]
+
+
 def print_list() -> None:
     for title, entries in (("contestants", CONTESTANTS), ("works", WORKS)):
         print(f"{title}:")
         for name, entry in entries.items():
-            print(f"  {name:<17} {entry.description}")
+            print(f"  {name:<20} {entry.description}")
 
 
 def say(text: str) -> None:
@@ -108,7 +119,7 @@ def end(number: int, frame: object) -> NoReturn:
 
 
 def measure(options: argparse.Namespace) -> int:
-    works = choose(options.work, WORKS, "work")
+    works = on_disk(choose(options.work, WORKS, "work"), Path(tempfile.gettempdir()))
     contestants = present(choose(options.only, CONTESTANTS, "contestant"))
     series = plan(works, contestants)
     if not series:

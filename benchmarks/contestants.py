@@ -10,20 +10,36 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.compiler import compile_c
+from benchmarks.disk import DATABASE, stored_lines
 from benchmarks.failure import Failure
+from benchmarks.peers import rsyslog
 
 PEERS = Path(__file__).parent / "peers"
 ADDRESS = r"127\.0\.0\.1:(\d+)"
 
 Reply = Literal["ok", "upper"]
+Load = Literal["lines", "connections", "datagrams", "relp", "syncs"]
 
 
 @dataclass(frozen=True)
 class Program:
-    """A server to start; `ready` finds its port in what it prints."""
+    """A server to start; `ready` finds its port in what it prints.
+
+    `load` is what it is loaded with where that is not what the work says. `stored` counts
+    the lines it has left in its folder.
+    """
 
     command: Callable[[Path], list[str]]
     ready: re.Pattern[str] = re.compile(f"listening on {ADDRESS}")
+    load: Load | None = None
+    stored: Callable[[Path], int] | None = None
+
+
+@dataclass(frozen=True)
+class Loop:
+    """No server: the load alone, on the server's core."""
+
+    load: Load
 
 
 @dataclass(frozen=True)
@@ -32,17 +48,20 @@ class Contestant:
     description: str
     stream: Program | None = None
     datagram: Program | None = None
+    durable: Program | Loop | None = None
     reply: Reply = "ok"
     baseline: str = "stock"
-    needs: str | None = None
-
-    def missing(self) -> str | None:
-        """Return the module it needs and does not find."""
-        return self.needs if self.needs and find_spec(self.needs) is None else None
+    #: Says what it needs and does not find.
+    missing: Callable[[], str | None] = lambda: None
 
 
-def script(module: str) -> Program:
-    return Program(lambda build: [sys.executable, "-m", f"benchmarks.peers.{module}"])
+def module(name: str) -> Callable[[], str | None]:
+    return lambda: name if find_spec(name) is None else None
+
+
+def script(module: str, load: Load | None = None) -> Program:
+    command = [sys.executable, "-m", f"benchmarks.peers.{module}"]
+    return Program(lambda build: command, load=load)
 
 
 def compiled(source: str) -> Program:
@@ -50,11 +69,17 @@ def compiled(source: str) -> Program:
     return Program(lambda build: [str(compile_c([path], build / path.stem))])
 
 
-def twistd(protocol: str, transport: str) -> Program:
-    return Program(twistd_command, re.compile(rf"{protocol} listening on {transport}:{ADDRESS}"))
+def twistd(
+    protocol: str, transport: str, *options: str, stored: Callable[[Path], int] | None = None
+) -> Program:
+    return Program(
+        lambda build: [*twistd_command(), *options],
+        re.compile(rf"{protocol} listening on {transport}:{ADDRESS}"),
+        stored=stored,
+    )
 
 
-def twistd_command(build: Path) -> list[str]:
+def twistd_command() -> list[str]:
     beside = Path(sys.executable).with_name("twistd")
     found = str(beside) if beside.exists() else shutil.which("twistd")
     if found is None:
@@ -70,6 +95,26 @@ CONTESTANTS = {
             "twistd sockservice, as it comes",
             stream=twistd("ack", "tcp"),
             datagram=twistd("echo", "udp"),
+            durable=twistd("ack", "tcp"),
+        ),
+        Contestant(
+            "store",
+            "twistd sockservice with --store sqlite:",
+            durable=twistd("ack", "tcp", "--store", f"sqlite:{DATABASE}", stored=stored_lines),
+            baseline="sockservice",
+        ),
+        Contestant(
+            "fdatasync",
+            "no server: a loop in C that appends a record and syncs it",
+            durable=Loop("syncs"),
+            baseline="sockservice",
+        ),
+        Contestant(
+            "relp",
+            "rsyslog's RELP with a queue on disk, synced at every message",
+            durable=script("relp", load="relp"),
+            baseline="sockservice",
+            missing=rsyslog.missing,
         ),
         Contestant(
             "subclass",
@@ -106,7 +151,7 @@ CONTESTANTS = {
             "the same on uvloop",
             stream=script("uvloop_protocol"),
             datagram=script("uvloop_datagrams"),
-            needs="uvloop",
+            missing=module("uvloop"),
         ),
         Contestant(
             "socketserver",

@@ -8,8 +8,9 @@
 #include "load/load.h"
 
 static const char usage[] =
-    "usage: load lines|connections|datagrams PORT SERVER-PID CONNECTIONS SIZE WINDOW"
-    " WARMUP-SECONDS SECONDS ok|upper";
+    "usage: load lines|connections|datagrams|relp PORT SERVER-PID CONNECTIONS SIZE WINDOW"
+    " WARMUP-SECONDS SECONDS ok|upper\n"
+    "       load syncs 0 0 CONNECTIONS SIZE WINDOW WARMUP-SECONDS SECONDS ok|upper";
 
 int main(int argc, char **argv) {
     if (argc != 10)
@@ -24,8 +25,9 @@ int main(int argc, char **argv) {
         .seconds = atof(argv[8]),
         .upper = !strcmp(argv[9], "upper"),
     };
-    if (s.port < 1 || s.port > 65535 || s.server < 1 || s.connections < 1 || s.size < 2 ||
-        s.window < 1 || s.warmup < 0 || s.seconds <= 0)
+    bool alone = !strcmp(argv[1], "syncs");
+    if (s.connections < 1 || s.size < 2 || s.window < 1 || s.warmup < 0 || s.seconds <= 0 ||
+        (!alone && (s.port < 1 || s.port > 65535 || s.server < 1)))
         fail("%s", usage);
     /* Nothing may go on loading after the one who asked for it is gone. */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -37,6 +39,10 @@ int main(int argc, char **argv) {
         load_connections(&s, &m);
     else if (!strcmp(argv[1], "datagrams"))
         load_datagrams(&s, &m);
+    else if (!strcmp(argv[1], "relp"))
+        load_relp(&s, &m);
+    else if (alone)
+        load_syncs(&s, &m);
     else
         fail("%s", usage);
     measurement_print(&m);

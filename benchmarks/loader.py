@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.compiler import compile_c
-from benchmarks.contestants import Reply
+from benchmarks.contestants import Load, Reply
 from benchmarks.failure import Failure
 from benchmarks.server import Server
 from benchmarks.works import Work
@@ -21,9 +21,11 @@ SPARE_SECONDS = 40.0
 @dataclass(frozen=True)
 class Measurement:
     """One measurement; the fields are the keys of the loader's JSON object, times in seconds,
-    latencies in microseconds."""
+    latencies in microseconds. `answered` counts from the first moment of the measurement to the
+    last, `answered_in_all` what came before and behind it as well."""
 
     answered: int
+    answered_in_all: int
     lost: int
     seconds: float
     server_cpu: float
@@ -55,11 +57,11 @@ def compile_loader(build: Path) -> Path:
 
 
 def load(
-    program: Path, server: Server, work: Work, reply: Reply, seconds: float, core: int
+    program: Path, kind: Load, server: Server, work: Work, reply: Reply, seconds: float, core: int
 ) -> Measurement:
     command = [
         str(program),
-        work.kind,
+        kind,
         *map(str, (server.port, server.pid, work.connections, work.size, work.window)),
         *map(str, (WARMUP_SECONDS, seconds, reply)),
     ]
@@ -71,6 +73,7 @@ def load(
             capture_output=True,
             text=True,
             timeout=timeout,
+            cwd=server.folder,
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
     except subprocess.TimeoutExpired:

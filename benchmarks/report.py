@@ -76,6 +76,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def verdict_line(verdict: Verdict) -> str:
     target = f"target: {verdict.target.contestant} {verdict.target.ratio}x {verdict.baseline}"
+    if verdict.target.best_of:
+        target += " at its best"
     if verdict.reached is None:
         return f"{target}; not measured"
     return f"{target}; reached {verdict.reached:.2f}x: {'met' if verdict.is_met else 'MISSED'}"

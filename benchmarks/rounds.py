@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.contestants import Contestant
+from benchmarks.contestants import Contestant, Loop
 from benchmarks.cores import Cores
+from benchmarks.disk import fresh
 from benchmarks.failure import Failure
 from benchmarks.loader import Measurement, compile_loader, load
-from benchmarks.server import running
+from benchmarks.server import Server, running
 from benchmarks.works import Work
 
 # Above this share of waiting a measurement says more about the machine than about the server.
@@ -76,9 +77,17 @@ def calmest(
 def measure(
     program: Path, series: Series, seconds: float, cores: Cores, folder: Path
 ) -> Measurement:
-    server = series.work.program(series.contestant)
+    work, reply = series.work, series.contestant.reply
+    server = work.program(series.contestant)
     assert server is not None
-    command = server.command(folder)
-    with running(command, server.ready, cores.server, folder) as process:
-        reply = series.contestant.reply
-        return load(program, process, series.work, reply, seconds, cores.loader)
+    with fresh(folder) as own:
+        if isinstance(server, Loop):
+            nobody = Server(0, 0, own)
+            return load(program, server.load, nobody, work, reply, seconds, cores.server)
+        with running(server.command(folder), server.ready, cores.server, own) as process:
+            kind = server.load or work.kind
+            measurement = load(program, kind, process, work, reply, seconds, cores.loader)
+        if server.stored and (stored := server.stored(own)) < measurement.answered_in_all:
+            lost = measurement.answered_in_all - stored
+            raise Failure(f"{lost} of {measurement.answered_in_all} acknowledged lines are lost")
+        return measurement

@@ -27,6 +27,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 class Server:
     pid: int
     port: int
+    folder: Path
 
 
 @contextmanager
@@ -55,7 +56,7 @@ def running(
             start_new_session=True,
         )
         try:
-            yield Server(process.pid, wait_for_port(process, ready, log.fileno()))
+            yield Server(process.pid, wait_for_port(process, ready, log.fileno()), folder)
             if process.poll() is not None:
                 raise Failure(f"the server ended by itself with status {process.returncode}")
         except Failure as failure:

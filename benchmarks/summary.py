@@ -69,7 +69,7 @@ def summarise(series: Series, everyone: Sequence[Series]) -> Summary | None:
         values = [getattr(m, name) for m in measurements]
         return None if None in values else median(values)
 
-    baseline = baseline_of(series, everyone)
+    baseline = measured(series.work.name, series.contestant.baseline, everyone)
     return Summary(
         contestant=series.contestant.name,
         baseline=series.contestant.baseline,
@@ -87,10 +87,10 @@ def summarise(series: Series, everyone: Sequence[Series]) -> Summary | None:
     )
 
 
-def baseline_of(series: Series, everyone: Sequence[Series]) -> Sequence[Measurement]:
-    """Return the measurements to compare with, or none when the baseline did not take part."""
+def measured(work: str, contestant: str, everyone: Sequence[Series]) -> Sequence[Measurement]:
+    """Return the measurements to compare with, or none where they failed or did not take part."""
     for other in everyone:
-        if other.work is series.work and other.contestant.name == series.contestant.baseline:
+        if other.work.name == work and other.contestant.name == contestant:
             return other.measurements if other.failure is None else []
     return []
 
@@ -108,13 +108,20 @@ def ratio(
 def verdicts(work: str, everyone: Sequence[Series]) -> list[Verdict]:
     """Hold the contestants that took part to the targets of one work."""
     return [
-        Verdict(target, one.contestant.baseline, reached(one, everyone))
+        Verdict(target, target.baseline or one.contestant.baseline, reached(target, one, everyone))
         for target in TARGETS
         for one in everyone
         if target.work == work == one.work.name and target.contestant == one.contestant.name
     ]
 
 
-def reached(series: Series, everyone: Sequence[Series]) -> float | None:
-    summary = summarise(series, everyone)
-    return summary.rate_ratio.middle if summary and summary.rate_ratio else None
+def reached(target: Target, series: Series, everyone: Sequence[Series]) -> float | None:
+    if series.failure is not None:
+        return None
+    baseline = target.baseline or series.contestant.baseline
+    compared = (
+        ratio(series.measurements, measured(work, baseline, everyone), lambda m: m.rate)
+        for work in target.best_of or (series.work.name,)
+    )
+    # The least ratio is that to the best.
+    return min((found.middle for found in compared if found), default=None)

@@ -97,24 +97,19 @@ class Descriptors:
             descriptor: Any = watched.get(number)
             if descriptor is None:
                 continue
-            reading = bool(event & select.EPOLLIN)
-            why: Any
+            reading = False
+            why: Any = None
             try:
-                if reading:
-                    why = descriptor.doRead()
-                elif event & _GONE:
-                    reading = bool(self._events[number] & select.EPOLLIN)
-                    why = CONNECTION_DONE if reading else CONNECTION_LOST
-                else:
-                    why = None
-                if (
-                    not why
-                    and event & select.EPOLLOUT
-                    and self._events.get(number)
-                    and watched[number] is descriptor
-                ):
-                    reading = False
+                # First what is to be sent: what is read may be the end.
+                if event & select.EPOLLOUT:
                     why = descriptor.doWrite()
+                still = self._events.get(number) and watched[number] is descriptor
+                if not why and event & select.EPOLLIN and still:
+                    reading = True
+                    why = descriptor.doRead()
+                elif not why and event & _GONE and not event & select.EPOLLIN:
+                    reading = bool(self._events.get(number, 0) & select.EPOLLIN)
+                    why = CONNECTION_DONE if reading else CONNECTION_LOST
             except Exception as problem:
                 log.failure("a connection failed and is closed")
                 why = problem
@@ -124,10 +119,17 @@ class Descriptors:
     def connectionLost(self, reason: Failure) -> None:
         """The reactor is stopping, and with it what is left here."""
         for descriptor in list(self._watched.values()):
-            descriptor.connectionLost(Failure(CONNECTION_LOST))
+            self._lose(descriptor, CONNECTION_LOST, False)
         self._poll.close()
 
     def _lose(self, descriptor: Any, why: Exception, reading: bool) -> None:
+        """End a connection, or the one half of it."""
+        try:
+            self._end(descriptor, why, reading)
+        except Exception:
+            log.failure("a connection failed as it ended")
+
+    def _end(self, descriptor: Any, why: Exception, reading: bool) -> None:
         self.removeReader(descriptor)
         if (
             reading

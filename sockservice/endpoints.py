@@ -86,6 +86,8 @@ def opened(text: str, reactor: Any) -> list[Opened | Foreign]:
         return [Opened(activated(words.options), "systemd")]
     if words.scheme == "raw":
         _only(words, 1)
+        if not words.arguments:
+            raise CannotListen(f"bad endpoint {words.text}: it names no interface")
         return [Opened(packet(words.arguments[0]), "raw")]
     return [_foreign(text, reactor)]
 
@@ -108,7 +110,7 @@ def _inet(words: _Words) -> list["Opened | Foreign"]:
     port = _port(words, words.arguments[0] if words.arguments else words.options.get("port", ""))
     everywhere = "::" if words.scheme == "tcp6" else "0.0.0.0"
     backlog = words.options.get("backlog")
-    if backlog is not None and not (backlog.isascii() and backlog.isdigit()):
+    if backlog is not None and not (backlog.isascii() and backlog.isdigit() and len(backlog) < 10):
         raise CannotListen(f"{words.text}: backlog={backlog} is not a number of connections")
     wrapped: Wrapped = _asItIs
     if words.scheme == "ssl":
@@ -137,7 +139,9 @@ def _foreign(text: str, reactor: Any) -> Foreign:
     try:
         return Foreign(serverFromString(reactor, text), text.partition(":")[0])
     except Exception as problem:
-        raise CannotListen(f"bad endpoint {ascii(text)[1:-1]}: {problem}") from problem
+        raise CannotListen(
+            f"bad endpoint {ascii(text)[1:-1]}: {ascii(str(problem))[1:-1]}"
+        ) from problem
 
 
 def _taken(text: str) -> _Words:
@@ -178,6 +182,6 @@ def _only(words: _Words, arguments: int, *options: str) -> None:
 
 
 def _port(words: _Words, text: str) -> int:
-    if text.isascii() and text.isdigit() and int(text) < 65536:
+    if text.isascii() and text.isdigit() and len(text) < 6 and int(text) < 65536:
         return int(text)
     raise CannotListen(f"bad endpoint {words.text}: {text!a} is not a port number")

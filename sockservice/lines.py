@@ -226,15 +226,19 @@ class LineServer(Protocol):
             transport.registerProducer(self, True)
         tune(transport)
         self.factory.joined(self)
-        self.opened()
+        try:
+            self.opened()
+        except Exception:
+            log.failure("{peer}: opened failed", peer=self.peer)
+            transport.abortConnection()
 
     def handshakeCompleted(self) -> None:
         """TLS is up, and the peer's certificate, if one was asked for, has been verified."""
         self._handshaken = True
         certificate = self.transport.getPeerCertificate()
         if certificate is not None:
-            parts = certificate.get_subject().get_components()
-            self.subject = ",".join(f"{k.decode()}={ascii(v.decode())[1:-1]}" for k, v in parts)
+            name = certificate.to_cryptography().subject.rfc4514_string()
+            self.subject = ascii(name)[1:-1]
             self.peer = f"{self.peer} ({self.subject})"
             log.info("{peer} has shown its certificate", peer=self.peer)
 
@@ -282,6 +286,10 @@ class LineServer(Protocol):
         if self._socket is not None:
             self.transport.unregisterProducer()
         self._advance()
+        wire = getattr(self.transport, "transport", None)
+        if wire is not None and getattr(wire, "disconnecting", False) and not self._shut:
+            # TLS has been ended by the peer, and the close waits for its producer.
+            wire.unregisterProducer()
 
     def stopProducing(self) -> None:
         """The connection is gone; connectionLost follows."""
@@ -480,6 +488,9 @@ class LineServer(Protocol):
         transport = self.transport
         if self._socket is None:
             transport.unregisterProducer()
+            if not self._packets:
+                # TLS ends when the peer has answered its end, which has to be read.
+                transport.resumeProducing()
         if self._ended or self._socket is None:
             transport.loseConnection()
             return

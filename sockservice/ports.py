@@ -111,6 +111,7 @@ class StreamPort:
         """The reactor is stopping."""
 
     def _serve(self, made: socket.socket, address: Any) -> None:
+        transport = None
         try:
             peer = self._peer(made, address)
             protocol = self.factory.buildProtocol(peer)
@@ -125,7 +126,10 @@ class StreamPort:
             protocol.makeConnection(transport)
         except Exception:
             log.failure("a connection could not be served")
-            made.close()
+            if transport is None:
+                made.close()
+            else:
+                transport.abortConnection()
 
     def _peer(self, made: socket.socket, address: Any) -> IAddress:
         if made.family == socket.AF_INET:

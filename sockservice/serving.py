@@ -132,7 +132,7 @@ class ForeignListener(Listener):
         problems: list[Failure] = []
         listening.addCallbacks(self._listens, problems.append)
         for problem in problems:
-            raise CannotListen(f"cannot listen on {self._name}: {problem.getErrorMessage()}")
+            raise CannotListen(f"cannot be {self._name}: {problem.getErrorMessage()}")
 
     def _listens(self, port: Any) -> None:
         self._port = port

@@ -97,7 +97,7 @@ class Bound:
                 continue
             try:
                 self.socket.setsockopt(level, option, value)
-            except (OSError, OverflowError) as error:
+            except (OSError, OverflowError, TypeError) as error:
                 reason = getattr(error, "strerror", None) or "the value is out of range"
                 raise CannotListen(f"--socket-option {text} on {self.name}: {reason}") from error
 
@@ -202,6 +202,9 @@ def _inet(
         made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not single)
     try:
         made.bind((address[0], port, *address[2:]))
+        if kind == socket.SOCK_STREAM:
+            # At once: SO_REUSEADDR lets two bind, but only one listen.
+            made.listen()
     except OSError as error:
         scheme = "tcp" if kind == socket.SOCK_STREAM else "udp"
         raise CannotListen(
@@ -252,6 +255,9 @@ def local(path: str, kind: socket.SocketKind, options: Mapping[str, str]) -> Bou
                     raise
                 _takeOver(encoded, kind)
                 made.bind(encoded)
+        if kind != socket.SOCK_DGRAM:
+            # At once, lest another take the file for one left behind.
+            made.listen()
         os.chown(encoded, user, group)
         os.chmod(encoded, mode)
     except OSError as error:

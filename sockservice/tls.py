@@ -22,7 +22,7 @@ def wrapping(options: Mapping[str, str]) -> Callable[[Any], Any]:
     try:
         from OpenSSL import SSL, crypto
         from twisted.internet import ssl
-        from twisted.protocols.tls import TLSMemoryBIOFactory
+        from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
     except ImportError as missing:
         raise CannotListen(
             f"ssl: needs {missing.name}; install it with pip install 'sockservice[tls]'"
@@ -62,7 +62,13 @@ def wrapping(options: Mapping[str, str]) -> Callable[[Any], Any]:
         raise CannotListen(
             f"ssl: the private key in {keyFile} is not that of the certificate"
         ) from problem
-    return lambda factory: TLSMemoryBIOFactory(context, False, factory)
+
+    class Unbuffered(TLSMemoryBIOFactory):
+        # A batch of replies is one write as it is; held back to be joined with others
+        # it would be lost where the peer ends TLS right behind its last line.
+        protocol = TLSMemoryBIOProtocol
+
+    return lambda factory: Unbuffered(context, False, factory)
 
 
 def _certificates(path: str) -> list[bytes]:

@@ -213,6 +213,7 @@ class Running:
     ) -> socket.socket:
         """Connect to a UNIX socket, from one that has a name if one is given."""
         made = self._opened.enter_context(closing(socket.socket(socket.AF_UNIX, kind)))
+        made.settimeout(PATIENCE)
         if name is not None:
             made.bind(name)
         made.connect(str(path))

@@ -1,16 +1,21 @@
 """The clients, joined to real servers: in memory, then over the loopback."""
 
+import builtins
+import errno
 import socket
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectError, ConnectionRefusedError, TCPTimedOutError
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.test import iosim
 
@@ -27,8 +32,8 @@ from sockservice import (
     connect,
 )
 from sockservice.answers import Answer
-from sockservice.client import REPLY_LIMIT, hostAndPort
-from tests.conftest import HandReactor
+from sockservice.client import REPLY_LIMIT, UNASKED_LIMIT, hostAndPort
+from tests.conftest import PATIENCE, HandReactor
 
 
 class Mirror(LineServer):
@@ -538,3 +543,125 @@ def test_a_name_that_nothing_has_fails(reactor: HandReactor) -> None:
     """RFC 6761 keeps `.invalid` from ever having an address."""
     error = reactor.failure(connect(reactor, "udp:nowhere.invalid:5555"))
     assert isinstance(error, OSError)
+
+
+# Lines that answer none
+
+
+async def all_of(client: LineClient, got: list[bytes]) -> None:
+    async for line in client.lines():
+        got.append(line)
+
+
+def pushed() -> tuple[LineClient, StringTransport]:
+    client = LineClient(Clock())
+    wire = StringTransport()
+    client.makeConnection(wire)
+    return client, wire
+
+
+def test_lines_nobody_asked_for_are_iterated_until_the_end() -> None:
+    client, _ = pushed()
+    client.dataReceived(b"before\n")
+    got: list[bytes] = []
+    done = Outcome(Deferred.fromCoroutine(all_of(client, got)))
+    assert got == [b"before"]
+    client.dataReceived(b"a\nb\n")
+    asked = Outcome(client.ask(b"x"))
+    client.dataReceived(b"reply\nc\n")
+    assert (got, asked.value) == ([b"before", b"a", b"b", b"c"], b"reply")
+    assert not done.came
+    client.connectionLost()
+    assert done.value is None
+
+
+def test_the_latest_lines_are_kept_while_nobody_reads_them() -> None:
+    client, wire = pushed()
+    client.dataReceived(b"".join(b"%d\n" % number for number in range(UNASKED_LIMIT + 5)))
+    assert wire.producerState == "producing"
+    got: list[bytes] = []
+    client.connectionLost()
+    Outcome(Deferred.fromCoroutine(all_of(client, got)))
+    assert got == [b"%d" % number for number in range(6, UNASKED_LIMIT + 5)]
+
+
+def test_nothing_is_read_while_too_many_lines_wait_for_a_slow_reader() -> None:
+    client, wire = pushed()
+    lines = client.lines()
+    gate: list[Deferred[None]] = []
+    got: list[bytes] = []
+
+    async def slowly() -> None:
+        async for line in lines:
+            got.append(line)
+            if len(got) == 1:
+                gate.append(Deferred())
+                await gate[0]
+
+    Outcome(Deferred.fromCoroutine(slowly()))
+    client.dataReceived(b"first\n")
+    client.dataReceived(b"x\n" * (UNASKED_LIMIT + 3))
+    assert wire.producerState == "paused"
+    gate[0].callback(None)
+    assert wire.producerState == "producing"
+    assert len(got) == UNASKED_LIMIT + 4
+
+
+def test_abort_closes_at_once_and_may_be_called_again() -> None:
+    pair = Pair(Slow)
+    asked = Outcome(pair.client.ask(b"a"))
+    outcomes = [Outcome(pair.client.abort())]
+    pair.flush()
+    outcomes.append(Outcome(pair.client.abort()))
+    assert isinstance(asked.error, Unanswered)
+    assert [outcome.value for outcome in outcomes] == [None, None]
+
+
+def test_a_refusal_that_the_system_tells_of_at_once_is_everybodys() -> None:
+    client, wire, _ = asking()
+    first = Outcome(client.ask(b"a"))
+    wire.refusal = builtins.ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+    second = Outcome(client.ask(b"b"))
+    for outcome in (first, second):
+        assert str(outcome.error) == "connection refused: nobody listens there"
+
+
+def test_a_lookup_that_takes_too_long_fails(
+    reactor: HandReactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let = threading.Event()
+
+    def getaddrinfo(*_: object) -> Any:
+        assert let.wait(PATIENCE)
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", PEER)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    outcome = Outcome(connect(reactor, "udp:slow.invalid:5555", timeout=2))
+    reactor.advance(2.1)
+    reactor.until(lambda: outcome.came)
+    let.set()
+    assert isinstance(outcome.error, TCPTimedOutError)
+    assert outcome.error.osError == errno.ETIMEDOUT
+    assert "not connected within 2 seconds" in str(outcome.error)
+
+
+@pytest.mark.parametrize("scheme", ["unix-datagram", "unix-seqpacket"])
+def test_a_unix_socket_that_is_not_there_is_a_connect_error(
+    reactor: HandReactor, tmp_path: Path, scheme: str
+) -> None:
+    error = reactor.failure(connect(reactor, f"{scheme}:{tmp_path}/none"))
+    assert isinstance(error, ConnectError)
+    assert error.osError == errno.ENOENT
+
+
+def test_unix_datagrams_come_back(reactor: HandReactor, opened: ExitStack, tmp_path: Path) -> None:
+    bound = opened.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)))
+    bound.bind(f"{tmp_path}/s")
+    port = DatagramPort(reactor, bound, Echo())
+    port.startListening()
+    opened.callback(port.stopListening)
+    client = reactor.result(connect(reactor, f"unix-datagram:{tmp_path}/s"))
+    for datagram in (b"hello", b"", b"x" * 60_000):
+        assert reactor.result(client.ask(datagram)) == datagram
+    assert client.transport.getHost() is not None
+    reactor.result(client.close())

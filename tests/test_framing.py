@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockservice.framing import CRLF, LF, Framer, Lines, Refusal
+from sockservice.framing import CRLF, LF, Chunks, Framer, Lines, Packets, Refusal
 
 #: A line or a refusal's reason, and its ending.
 Item = tuple[str, bytes, bytes]
@@ -173,3 +173,47 @@ def test_a_line_that_is_too_long_takes_no_memory() -> None:
         ("line", b"next", LF),
     ]
     assert peak < 4 * 65536
+
+
+# Chunks and packets
+
+
+@given(st.lists(st.binary(min_size=1), max_size=9), st.integers(1, 4))
+def test_chunks_are_lines_as_they_came(chunks: list[bytes], most: int) -> None:
+    framing = Chunks(10)
+    for chunk in chunks:
+        framing.receive(chunk)
+    found: list[bytes] = []
+    while (item := framing.take(most)) is not None:
+        assert 1 <= len(item.lines) <= most
+        assert item.ending == b""
+        found += item.lines
+    assert found == chunks
+    framing.finish()
+    assert framing.take(most) is None
+    assert framing.encode(found, b"") == b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    ("packet", "item"),
+    [
+        (b"", Lines([b""], b"")),
+        (b"a", Lines([b"a"], b"")),
+        (b"a\n", Lines([b"a"], LF)),
+        (b"a\r\n", Lines([b"a"], CRLF)),
+        (b"a\nb", Lines([b"a\nb"], b"")),
+        (b"12345\r\n", Lines([b"12345"], CRLF)),
+        (b"123456", Refusal(b"line longer than 5 bytes", b"")),
+        (b"123456\n", Refusal(b"line longer than 5 bytes", LF)),
+    ],
+)
+def test_a_packet_is_a_line_with_or_without_an_ending(packet: bytes, item: object) -> None:
+    framing = Packets(5)
+    framing.receive(packet)
+    framing.receive(b"next")
+    assert framing.take(1000) == item
+    assert framing.take(1000) == Lines([b"next"], b"")
+    assert framing.take(1000) is None
+    framing.finish()
+    assert framing.take(1) is None
+    assert framing.encode([b"a"], LF) == b"a\n"

@@ -1,6 +1,9 @@
 """The service that options ask for, on real sockets, with a reactor turned by hand."""
 
+import atexit
 import errno
+import os
+import signal
 import socket
 from contextlib import closing
 from typing import Any, ClassVar
@@ -11,7 +14,8 @@ from twisted.internet.defer import Deferred
 
 from sockservice import DatagramServer, LineServer
 from sockservice.answers import Answer
-from tests.conftest import PATIENCE, Log, Running, unprivileged
+from sockservice.ending import endWith
+from tests.conftest import PATIENCE, HandReactor, Log, Running, unprivileged
 
 
 class Slow(LineServer):
@@ -306,3 +310,50 @@ def test_stopping_waits_for_datagrams_no_longer_than_ten_seconds(running: Runnin
     assert not stopping.called
     running.reactor.advance(0.2)
     running.reactor.result(stopping)
+
+
+# Signals, and a status of our own
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_reactor_and_the_next_one_ends_at_once(
+    running: Running, log: Log, number: signal.Signals
+) -> None:
+    running.start("--port", "0")
+    stopped: list[None] = []
+    running.reactor.addSystemEventTrigger("before", "shutdown", stopped.append, None)
+    signal.raise_signal(number)
+    running.reactor.until(lambda: stopped)
+    assert [text for text in log.texts if text.startswith(f"{number.name}: answering what was")]
+    assert signal.getsignal(signal.SIGINT) is signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_signal_that_is_ignored_stays_ignored(running: Running) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    running.start("--port", "0")
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+
+
+def test_a_status_of_our_own_is_given_when_all_has_stopped(
+    reactor: HandReactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered: list[tuple[Any, ...]] = []
+    ended: list[int] = []
+    monkeypatch.setattr(atexit, "register", lambda *call: registered.append(call))
+    monkeypatch.setattr(os, "_exit", ended.append)
+    stopped: list[None] = []
+    reactor.addSystemEventTrigger("before", "shutdown", stopped.append, None)
+    endWith(reactor, 7)
+    reactor.until(lambda: stopped)
+    [(call, *arguments)] = registered
+    assert ended == []
+    call(*arguments)
+    assert ended == [7]
+
+
+def test_a_host_and_port_are_served_beside_others_only_if_given(running: Running) -> None:
+    running.start("--listen", "tcp:0:interface=127.0.0.1")
+    assert len(running.addresses) == 1
+    running.start("--listen", "tcp:0:interface=127.0.0.1", "--port", "0")
+    assert [scheme for scheme, _, _ in running.addresses[1:]] == ["tcp", "udp", "tcp"]

@@ -4,17 +4,18 @@ import os
 import resource
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Timer
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sockservice.starting import CannotStart
-from sockservice.store import Batch, Retention, StoreError, sqlite
+from sockservice.store import EVERYTHING, Batch, Retention, StoreError, sqlite
 from sockservice.store.sqlite import SQLite
 from tests.soak import disks
 
@@ -33,9 +34,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def engine(
-    path: Path, retention: Retention = sqlite.EVERYTHING, now: int = NOW
-) -> Iterator[SQLite]:
+def engine(path: Path, retention: Retention = EVERYTHING, now: int = NOW) -> Iterator[SQLite]:
     """Open a database, and close it at the end."""
     made = SQLite(str(path), retention, lambda: now / 1_000_000)
     made.open()
@@ -78,6 +77,12 @@ def test_the_schema_is_the_documented_one(path: Path) -> None:
         assert ask(path, "PRAGMA journal_mode") == [("wal",)]
 
 
+def test_the_page_shows_the_schema_as_it_is() -> None:
+    page = Path(__file__).parent.parent / "docs" / "durability.md"
+    table = sqlite.SCHEMA.partition("CREATE VIEW")[0].strip()
+    assert textwrap.indent(table, "    ") in page.read_text()
+
+
 def test_all_columns_are_kept_as_they_were_given(path: Path) -> None:
     with engine(path) as kept:
         kept.commit(
@@ -103,6 +108,7 @@ def test_every_byte_is_kept(path: Path) -> None:
     assert ask(path, "SELECT DISTINCT typeof(line) FROM lines") == [("blob",)]
 
 
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.binary(max_size=40), max_size=3), max_size=30))
 def test_lines_are_kept_in_order_however_they_are_divided(
     tmp_path_factory: pytest.TempPathFactory, batches: list[list[bytes]]
@@ -250,6 +256,22 @@ def test_the_database_of_another_program_is_refused_and_left_alone(path: Path) -
     assert path.read_bytes() == before
 
 
+@pytest.mark.xfail(strict=True, reason="its user_version is taken for ours")
+def test_the_database_of_another_program_is_refused_whatever_its_version(path: Path) -> None:
+    ask(path, "CREATE TABLE recipes(name TEXT)")
+    ask(path, "PRAGMA user_version=1")
+    assert refused(path) == "it is the database of another program"
+
+
+@pytest.mark.xfail(strict=True, reason="SQLite puts the log beside what the link leads to")
+def test_a_link_to_a_database_is_as_good_as_its_name(path: Path) -> None:
+    link = path.parent / "link.db"
+    link.symlink_to(path)
+    with engine(link) as kept:
+        kept.commit([batch(b"a")])
+    assert lines(path) == [b"a"]
+
+
 def test_an_empty_file_is_made_a_database(path: Path) -> None:
     path.touch()
     with engine(path) as kept:
@@ -301,35 +323,36 @@ def test_a_lock_that_another_process_holds_at_the_start_is_told(
 
 
 @pytest.fixture
-def readOnly(tmp_path: Path) -> Iterator[Callable[[], Path]]:
-    """Give a folder and what makes it unwritable, for root too."""
-    folder = tmp_path / "folder"
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that `closed` can make unwritable, to root too."""
+    made = tmp_path / "folder"
     if os.geteuid():
-        folder.mkdir()
-
-        def close() -> Path:
-            for each in folder.iterdir():
-                each.chmod(0o440)
-            folder.chmod(0o550)
-            return folder
-
-        yield close
-        folder.chmod(0o770)
+        made.mkdir()
+        yield made
+        made.chmod(0o770)
         return
-    with disks.inMemory(folder, 1024) as problem:
+    with disks.inMemory(made, 1024) as problem:
         if problem:
             pytest.skip(f"nothing is read-only to root here: {problem}")
-        mount = ["mount", "-o", "remount,ro", folder]
-        yield lambda: subprocess.run(mount, check=True) and folder
+        yield made
 
 
-def test_a_read_only_file_system_is_told(tmp_path: Path, readOnly: Callable[[], Path]) -> None:
-    folder = tmp_path / "folder"
+def closed(folder: Path) -> None:
+    """Let nothing in the folder be written."""
+    if os.geteuid():
+        for each in folder.iterdir():
+            each.chmod(0o440)
+        folder.chmod(0o550)
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+
+
+def test_what_is_read_only_is_told(folder: Path) -> None:
     with engine(folder / "lines.db") as kept:
         kept.commit([batch(b"a")])
-    path = readOnly() / "lines.db"
-    assert refused(path) in ("Read-only file system", "Permission denied")
-    assert refused(folder / "new.db") in ("Read-only file system", "Permission denied")
+    closed(folder)
+    for name in ("lines.db", "new.db"):
+        assert refused(folder / name) in ("Read-only file system", "Permission denied")
 
 
 # What makes a commit fail
@@ -407,6 +430,15 @@ def test_a_corrupt_page_fails_for_good(path: Path) -> None:
         file.write(b"\xaa" * (path.stat().st_size - 4096))
     with engine(path) as kept:
         assert failure(kept, b"a") == ("the database is corrupt", False)
+
+
+@pytest.mark.xfail(strict=True, reason="only what SQLite refuses is rolled back")
+def test_a_name_that_is_no_text_fails_and_leaves_nothing_behind(path: Path) -> None:
+    with engine(path) as kept:
+        with pytest.raises(Exception, match="surrogates"):
+            kept.commit([batch(b"a", listener="\udcff")])
+        kept.commit([batch(b"b")])
+        assert lines(path) == [b"b"]
 
 
 def test_a_schema_that_is_gone_fails_for_good(path: Path) -> None:
@@ -517,6 +549,16 @@ def test_the_oldest_lines_are_removed_when_they_take_up_too_much(path: Path) -> 
     newest = [b"%06d%094d" % (number, n) for number in range(20) for n in range(1000)]
     assert there == newest[-len(there) :]
     assert len(there) * 100 > size // 2  # and no more than that
+
+
+@pytest.mark.xfail(strict=True, reason="a step is 1000 lines, however much they take up")
+def test_no_more_is_removed_than_takes_up_too_much(path: Path) -> None:
+    size = 10 << 20
+    with engine(path, Retention(size=size)) as kept:
+        for _ in range(20):
+            kept.commit([batch(*[b"x" * 60_000] * 10)])
+        steps(kept, path)
+        assert size // 2 < used(path) <= size
 
 
 def test_the_space_of_removed_lines_is_used_again(path: Path) -> None:

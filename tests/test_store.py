@@ -1,5 +1,6 @@
 """What every engine and the group commit over it hold to; the engine's own are in test_sqlite."""
 
+import select
 import sqlite3
 import threading
 from collections import deque
@@ -105,6 +106,11 @@ def store(reactor: HandReactor, engine: Held) -> Iterator[Store]:
 
 def batch(*lines: bytes, peer: str = "192.0.2.1:7") -> Batch:
     return Batch(1_700_000_000_000_000, peer, "tcp:192.0.2.9:555", list(lines))
+
+
+def heard(reactor: HandReactor) -> None:
+    """Wait until a thread has something to tell the reactor, without a turn of it."""
+    assert reactor.threadCallQueue or select.select([reactor.waker], [], [], PATIENCE)[0]
 
 
 class Outcomes:
@@ -330,7 +336,8 @@ def test_what_was_already_appended_fails_after_a_failure_for_good(
     reactor.iterate(0)
     assert engine.begun.get(timeout=PATIENCE) == [b"a"]
     engine.release()
-    # Of a turn that ends after the failure, which the reactor has not heard of yet.
+    heard(reactor)
+    # It has failed, and the reactor has not been told yet.
     assert reactor.failure(store.append(batch(b"b"))) is BROKEN
     assert engine.commits == [[b"a"]]
 
@@ -356,6 +363,20 @@ def test_an_error_that_no_engine_should_raise_is_for_good(
     assert reactor.result(store.failed) is problem
 
 
+@pytest.mark.xfail(strict=True, reason="what is refused at once overtakes what was appended before")
+def test_what_is_refused_at_once_does_not_overtake_what_was_appended_before(
+    reactor: HandReactor, store: Store, engine: Held, outcomes: Outcomes
+) -> None:
+    engine.problems += [FULL, FULL]
+    first = store.append(batch(b"first"))
+    reactor.iterate(0)
+    heard(reactor)
+    first.addErrback(lambda _: outcomes.watch("later", store.append(batch(b"later"))))
+    outcomes.watch("earlier", store.append(batch(b"earlier")))
+    reactor.until(lambda: len(outcomes.known) == 2)
+    assert [name for name, _ in outcomes()] == ["earlier", "later"]
+
+
 # Upkeep
 
 
@@ -370,6 +391,23 @@ def test_upkeep_goes_on_between_commits_and_while_idle_until_nothing_is_left(
     reactor.result(store.append(batch(b"a")))
     reactor.result(store.stop())
     assert engine.tidied > before
+
+
+def test_upkeep_has_its_turn_between_commits_however_many_follow_each_other(
+    reactor: HandReactor, store: Store, engine: Held
+) -> None:
+    engine.free.clear()
+    store.append(batch(b"a"))
+    reactor.iterate(0)
+    assert engine.begun.get(timeout=PATIENCE) == [b"a"]
+    last = store.append(batch(b"b"))
+    reactor.iterate(0)
+    before = engine.tidied
+    engine.turns.release()
+    assert engine.begun.get(timeout=PATIENCE) == [b"b"]
+    assert engine.tidied == before + 1
+    engine.release()
+    reactor.result(last)
 
 
 def test_upkeep_is_looked_for_while_nothing_is_stored(
@@ -511,6 +549,19 @@ def test_stopping_stores_what_was_appended_and_then_closes(
         ("closed", None),
     ]
     assert [line for _, _, line in engine.kept()] == [b"a", b"b", b"c"]
+
+
+def test_stopping_stores_what_this_turn_has_brought_an_idle_store(
+    reactor: HandReactor, engine: Held
+) -> None:
+    store = Store(reactor, engine)
+    store.start()
+    appended = store.append(batch(b"a"))
+    stopped = store.stop()
+    heard(reactor)
+    assert [line for _, _, line in engine.kept()] == [b"a"]
+    reactor.result(appended)
+    reactor.result(stopped)
 
 
 def test_stopping_after_a_failure_for_good_closes(reactor: HandReactor, engine: Held) -> None:

@@ -39,6 +39,49 @@ def test_a_bad_number_is_told_with_its_option_and_what_is_wanted(option: str, va
     assert re.search(r"a whole number from \d+ to \d+$", said)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "given"),
+    [
+        ("retain-age", "90", 90),
+        ("retain-age", "90m", 5400),
+        ("retain-age", "48h", 172_800),
+        ("retain-age", "30d", 2_592_000),
+        ("retain-size", "500", 500),
+        ("retain-size", "5K", 5120),
+        ("retain-size", "500M", 524_288_000),
+        ("retain-size", "20G", 21_474_836_480),
+    ],
+)
+def test_a_number_has_a_unit(option: str, value: str, given: int) -> None:
+    assert parsed("--store", "sqlite:x", f"--{option}", value)[option] == given
+
+
+@pytest.mark.parametrize("value", ["", "0", "-1", "d", "30x", "1.5d", "\u0665d", "9" * 5000])
+def test_a_bad_number_with_a_unit_is_told(value: str) -> None:
+    with pytest.raises(usage.UsageError) as problem:
+        parsed("--store", "sqlite:x", "--retain-age", value)
+    assert str(problem.value) == f"--retain-age {value}: not a number with a unit, as 30d"
+
+
+def test_retention_without_a_store_is_told() -> None:
+    with pytest.raises(usage.UsageError, match="--retain-age and --retain-size need a --store"):
+        parsed("--retain-age", "30d")
+
+
+def test_a_store_of_no_known_kind_is_told() -> None:
+    with pytest.raises(usage.UsageError, match="--store nosuch:x: "):
+        parsed("--store", "nosuch:x")
+
+
+def test_a_bad_socket_option_is_told() -> None:
+    with pytest.raises(usage.UsageError) as problem:
+        parsed("--socket-option", "NODELAY=1")
+    assert str(problem.value) == (
+        "--socket-option NODELAY=1: 'NODELAY' is no socket option "
+        "(as SO_RCVBUF, TCP_NODELAY, IP_TOS)"
+    )
+
+
 def test_an_empty_host_is_told() -> None:
     with pytest.raises(usage.UsageError, match="--host: empty"):
         parsed("--host", "")

@@ -68,7 +68,7 @@ void load_connections(const struct settings *s, struct measurement *m) {
             if (!take_reply(v))
                 continue;
             measurement_latency(m, now_ns() - v->began);
-            m->answered += m->phase == MEASURING;
+            measurement_answers(m, 1);
             close(v->fd);
             if (m->phase == DRAINING)
                 open--;

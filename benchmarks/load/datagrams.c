@@ -90,7 +90,7 @@ static void take_datagram(const unsigned char *datagram, size_t length, uint64_t
     }
     slot->in_flight = false;
     in_flight--;
-    m->answered += m->phase == MEASURING;
+    measurement_answers(m, 1);
     measurement_latency(m, now - slot->sent_at);
 }
 

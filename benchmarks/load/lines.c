@@ -79,8 +79,7 @@ static void receive_replies(struct connection *c, struct measurement *m) {
         if (c->received > replies_due(c))
             fail("connection %d got a reply to a line it has not sent", c->number);
         uint64_t replies = c->received / script.reply - before;
-        if (m->phase == MEASURING)
-            m->answered += replies;
+        measurement_answers(m, replies);
         if (window_bytes == script.line && replies)
             measurement_latency(m, now_ns() - c->asked);
         /* A full read may have left bytes behind, and they raise no further event. */

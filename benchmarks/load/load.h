@@ -30,9 +30,11 @@ struct measurement {
     uint64_t began, ends; /* of the present phase */
     uint64_t seconds_ns;
     uint64_t answered; /* while MEASURING */
+    uint64_t answered_in_all;
     uint64_t lost;
     uint64_t elapsed_ns, server_cpu_ns, loader_cpu_ns;
     uint64_t server_wait_ns, loader_wait_ns;
+    uint64_t server_main_ns; /* of server_cpu_ns, its main thread's */
     bool has_latency;
 };
 
@@ -48,6 +50,7 @@ _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)
 uint64_t now_ns(void);
 
 void measurement_start(struct measurement *m, const struct settings *s);
+void measurement_answers(struct measurement *m, uint64_t count);
 /* Moves on from one phase to the next when its time has come. */
 void measurement_tick(struct measurement *m, uint64_t now);
 void measurement_latency(struct measurement *m, uint64_t ns);
@@ -64,5 +67,8 @@ int connect_datagrams(int port);
 void load_lines(const struct settings *s, struct measurement *m);
 void load_connections(const struct settings *s, struct measurement *m);
 void load_datagrams(const struct settings *s, struct measurement *m);
+void load_relp(const struct settings *s, struct measurement *m);
+/* Loads no server but the disk of the current folder. */
+void load_syncs(const struct settings *s, struct measurement *m);
 
 #endif

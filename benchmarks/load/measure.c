@@ -37,17 +37,18 @@ static uint64_t read_clock(clockid_t clock) {
 
 uint64_t now_ns(void) { return read_clock(CLOCK_MONOTONIC); }
 
-/* How long a process's main thread has stood ready without getting its core. */
-static uint64_t read_wait(const char *schedstat) {
-    uint64_t wait = 0;
+/* How long a process's main thread has run, and has stood ready without getting its core. */
+static void read_main(const char *schedstat, uint64_t *ran, uint64_t *wait) {
+    *ran = *wait = 0;
     FILE *file = fopen(schedstat, "r");
     if (!file)
-        return 0;
-    if (fscanf(file, "%*u %" SCNu64, &wait) != 1)
-        wait = 0;
+        return;
+    if (fscanf(file, "%" SCNu64 " %" SCNu64, ran, wait) != 2)
+        *ran = *wait = 0;
     fclose(file);
-    return wait;
 }
+
+static uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
 
 void measurement_start(struct measurement *m, const struct settings *s) {
     if (clock_getcpuclockid(s->server, &server_clock))
@@ -62,11 +63,12 @@ void measurement_start(struct measurement *m, const struct settings *s) {
 void measurement_tick(struct measurement *m, uint64_t now) {
     if (now < m->ends)
         return;
+    uint64_t ran, wait, unused;
     if (m->phase == WARMING) {
         m->phase = MEASURING;
         m->ends = now + m->seconds_ns;
-        m->server_wait_ns = read_wait(server_schedstat);
-        m->loader_wait_ns = read_wait(loader_schedstat);
+        read_main(server_schedstat, &m->server_main_ns, &m->server_wait_ns);
+        read_main(loader_schedstat, &unused, &m->loader_wait_ns);
         m->server_cpu_ns = read_clock(server_clock);
         m->loader_cpu_ns = read_clock(CLOCK_PROCESS_CPUTIME_ID);
         m->began = now_ns();
@@ -75,11 +77,21 @@ void measurement_tick(struct measurement *m, uint64_t now) {
         m->elapsed_ns = now_ns() - m->began;
         m->server_cpu_ns = read_clock(server_clock) - m->server_cpu_ns;
         m->loader_cpu_ns = read_clock(CLOCK_PROCESS_CPUTIME_ID) - m->loader_cpu_ns;
-        m->server_wait_ns = read_wait(server_schedstat) - m->server_wait_ns;
-        m->loader_wait_ns = read_wait(loader_schedstat) - m->loader_wait_ns;
+        read_main(server_schedstat, &ran, &wait);
+        /* While another thread of its own ran, it was not disturbed. */
+        uint64_t own = less(m->server_cpu_ns, less(ran, m->server_main_ns));
+        m->server_wait_ns = less(less(wait, m->server_wait_ns), own);
+        read_main(loader_schedstat, &unused, &wait);
+        m->loader_wait_ns = less(wait, m->loader_wait_ns);
         m->began = now_ns();
         m->ends = m->began + PATIENCE_NS;
     }
+}
+
+void measurement_answers(struct measurement *m, uint64_t count) {
+    m->answered_in_all += count;
+    if (m->phase == MEASURING)
+        m->answered += count;
 }
 
 static unsigned bucket_of(uint64_t ns) {
@@ -118,8 +130,9 @@ static void print_percentile(const char *name, double share) {
 }
 
 void measurement_print(const struct measurement *m) {
-    printf("{\"answered\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"seconds\": %.9f", m->answered,
-           m->lost, (double)m->elapsed_ns / 1e9);
+    printf("{\"answered\": %" PRIu64 ", \"answered_in_all\": %" PRIu64, m->answered,
+           m->answered_in_all);
+    printf(", \"lost\": %" PRIu64 ", \"seconds\": %.9f", m->lost, (double)m->elapsed_ns / 1e9);
     printf(", \"server_cpu\": %.9f, \"loader_cpu\": %.9f", (double)m->server_cpu_ns / 1e9,
            (double)m->loader_cpu_ns / 1e9);
     printf(", \"server_wait\": %.9f, \"loader_wait\": %.9f", (double)m->server_wait_ns / 1e9,

@@ -95,8 +95,10 @@ class Store:
         :class:`StoreError`: then none of the batch's lines may be acknowledged.
         """
         problem = self._problem
+        if self._stopping:
+            return fail(StoreError("the service is stopping", retry=True))
         if problem is not None and (not problem.retry or self._reactor.seconds() < self._retryAt):
-            return fail(problem)
+            return fail(problem.again())
         appended = _Append(batch)
         self._pending += appended.size
         if not self._turn:
@@ -130,7 +132,7 @@ class Store:
                 self.stored += len(appended.batch.lines)
                 appended.done.callback(None)
             else:
-                appended.done.errback(problem)
+                appended.done.errback(problem.again())
         if self._room and not self.full:
             room, self._room = self._room, []
             for waiting in room:

@@ -36,8 +36,8 @@ FROM lines;
 #: Seconds to wait for another process that holds the write lock.
 LOCK_TIMEOUT = 2.0
 
-#: Lines removed in one step, at least.
-STEP = 1000
+#: Lines removed in one step, at least, unless they take up more bytes than this.
+STEP, STEP_BYTES = 1000, 512 * 1024
 
 # Rows in one statement: executing a statement for each row would give up and take
 # back the interpreter's lock each time, which halves the speed. Few sizes, so that
@@ -74,10 +74,12 @@ class SQLite:
         retention: Retention = EVERYTHING,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._path = path
+        # SQLite keeps its log beside the file itself, not beside a link to it.
+        self._path = os.path.realpath(path)
         self._retention = retention
         self._clock = clock
         self._latest = 0  # lines in the latest commit
+        self._longest = 0  # bytes of the file
         self._files: list[tuple[str, int, int]] = []  # path, device, inode
         self._lock = -1
 
@@ -123,13 +125,13 @@ class SQLite:
         """Make or check the schema, and the promise of durability."""
         ask = self._database.execute
         (version,) = ask("PRAGMA user_version").fetchone()
-        (tables,) = ask("SELECT count(*) FROM sqlite_master").fetchone()
+        tables = {name for (name,) in ask("SELECT name FROM sqlite_master")}
         if version > SCHEMA_VERSION:
             raise CannotStart(
                 f"store {self._path}: its schema has version {version}, this program knows "
                 f"{SCHEMA_VERSION}: use a newer one"
             )
-        if version == 0 and tables:
+        if (tables and "lines" not in tables) or (version == 0 and tables):
             raise CannotStart(f"store {self._path}: it is the database of another program")
         (mode,) = ask("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
@@ -147,6 +149,9 @@ class SQLite:
                 f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;"
             )
         else:
+            (state,) = ask("PRAGMA quick_check(1)").fetchone()
+            if state != "ok":
+                raise CannotStart(f"store {self._path}: the database is corrupt: {state}")
             # Makes the log if there is none, and shows whether it can be written.
             ask("BEGIN IMMEDIATE")
             ask(f"PRAGMA user_version={SCHEMA_VERSION}")
@@ -168,6 +173,9 @@ class SQLite:
         except sqlite3.Error as problem:
             self._rollback()
             raise _storeError(problem) from problem
+        except BaseException:
+            self._rollback()
+            raise
 
     def _insert(self, values: list[object]) -> None:
         execute = self._database.execute
@@ -200,6 +208,11 @@ class SQLite:
                 raise StoreError(f"{path} was renamed or deleted", retry=False) from problem
             if (found.st_dev, found.st_ino) != (device, inode):
                 raise StoreError(f"{path} was replaced", retry=False)
+            if path == self._path:
+                # Lines are only ever overwritten by lines: the file never gets shorter.
+                if found.st_size < self._longest:
+                    raise StoreError(f"{path} was truncated", retry=False)
+                self._longest = found.st_size
 
     def tidy(self) -> bool:
         """Remove some of the oldest lines, if there are any that need not be retained.
@@ -221,7 +234,7 @@ class SQLite:
             return False
         first, received = oldest
         # Twice what came in, to get ahead of it, and no more than takes milliseconds.
-        last = first + max(STEP, 2 * self._latest)
+        last = self._reach(first, max(STEP, 2 * self._latest))
         self._latest = 0
         age, size = self._retention
         if size is not None and self._size() > size:
@@ -233,6 +246,19 @@ class SQLite:
                 ask("DELETE FROM lines WHERE id < ? AND received < ?", (last, before))
                 return True
         return False
+
+    def _reach(self, first: int, most: int) -> int:
+        """Give the id up to which lines can be removed in one step of a few milliseconds."""
+        lengths = self._database.execute(
+            "SELECT id, length(line) FROM lines WHERE id >= ? ORDER BY id LIMIT ?", (first, most)
+        )
+        removed = 0
+        for number, length in lengths:
+            first = number + 1
+            removed += length
+            if removed > STEP_BYTES:
+                break
+        return first
 
     def _size(self) -> int:
         """Bytes of the database that are in use."""

@@ -1,0 +1,50 @@
+"""rsyslog as it must be set up for its RELP acknowledgement to survive a power failure."""
+
+import os
+import socket
+import time
+from contextlib import suppress
+
+from benchmarks.peers import rsyslog
+
+# The queue on disk, its state written at every message, and both synced.
+CONFIGURATION = """\
+global(workDirectory="{folder}")
+module(load="imrelp")
+main_queue(
+  queue.type="Disk"
+  queue.filename="queue"
+  queue.checkpointInterval="1"
+  queue.syncQueueFiles="on"
+)
+input(type="imrelp" address="127.0.0.1" port="{port}")
+action(type="omfile" file="{folder}/lines")
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        return int(tried.getsockname()[1])
+
+
+def announce(port: int) -> None:
+    """Wait until the port is served; rsyslog does not say so."""
+    while os.getppid() == server:
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            print(f"listening on 127.0.0.1:{port}", flush=True)
+            return
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    folder, port, server = os.getcwd(), free_port(), os.getpid()
+    with open("rsyslog.conf", "w") as configuration:
+        configuration.write(CONFIGURATION.format(folder=folder, port=port))
+    # rsyslog takes this process's place, since it is this process that is measured.
+    if os.fork():
+        program = rsyslog.program()
+        pidfile = f"{folder}/rsyslog.pid"
+        os.execv(program, [program, "-n", "-f", f"{folder}/rsyslog.conf", "-i", pidfile])
+    else:
+        announce(port)

@@ -1,0 +1,117 @@
+"""Names of peers in the log: never waited for, never trusted."""
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from sockservice import names
+from sockservice.names import Names
+from tests.conftest import PATIENCE, HandReactor, Log, Running
+
+Asked = list[str]
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Answer reverse lookups as the test needs them; give the hosts that were asked for."""
+    hosts: Asked = []
+
+    def gethostbyaddr(host: str) -> tuple[str, list[str], list[str]]:
+        hosts.append(host)
+        if host.startswith("198."):
+            raise socket.herror(1, "Unknown host")
+        return f"host-{host}.example\x1b", [], [host]
+
+    monkeypatch.setattr(socket, "gethostbyaddr", gethostbyaddr)
+    return hosts
+
+
+def called(log: Log) -> list[str]:
+    return [text for text in log.texts if "is called" in text]
+
+
+def test_the_name_is_logged_when_it_is_known(reactor: HandReactor, asked: Asked, log: Log) -> None:
+    looking = Names(reactor)
+    looking.look("192.0.2.1:7", "192.0.2.1")
+    assert called(log) == []
+    reactor.until(lambda: called(log))
+    looking.look("192.0.2.1:8", "192.0.2.1")
+    assert called(log) == [
+        rf"192.0.2.1:{port} is called host-192.0.2.1.example\x1b, says its address"
+        for port in (7, 8)
+    ]
+    assert asked == ["192.0.2.1"]
+
+
+def test_a_host_without_a_name_is_asked_for_once(
+    reactor: HandReactor, asked: Asked, log: Log
+) -> None:
+    looking = Names(reactor)
+    looking.look("198.51.100.1:7", "198.51.100.1")
+    looking.look("192.0.2.1:7", "192.0.2.1")
+    reactor.until(lambda: called(log))
+    reactor.until(lambda: "198.51.100.1" in looking._known)
+    looking.look("198.51.100.1:8", "198.51.100.1")
+    assert len(called(log)) == 1
+    assert sorted(asked) == ["192.0.2.1", "198.51.100.1"]
+
+
+def test_no_more_than_so_many_are_looked_for_at_once(
+    reactor: HandReactor, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    monkeypatch.setattr(names, "UNDER_WAY", 2)
+    let = threading.Event()
+
+    def gethostbyaddr(host: str) -> tuple[str, list[str], list[str]]:
+        assert let.wait(PATIENCE)
+        return host, [], [host]
+
+    monkeypatch.setattr(socket, "gethostbyaddr", gethostbyaddr)
+    looking = Names(reactor)
+    for last in range(3):
+        looking.look(f"192.0.2.{last}:7", f"192.0.2.{last}")
+    let.set()
+    reactor.until(lambda: len(called(log)) == 2)
+    looking.look("192.0.2.9:7", "192.0.2.9")
+    reactor.until(lambda: len(called(log)) == 3)
+    assert sorted(text.partition(":")[0] for text in called(log)) == [
+        "192.0.2.0",
+        "192.0.2.1",
+        "192.0.2.9",
+    ]
+
+
+def test_the_oldest_is_forgotten(
+    reactor: HandReactor, asked: Asked, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    monkeypatch.setattr(names, "KNOWN", 2)
+    looking = Names(reactor)
+    hosts = ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+    for number, host in enumerate([*hosts, "192.0.2.3", "192.0.2.1"], 1):
+        looking.look(f"{host}:7", host)
+        reactor.until(lambda number=number: len(called(log)) == number)  # type: ignore[misc]
+    assert asked == [*hosts, "192.0.2.1"]
+
+
+@pytest.mark.parametrize("resolve", [False, True])
+def test_names_are_looked_for_when_it_is_asked_for(
+    running: Running, asked: Asked, log: Log, resolve: bool
+) -> None:
+    option: Callable[[], list[str]] = lambda: ["--resolve"] if resolve else []  # noqa: E731
+    running.start("--listen", "tcp:0:interface=127.0.0.1", *option())
+    [(_, host, port)] = running.addresses
+    assert running.ask(host, port, b"a\n") == b"ok\n"
+    if resolve:
+        running.reactor.until(lambda: called(log))
+    assert asked == (["127.0.0.1"] if resolve else [])
+
+
+def test_a_unix_peer_has_no_name_to_look_for(running: Running, asked: Asked, tmp_path: Any) -> None:
+    running.start("--listen", f"unix:{tmp_path}/s", "--resolve")
+    peer = running.local(tmp_path / "s")
+    peer.sendall(b"a\n")
+    assert running.reactor.received(peer, 3) == b"ok\n"
+    assert asked == []

@@ -1,0 +1,213 @@
+"""PROXY headers: whatever way they are cut, and whatever is wrong with them."""
+
+import socket
+import struct
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from sockservice import LineFactory, LineServer
+from sockservice.answers import Answer
+from sockservice.proxy import ProxyFactory, parsed
+from tests.conftest import Log, Running
+
+PROXY = "192.0.2.1:4321"
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+V1_4 = b"PROXY TCP4 198.51.100.7 198.51.100.9 40000 555\r\n"
+V1_6 = b"PROXY TCP6 2001:db8::7 2001:db8::9 40000 555\r\n"
+
+
+def v2(command: int, family: int, body: bytes) -> bytes:
+    return SIGNATURE + struct.pack("!BBH", command, family, len(body)) + body
+
+
+def addresses(host: str, port: int) -> bytes:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    packed = socket.inet_pton(family, host)
+    return packed + bytes(len(packed)) + struct.pack("!HH", port, 555)
+
+
+V2_4 = v2(0x21, 0x11, addresses("198.51.100.7", 40000))
+V2_6 = v2(0x21, 0x21, addresses("2001:db8::7", 40000) + b"\x03\0\x04crc!")
+
+HEADERS = [
+    pytest.param(V1_4, "198.51.100.7:40000", id="v1, IPv4"),
+    pytest.param(V1_6, "[2001:db8::7]:40000", id="v1, IPv6"),
+    pytest.param(b"PROXY UNKNOWN\r\n", PROXY, id="v1, unknown"),
+    pytest.param(b"PROXY UNKNOWN ffff:: :: 1 2\r\n", PROXY, id="v1, unknown with more"),
+    pytest.param(V2_4, "198.51.100.7:40000", id="v2, IPv4"),
+    pytest.param(V2_6, "[2001:db8::7]:40000", id="v2, IPv6 and a TLV"),
+    pytest.param(v2(0x20, 0, b""), PROXY, id="v2, local"),
+    pytest.param(v2(0x20, 0x11, addresses("198.51.100.7", 1)), PROXY, id="v2, local, addresses"),
+    pytest.param(v2(0x21, 0x31, bytes(216)), PROXY, id="v2, unix"),
+    pytest.param(v2(0x21, 0, b""), PROXY, id="v2, unspecified"),
+]
+EVERY = [(each.values[0], each.values[1]) for each in HEADERS]
+
+
+class Whose(LineServer):
+    """Answers with the peer's name and the line."""
+
+    def answer(self, line: bytes) -> Answer:
+        return self.peer.encode() + b" " + line
+
+
+class Wire(StringTransport):  # type: ignore[misc, unused-ignore]
+    """Twisted's, with the protocol that its other transports have."""
+
+    protocol: Any
+
+
+class Proxied:
+    """A connection from a proxy, in memory."""
+
+    def __init__(self, factory: Factory | None = None) -> None:
+        self.wire = Wire(peerAddress=IPv4Address("TCP", "192.0.2.1", 4321))
+        self.factory = factory or LineFactory(Clock(), Whose)
+        self.first = ProxyFactory(self.factory).buildProtocol(self.wire.getPeer())
+        self.wire.protocol = self.first
+        self.first.makeConnection(self.wire)
+
+    def send(self, data: bytes) -> None:
+        """Give bytes to whichever protocol has the connection now."""
+        self.wire.protocol.dataReceived(data)
+
+    def lose(self) -> None:
+        self.wire.protocol.connectionLost(Failure(ConnectionError("gone")))
+
+    @property
+    def sent(self) -> bytes:
+        data: bytes = self.wire.value()
+        return data
+
+
+@pytest.mark.parametrize(("header", "peer"), HEADERS)
+def test_the_peer_is_the_one_that_the_header_names(header: bytes, peer: str) -> None:
+    proxied = Proxied()
+    proxied.send(header + b"a\r\nb\n")
+    assert proxied.sent == f"{peer} a\r\n{peer} b\n".encode()
+    byByte = Proxied()
+    for byte in header:
+        byByte.send(bytes([byte]))
+        assert byByte.sent == b""
+    byByte.send(b"a\n")
+    assert byByte.sent == f"{peer} a\n".encode()
+
+
+@given(st.sampled_from(EVERY), st.data())
+def test_a_header_cut_anywhere_is_the_same_header(
+    example: tuple[bytes, str], data: st.DataObject
+) -> None:
+    header, peer = example
+    stream = header + b"one\nPROXY TCP4 two\n" + SIGNATURE.replace(b"\n", b"") + b"\n"
+    places = data.draw(st.lists(st.integers(0, len(stream)), max_size=8))
+    whole, cut = Proxied(), Proxied()
+    whole.send(stream)
+    for a, b in pairwise(sorted([0, *places, len(stream)])):
+        if a != b:
+            cut.send(stream[a:b])
+    assert cut.sent == whole.sent
+    assert cut.sent.startswith(f"{peer} one\n{peer} PROXY TCP4 two\n".encode())
+
+
+@given(st.ip_addresses(), st.integers(0, 65535))
+def test_any_address_is_read(address: object, port: int) -> None:
+    host = str(address)
+    wide = ":" in host
+    one = b"PROXY TCP%d %s %s %d 1\r\n" % (6 if wide else 4, host.encode(), host.encode(), port)
+    two = v2(0x21, 0x21 if wide else 0x11, addresses(host, port))
+    for header in (one, two):
+        found = parsed(header + b"rest")
+        assert found is not None
+        assert found.length == len(header)
+        assert getattr(found.peer, "port", None) == port
+        family = socket.AF_INET6 if wide else socket.AF_INET
+        assert socket.inet_pton(family, getattr(found.peer, "host", "")) == socket.inet_pton(
+            family, host
+        )
+
+
+MALFORMED = [
+    (b"GET / HTTP/1.0\r\n", "no PROXY header"),
+    (b"PROXX", "no PROXY header"),
+    (b"\r\n\r\n\0\r\nQUIZ", "no PROXY header"),
+    (b"proxy TCP4 ", "no PROXY header"),
+    (b"PROXY TCP5 1.2.3.4 1.2.3.4 1 2\r\n", "a malformed PROXY header, version 1"),
+    (b"PROXY TCP4 1.2.3.4 1.2.3.4 1\r\n", "a malformed PROXY header, version 1"),
+    (b"PROXY TCP4 1.2.3.4 1.2.3.4 1 2\n", "a malformed PROXY header, version 1"),
+    (b"PROXY TCP4 1.2.3.4 1.2.3.4 x 2\r\n", "a malformed PROXY header, version 1"),
+    (b"PROXY UNKNOWN" + b"x" * 100, "a malformed PROXY header, version 1"),
+    (b"PROXY UNKNOWN " + b"x" * 92 + b"\r\n", "a malformed PROXY header, version 1"),
+    (b"PROXY TCP4 1.2.3 1.2.3.4 1 2\r\n", "a PROXY header with a malformed address"),
+    (b"PROXY TCP4 ::1 ::1 1 2\r\n", "a PROXY header with a malformed address"),
+    (b"PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n", "a PROXY header with a malformed address"),
+    (b"PROXY TCP4 1.2.3.4 1.2.3.4 65536 2\r\n", "a PROXY header with a malformed port"),
+    (v2(0x11, 0x11, bytes(12)), "a PROXY header of an unknown version or command"),
+    (v2(0x22, 0x11, bytes(12)), "a PROXY header of an unknown version or command"),
+    (v2(0x21, 0x11, bytes(11)), "a PROXY header too short for its addresses"),
+    (v2(0x21, 0x21, bytes(35)), "a PROXY header too short for its addresses"),
+]
+
+
+@pytest.mark.parametrize(("received", "why"), MALFORMED)
+def test_a_malformed_header_is_refused(received: bytes, why: str, log: Log) -> None:
+    proxied = Proxied()
+    proxied.send(received)
+    assert proxied.sent == f"error {why}\n".encode()
+    assert proxied.wire.disconnecting
+    assert log.texts == [f"{PROXY} refused: {why}"]
+
+
+def test_a_refused_peer_is_not_told_again_when_it_goes(log: Log) -> None:
+    proxied = Proxied()
+    proxied.send(b"GET / HTTP/1.0\r\n")
+    proxied.lose()
+    assert log.texts == [f"{PROXY} refused: no PROXY header"]
+
+
+def test_a_header_of_the_longest_kind_is_taken() -> None:
+    header = b"PROXY UNKNOWN " + b"x" * (107 - 16) + b"\r\n"
+    assert len(header) == 107
+    found = parsed(header)
+    assert found is not None
+    assert found.length == 107
+
+
+@pytest.mark.parametrize("header", [V1_4[:-1], V2_6[:-1], V2_4[:13]])
+def test_a_peer_that_goes_in_the_middle_of_its_header_is_told(header: bytes, log: Log) -> None:
+    proxied = Proxied()
+    proxied.send(header)
+    proxied.lose()
+    assert log.texts == [f"{PROXY} gone in the middle of its PROXY header"]
+
+
+def test_a_check_whether_the_port_is_open_is_not_told(log: Log) -> None:
+    Proxied().lose()
+    assert log.texts == []
+
+
+def test_a_factory_may_turn_a_peer_away() -> None:
+    class Unfriendly(Factory):
+        def buildProtocol(self, addr: IAddress | None) -> None:
+            return None
+
+    proxied = Proxied(Unfriendly())
+    proxied.send(V1_4)
+    assert proxied.wire.disconnecting
+
+
+def test_the_real_peer_is_in_the_log_and_the_half_close_is_seen(running: Running, log: Log) -> None:
+    running.start("--listen", "haproxy:tcp:0:interface=127.0.0.1")
+    [(_, host, port)] = running.addresses
+    assert running.ask(host, port, V2_6 + b"a\nb") == b"ok\nerror unterminated line\n"
+    assert "[2001:db8::7]:40000 connected" in log.texts
+    assert running.ask(host, port, b"GET / HTTP/1.0\r\n\r\n") == b"error no PROXY header\n"
