@@ -47,6 +47,7 @@ class Foreign:
     """A stream endpoint that Twisted or a plugin of its listens on."""
 
     endpoint: Any
+    text: str
     scheme: str
     wrapped: Wrapped = _asItIs
     stream: ClassVar[bool] = True
@@ -109,14 +110,12 @@ def _inet(words: _Words) -> list["Opened | Foreign"]:
     _only(words, 1, "port", *most)
     port = _port(words, words.arguments[0] if words.arguments else words.options.get("port", ""))
     everywhere = "::" if words.scheme == "tcp6" else "0.0.0.0"
-    backlog = words.options.get("backlog")
-    if backlog is not None and not (backlog.isascii() and backlog.isdigit() and len(backlog) < 10):
-        raise CannotListen(f"{words.text}: backlog={backlog} is not a number of connections")
+    backlog = _backlog(words)
     wrapped: Wrapped = _asItIs
     if words.scheme == "ssl":
         wrapped = tls.wrapping(words.options)
     return [
-        Opened(bound, words.scheme.removesuffix("6"), wrapped, int(backlog) if backlog else None)
+        Opened(bound, words.scheme.removesuffix("6"), wrapped, backlog)
         for bound in inet(words.options.get("interface") or everywhere, port, kind)
     ]
 
@@ -128,16 +127,17 @@ def _local(words: _Words) -> "Opened":
         "unix-seqpacket": socket.SOCK_SEQPACKET,
     }[words.scheme]
     # Twisted's lockfile is for a stale socket file, which is found out otherwise here.
-    _only(words, 1, "address", "backlog", "lockfile", *_FILE)
+    backlog = () if words.scheme == "unix-datagram" else ("backlog",)
+    _only(words, 1, "address", "lockfile", *backlog, *_FILE)
     path = words.arguments[0] if words.arguments else words.options.get("address", "")
-    return Opened(local(path, kind, words.options), words.scheme)
+    return Opened(local(path, kind, words.options), words.scheme, backlog=_backlog(words))
 
 
 def _foreign(text: str, reactor: Any) -> Foreign:
     from twisted.internet.endpoints import serverFromString
 
     try:
-        return Foreign(serverFromString(reactor, text), text.partition(":")[0])
+        return Foreign(serverFromString(reactor, text), text, text.partition(":")[0])
     except Exception as problem:
         raise CannotListen(
             f"bad endpoint {ascii(text)[1:-1]}: {ascii(str(problem))[1:-1]}"
@@ -185,3 +185,12 @@ def _port(words: _Words, text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) < 6 and int(text) < 65536:
         return int(text)
     raise CannotListen(f"bad endpoint {words.text}: {text!a} is not a port number")
+
+
+def _backlog(words: _Words) -> int | None:
+    text = words.options.get("backlog")
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    raise CannotListen(f"{words.text}: backlog={text} is not a number of connections")

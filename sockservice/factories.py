@@ -1,6 +1,7 @@
 """Build a line protocol for each connection, and hold what its connections share."""
 
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -16,7 +17,7 @@ from sockservice.limits import Admission, Limits
 from sockservice.lines import LINE_LIMIT, LineServer
 from sockservice.names import Names
 from sockservice.store.commit import Store
-from sockservice.turning import TurnedAway, Turning
+from sockservice.turning import Turning
 
 #: Seconds between looks for idle connections.
 SWEEP_INTERVAL = 1.0
@@ -73,7 +74,8 @@ class LineFactory(ServerFactory):
         if self._sweeping.running:
             self._sweeping.stop()
 
-    def buildProtocol(self, addr: IAddress | None) -> LineServer | TurnedAway:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Give a LineServer for a peer that is let in, or what turns it away."""
         refusal = self._admission.refusal(addr, self.reactor.seconds())
         if refusal is not None:
             self.counters.turnedAway += 1

@@ -221,7 +221,7 @@ def _listener(shared: Shared, protocol: str, found: Opened | Foreign) -> Listene
     )
     wrapped = found.wrapped(factory)
     if isinstance(found, Foreign):
-        return ForeignListener(shared.reactor, found.endpoint, name, factory, wrapped)
+        return ForeignListener(shared.reactor, found.endpoint, found.text, name, factory, wrapped)
     backlog = found.backlog or shared.backlog
     return StreamListener(
         shared.reactor, found.bound, backlog, name, factory, wrapped, shared.descriptors

@@ -129,13 +129,15 @@ def datagramProtocol(text: str) -> Callable[..., DatagramServer]:
             if made.answer is LineServer.answer:
                 raise CannotListen(f"{name} has no answer(), which datagrams are given to")
             return partial(DatagramLines, _tried(name, made, options))
-    return _tried(name, made, options)
+    return _tried(name, made, options, counters=None)
 
 
-def _tried(name: str, made: Callable[..., Any], options: dict[str, str]) -> Callable[..., Any]:
+def _tried(
+    name: str, made: Callable[..., Any], options: dict[str, str], **settings: Any
+) -> Callable[..., Any]:
     """Give `made` with `options` for keyword arguments, having seen that it takes them."""
     try:
-        made(**options)
+        made(**options, **settings)
     except Exception as problem:
         raise CannotListen(f"{name} cannot be made: {_described(problem)}") from problem
     return lambda **settings: made(**options, **settings)
@@ -172,7 +174,7 @@ def _imported(name: str) -> type[Any]:
         if missing.name is not None and f"{moduleName}.".startswith(f"{missing.name}."):
             raise CannotListen(f"no such module: {ascii(moduleName)[1:-1]}") from missing
         raise CannotListen(f"importing {moduleName} failed: {_described(missing)}") from missing
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         raise CannotListen(f"importing {moduleName} failed: {_described(problem)}") from problem
     found = getattr(module, className, None)
     if found is None:
@@ -182,5 +184,5 @@ def _imported(name: str) -> type[Any]:
     return found
 
 
-def _described(problem: Exception) -> str:
+def _described(problem: BaseException) -> str:
     return ascii(f"{type(problem).__name__}: {problem}")[1:-1]

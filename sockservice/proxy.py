@@ -126,6 +126,7 @@ class ProxyHeader(Protocol):
             log.info("{peer} refused: {problem}", peer=peer, problem=problem)
             self.transport.write(b"error %s\n" % str(problem).encode())
             self.transport.loseConnection()
+            self._data = b""
             return
         if header is None:
             return

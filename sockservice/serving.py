@@ -117,10 +117,17 @@ class ForeignListener(Listener):
     """Serve the connections that come to an endpoint of Twisted's or a plugin's."""
 
     def __init__(
-        self, reactor: Any, endpoint: Any, name: str, factory: LineFactory, served: Any
+        self,
+        reactor: Any,
+        endpoint: Any,
+        text: str,
+        name: str,
+        factory: LineFactory,
+        served: Any,
     ) -> None:
         self._reactor = reactor
         self._endpoint = endpoint
+        self._text = text
         self._name = name
         self._factory = factory
         self._served = served
@@ -132,7 +139,7 @@ class ForeignListener(Listener):
         problems: list[Failure] = []
         listening.addCallbacks(self._listens, problems.append)
         for problem in problems:
-            raise CannotListen(f"cannot be {self._name}: {problem.getErrorMessage()}")
+            raise CannotListen(f"cannot listen on {self._text}: {problem.getErrorMessage()}")
 
     def _listens(self, port: Any) -> None:
         self._port = port

@@ -5,6 +5,7 @@ import grp
 import ipaddress
 import os
 import pwd
+import re
 import socket
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -261,16 +262,19 @@ def local(path: str, kind: socket.SocketKind, options: Mapping[str, str]) -> Bou
         os.chown(encoded, user, group)
         os.chmod(encoded, mode)
     except OSError as error:
+        named = made.getsockname()
         made.close()
+        if named:
+            os.unlink(encoded)
         raise CannotListen(f"{place}: {_localCause(error, path)}") from error
     return Bound(made, path)
 
 
 def _ownership(place: str, options: Mapping[str, str]) -> tuple[int, int, int]:
-    try:
-        mode = int(options.get("mode", "666"), 8)
-    except ValueError:
-        raise CannotListen(f"{place}: mode={options['mode']} is no octal number") from None
+    said = options.get("mode", "666")
+    if not re.fullmatch("0*[0-7]{1,3}", said):
+        raise CannotListen(f"{place}: mode={ascii(said)[1:-1]} is no octal number")
+    mode = int(said, 8)
     user = group = -1
     try:
         if "user" in options:

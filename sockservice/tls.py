@@ -40,13 +40,15 @@ def wrapping(options: Mapping[str, str]) -> Callable[[Any], Any]:
     if "dhParameters" in options:
         from twisted.python.filepath import FilePath
 
-        _read(options["dhParameters"])
+        if b"BEGIN DH PARAMETERS" not in _read(options["dhParameters"]):
+            raise CannotListen(f"ssl: {options['dhParameters']} holds no DH parameters in PEM")
         more["dhParameters"] = ssl.DiffieHellmanParameters.fromFile(
             FilePath(options["dhParameters"])
         )
     if "sslmethod" in options:
-        more["method"] = getattr(SSL, options["sslmethod"], None)
-        if more["method"] is None:
+        name = options["sslmethod"]
+        more["method"] = getattr(SSL, name, None)
+        if more["method"] is None or not name.endswith("_METHOD"):
             raise CannotListen(f"ssl: there is no method {options['sslmethod']}")
     try:
         key = ssl.KeyPair.load(_read(keyFile), crypto.FILETYPE_PEM)
@@ -72,7 +74,14 @@ def wrapping(options: Mapping[str, str]) -> Callable[[Any], Any]:
 
 
 def _certificates(path: str) -> list[bytes]:
+    from OpenSSL import crypto
+
     found = _PEM.findall(_read(path))
+    try:
+        for pem in found:
+            crypto.load_certificate(crypto.FILETYPE_PEM, pem)
+    except crypto.Error:
+        found = []
     if not found:
         raise CannotListen(f"ssl: {path} holds no certificate in PEM")
     return found

@@ -362,7 +362,6 @@ def test_who_stores_in_a_service_without_a_store_is_told(connect: Connect, log: 
     assert failure.getErrorMessage() == "this service has no store; start it with --store"
 
 
-@pytest.mark.xfail(strict=True, reason="one exception is raised again for each line")
 def test_refused_lines_take_no_memory(reactor: HandReactor, connect: Connect, engine: Gate) -> None:
     server, wire = connect(Keeping)
     engine.problem = FULL

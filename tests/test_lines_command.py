@@ -223,18 +223,10 @@ def test_what_was_removed_is_not_printed(tmp_path: Path) -> None:
     [
         ("[::1]", [b"six"]),
         ("[::1]:5000", [b"six"]),
-        pytest.param(
-            "::1",
-            [b"six"],
-            marks=pytest.mark.xfail(strict=True, reason="is compared with what is in brackets"),
-        ),
+        pytest.param("::1", [b"six"]),
         ("127.0.0.1", [b"tls"]),
         ("127.0.0.1:5000 (CN=alice)", [b"tls"]),
-        pytest.param(
-            "127.0.0.1:5000",
-            [b"tls"],
-            marks=pytest.mark.xfail(strict=True, reason="the certificate stands behind the port"),
-        ),
+        pytest.param("127.0.0.1:5000", [b"tls"]),
     ],
 )
 def test_a_peer_is_named_with_or_without_its_port(

@@ -363,7 +363,6 @@ def test_an_error_that_no_engine_should_raise_is_for_good(
     assert reactor.result(store.failed) is problem
 
 
-@pytest.mark.xfail(strict=True, reason="what is refused at once overtakes what was appended before")
 def test_what_is_refused_at_once_does_not_overtake_what_was_appended_before(
     reactor: HandReactor, store: Store, engine: Held, outcomes: Outcomes
 ) -> None:

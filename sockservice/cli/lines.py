@@ -94,7 +94,13 @@ class _Wanted:
         if until is not None:
             self._add("received < ?", until)
         if peer is not None:
-            self._add("(peer = ? OR substr(peer, 1, length(?) + 1) = ? || ':')", peer, peer, peer)
+            # As the log writes it: IPv6 in brackets, a certificate's subject behind.
+            if peer.count(":") > 1 and "[" not in peer:
+                peer = f"[{peer}]"
+            self._add(
+                "(peer = ? OR substr(peer, 1, length(?) + 1) IN (? || ':', ? || ' '))",
+                *(peer, peer, peer, peer),
+            )
 
     def _add(self, condition: str, *values: int | str) -> None:
         self.condition += f" AND {condition}"

@@ -41,10 +41,6 @@ class StoreError(Refused):
         self.reason = reason
         self.retry = retry
 
-    def again(self) -> "StoreError":
-        """Give the same for another to raise: an exception grows each time it is raised."""
-        return StoreError(self.reason, retry=self.retry)
-
 
 class Backend(Protocol):
     """A storage engine: blocking, and called from one thread only."""

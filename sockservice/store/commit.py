@@ -47,6 +47,7 @@ class Store:
         self._backend = backend
         self._turn: list[_Append] = []  # of this turn of the reactor
         self._pending = 0  # bytes that are not durable yet
+        self._unsettled = 0  # appends whose Deferreds have not fired
         self._room: list[Deferred[None]] = []
         self._problem: StoreError | None = None
         self._retryAt = 0.0
@@ -97,9 +98,15 @@ class Store:
         problem = self._problem
         if self._stopping:
             return fail(StoreError("the service is stopping", retry=True))
-        if problem is not None and (not problem.retry or self._reactor.seconds() < self._retryAt):
-            return fail(problem.again())
+        hopeless = problem is not None and (
+            not problem.retry or self._reactor.seconds() < self._retryAt
+        )
+        # What was appended before has to be settled before.
+        if problem is not None and hopeless and not self._unsettled:
+            # Or it would remember everyone who was ever told.
+            return fail(problem.with_traceback(None))
         appended = _Append(batch)
+        self._unsettled += 1
         self._pending += appended.size
         if not self._turn:
             # The writer is woken when the turn has brought what it brings.
@@ -128,11 +135,12 @@ class Store:
         for appended in appends:
             self._pending -= appended.size
         for appended in appends:
+            self._unsettled -= 1
             if problem is None:
                 self.stored += len(appended.batch.lines)
                 appended.done.callback(None)
             else:
-                appended.done.errback(problem.again())
+                appended.done.errback(problem.with_traceback(None))
         if self._room and not self.full:
             room, self._room = self._room, []
             for waiting in room:
