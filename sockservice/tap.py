@@ -66,7 +66,7 @@ def _scaled(option: str, units: dict[str, int], example: str) -> Callable[[str],
 
     def coerce(text: str) -> int:
         number, unit = (text[:-1], text[-1:]) if text[-1:] in units else (text, "")
-        if number.isascii() and number.isdigit() and int(number) > 0:
+        if number.isascii() and number.isdigit() and len(number) < 20 and int(number) > 0:
             return int(number) * units.get(unit, 1)
         raise usage.UsageError(f"--{option} {text}: not a number with a unit, as {example}")
 

@@ -427,8 +427,7 @@ def test_answers_that_are_there_at_once_need_no_room() -> None:
 
 def test_nothing_is_answered_while_the_peer_does_not_read() -> None:
     memory = Memory(Shout)
-    producer = memory.wire.producer
-    assert producer is memory.server
+    assert memory.wire.producer == memory.server
     memory.server.pauseProducing()
     memory.send(b"a\nb\n")
     assert memory.sent == b""

@@ -74,8 +74,9 @@ class SQLite:
         retention: Retention = EVERYTHING,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._path = path
         # SQLite keeps its log beside the file itself, not beside a link to it.
-        self._path = os.path.realpath(path)
+        self._real = os.path.realpath(path)
         self._retention = retention
         self._clock = clock
         self._latest = 0  # lines in the latest commit
@@ -112,12 +113,12 @@ class SQLite:
         self._prepare()
         if new:
             # Else the file itself might be gone after a power failure.
-            folder = os.open(os.path.dirname(self._path) or ".", os.O_RDONLY)
+            folder = os.open(os.path.dirname(self._real), os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-        for path in (self._path, f"{self._path}-wal"):
+        for path in (self._real, f"{self._real}-wal"):
             found = os.stat(path)
             self._files.append((path, found.st_dev, found.st_ino))
 
@@ -151,7 +152,7 @@ class SQLite:
         else:
             (state,) = ask("PRAGMA quick_check(1)").fetchone()
             if state != "ok":
-                raise CannotStart(f"store {self._path}: the database is corrupt: {state}")
+                raise CannotStart(f"store {self._path}: the database is corrupt")
             # Makes the log if there is none, and shows whether it can be written.
             ask("BEGIN IMMEDIATE")
             ask(f"PRAGMA user_version={SCHEMA_VERSION}")
@@ -208,7 +209,7 @@ class SQLite:
                 raise StoreError(f"{path} was renamed or deleted", retry=False) from problem
             if (found.st_dev, found.st_ino) != (device, inode):
                 raise StoreError(f"{path} was replaced", retry=False)
-            if path == self._path:
+            if path == self._real:
                 # Lines are only ever overwritten by lines: the file never gets shorter.
                 if found.st_size < self._longest:
                     raise StoreError(f"{path} was truncated", retry=False)
