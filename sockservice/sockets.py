@@ -9,7 +9,7 @@ import re
 import socket
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
 from sockservice.addresses import hostPort
@@ -106,11 +106,10 @@ class Bound:
         """Close the socket and remove its file, unless that is another's by now."""
         self.socket.close()
         if self._path is not None:
-            try:
+            # It may be gone, or in a folder that is closed to whom we have become.
+            with suppress(OSError):
                 if os.stat(self._path).st_ino == self._file:
                     os.unlink(self._path)
-            except FileNotFoundError:
-                pass
 
 
 def resolved(host: str) -> list[tuple[socket.AddressFamily, SocketAddress]]:
