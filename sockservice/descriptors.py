@@ -103,12 +103,13 @@ class Descriptors:
                 # First what is to be sent: what is read may be the end.
                 if event & select.EPOLLOUT:
                     why = descriptor.doWrite()
-                still = self._events.get(number) and watched[number] is descriptor
-                if not why and event & select.EPOLLIN and still:
+                if why or number not in watched or watched[number] is not descriptor:
+                    pass
+                elif event & select.EPOLLIN:
                     reading = True
                     why = descriptor.doRead()
-                elif not why and event & _GONE and not event & select.EPOLLIN:
-                    reading = bool(self._events.get(number, 0) & select.EPOLLIN)
+                elif event & _GONE:
+                    reading = bool(self._events[number] & select.EPOLLIN)
                     why = CONNECTION_DONE if reading else CONNECTION_LOST
             except Exception as problem:
                 log.failure("a connection failed and is closed")
