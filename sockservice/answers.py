@@ -33,15 +33,15 @@ async def _awaiting(answer: Awaitable[Any]) -> Any:
     return await answer
 
 
-class _Due:
+class Due:
     """The place of the replies to some lines."""
 
     __slots__ = ("awaited", "data", "lines")
 
-    def __init__(self, lines: int, data: bytes | None, awaited: Deferred[Any] | None) -> None:
+    def __init__(self, lines: int) -> None:
         self.lines = lines
-        self.data = data  # None until the answer is there
-        self.awaited = awaited
+        self.data: bytes | None = None  # until they are there
+        self.awaited: Deferred[Any] | None = None
 
 
 class Replies:
@@ -54,13 +54,20 @@ class Replies:
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self._due: deque[_Due] = deque()
+        self._due: deque[Due] = deque()
         #: Lines whose replies are here.
         self.outstanding = 0
 
     def put(self, data: bytes, lines: int) -> None:
         """Take the replies to `lines` lines."""
-        self._queue(_Due(lines, data, None))
+        self.expect(lines).data = data
+
+    def expect(self, lines: int) -> Due:
+        """Keep the place of the replies to `lines` lines, to be put into its `data`."""
+        due = Due(lines)
+        self._due.append(due)
+        self.outstanding += lines
+        return due
 
     def wait(
         self,
@@ -71,8 +78,8 @@ class Replies:
     ) -> None:
         """Keep the place of an answer to `lines` lines that comes later, or not at all."""
         deferred = awaited(answer)
-        due = _Due(lines, None, deferred)
-        self._queue(due)
+        due = self.expect(lines)
+        due.awaited = deferred
         deferred.addCallback(encoded).addErrback(failed).addCallback(self._came, due)
 
     def take(self) -> list[bytes]:
@@ -91,11 +98,7 @@ class Replies:
             if waiting.awaited is not None:
                 waiting.awaited.cancel()
 
-    def _queue(self, due: _Due) -> None:
-        self._due.append(due)
-        self.outstanding += due.lines
-
-    def _came(self, data: bytes, due: _Due) -> None:
+    def _came(self, data: bytes, due: Due) -> None:
         due.data = data
         due.awaited = None
         self._changed()

@@ -1,6 +1,7 @@
 """The stream protocol to subclass: lines in, one reply each, in order."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from socket import socket
 from typing import Any
 
@@ -19,10 +20,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.addresses import named
-from sockservice.answers import NONE_AWAITED, Answer, Refused, Replies
+from sockservice.answers import NONE_AWAITED, Answer, Due, Refused, Replies
 from sockservice.framing import LF, Framer, Framing, Lines, Packets, Refusal
 from sockservice.packets import PacketServer
-from sockservice.store import Batch
+from sockservice.store import Batch, StoreError
 from sockservice.telnet import Telnet
 from sockservice.transports import plainSocket, tune
 
@@ -187,16 +188,10 @@ class LineServer(Protocol):
 
         :raises RuntimeError: The service has no store.
         """
-        store = self.factory.store
-        if store is None:
+        if self.factory.store is None:
             raise RuntimeError("this service has no store; start it with --store")
-        received = int(self.factory.reactor.seconds() * 1_000_000)
-        kept: Deferred[None] = store.append(
-            Batch(received, self.peer, self.factory.listener, lines)
-        )
-        if store.full and not self._held:
-            self._held = True
-            store.room().addCallback(self._released)
+        kept: Deferred[None] = self.factory.store.append(self._batch(lines))
+        self._holdIfFull()
         return kept
 
     def close(self) -> None:
@@ -358,6 +353,18 @@ class LineServer(Protocol):
         self.dataReceived(data)
         return True
 
+    def _batch(self, lines: list[bytes]) -> Batch:
+        """Make `lines` ready to be stored."""
+        factory = self.factory
+        return Batch(int(factory.reactor.seconds() * 1_000_000), self.peer, factory.listener, lines)
+
+    def _holdIfFull(self) -> None:
+        """Take no more lines while the store has too many."""
+        store = self.factory.store
+        if store.full and not self._held:
+            self._held = True
+            store.room().addCallback(self._released)
+
     def _released(self, _: None) -> None:
         self._held = False
         self._advance()
@@ -375,13 +382,8 @@ class LineServer(Protocol):
 
     def _answer(self, lines: list[bytes], ending: bytes) -> None:
         """Have lines answered; send the replies, or give those that must wait their places."""
-        count = len(lines)
+        count = self._take(lines)
         factory = self.factory
-        self.lines += count
-        factory.counters.lines += count
-        if factory.verbose:
-            for line in lines:
-                log.info("{peer} line {line!r}", peer=self.peer, line=line)
         try:
             replies = self.answers(lines)
         except Exception:
@@ -402,6 +404,17 @@ class LineServer(Protocol):
         else:
             factory.counters.answered += count
             self._put(data, count)
+
+    def _take(self, lines: list[bytes]) -> int:
+        """Count lines that are to be answered; give their number."""
+        count = len(lines)
+        factory = self.factory
+        self.lines += count
+        factory.counters.lines += count
+        if factory.verbose:
+            for line in lines:
+                log.info("{peer} line {line!r}", peer=self.peer, line=line)
+        return count
 
     def _refuse(self, refusal: Refusal) -> None:
         self.lines += 1
@@ -436,9 +449,13 @@ class LineServer(Protocol):
             self.factory.counters.answered += len(replies)
             return self._encoded(replies, ending)
 
+        self._places().wait(answer, lines, encoded, failed)
+
+    def _places(self) -> Replies:
+        """Give where replies keep their places until they are there."""
         if self._replies is NONE_AWAITED:
             self._replies = Replies(self._came)
-        self._replies.wait(answer, lines, encoded, failed)
+        return self._replies
 
     def _put(self, data: bytes, lines: int) -> None:
         """Send the replies to `lines` lines behind all those before them."""
@@ -452,7 +469,9 @@ class LineServer(Protocol):
         """An awaited answer is there."""
         if not self._shut:
             self._flush()
-            self._advance()
+            # Otherwise there is nothing that could not be answered before.
+            if self._paused or self._ended or self._closing:
+                self._advance()
 
     def _flush(self) -> None:
         ready = self._replies.take()
@@ -526,3 +545,23 @@ class Ack(LineServer):
         if self.factory.store is None:
             return [b"ok"] * len(lines)
         return self.keep(lines).addCallback(lambda _: [b"ok"] * len(lines))
+
+    def _answer(self, lines: list[bytes], ending: bytes) -> None:
+        store = self.factory.store
+        if store is None or type(self).answers is not Ack.answers:
+            super()._answer(lines, ending)
+            return
+        # What keep and answers do, without a Deferred: half as long for a lone line.
+        due = self._places().expect(self._take(lines))
+        store.put(self._batch(lines), partial(self._stored, due, ending))
+        self._holdIfFull()
+
+    def _stored(self, due: Due, ending: bytes, problem: StoreError | None) -> None:
+        """Lines are durable, or why they aren't."""
+        if self._shut:
+            return
+        count = due.lines
+        replies = [b"ok"] * count if problem is None else self._failed(Failure(problem), count)
+        self.factory.counters.answered += count
+        due.data = self._framing.encode(replies, ending)
+        self._came()

@@ -113,7 +113,7 @@ class Options(usage.Options):
             LINE_LIMIT,
             "Longest line in bytes; a longer one is refused and the next line counts. The "
             "default holds any usual text, log or JSON line and keeps a connection small.",
-            _number("line-limit", 1, 2**30, "a number of bytes"),
+            _number("line-limit", 1, 2**29, "a number of bytes"),
         ],
         [
             "max-connections",

@@ -290,15 +290,31 @@ def test_after_a_failure_lines_are_refused_at_once_until_it_is_time_to_try_again
         reactor.advance(pause * 0.1 + 0.0001)
     reactor.result(store.append(batch(b"works")))
     assert [line for _, _, line in engine.kept()] == [b"works"]
+    reactor.advance(commit.RETRY_MOST)
     # And from the beginning when it fails another time.
     engine.problems.append(FULL)
     assert reactor.failure(store.append(batch(b"tried"))) is FULL
     reactor.advance(0.051)
     reactor.result(store.append(batch(b"again")))
     assert [line for _, _, line in engine.kept()] == [b"works", b"again"]
+    reactor.advance(commit.RETRY_MOST)
     said = [text for text in log.texts if "stor" in text]
     failed = "lines are refused, for they cannot be stored: disk full; trying again"
     assert said == [failed, "storing lines again"] * 2  # once, and not for each line
+
+
+def test_what_works_only_now_and_then_is_not_said_to_work_again(
+    reactor: HandReactor, store: Store, engine: Held, log: Log
+) -> None:
+    for _ in range(5):
+        engine.problems.append(FULL)
+        assert reactor.failure(store.append(batch(b"long"))) is FULL
+        reactor.advance(0.1)
+        reactor.result(store.append(batch(b"short")))
+        reactor.advance(commit.RETRY_MOST * 0.8)
+    assert [text[:17] for text in log.texts if "stor" in text] == ["lines are refused"]
+    reactor.advance(commit.RETRY_MOST * 0.3)
+    assert log.texts[-1] == "storing lines again"
 
 
 def test_another_reason_is_said_as_well(reactor: HandReactor, store: Store, engine: Held) -> None:

@@ -1,10 +1,14 @@
 """Group commit: while one commit is made durable, what arrives forms the next one."""
 
 from collections import deque
-from threading import Condition, Event, Thread
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from sockservice.store import Backend, Batch, StoreError
@@ -24,14 +28,18 @@ TIDY_INTERVAL = 1.0
 log = Logger()
 
 
-class _Append:
-    """One call of append: its batch, and who waits for it."""
+#: Is called when lines are durable, or with what has kept them from it.
+Settled = Callable[[StoreError | None], None]
 
-    __slots__ = ("batch", "done", "size")
 
-    def __init__(self, batch: Batch) -> None:
+class _Put:
+    """A batch, and who waits for it."""
+
+    __slots__ = ("batch", "settled", "size")
+
+    def __init__(self, batch: Batch, settled: Settled) -> None:
         self.batch = batch
-        self.done: Deferred[None] = Deferred()
+        self.settled = settled
         self.size = sum(map(len, batch.lines))
 
 
@@ -45,22 +53,25 @@ class Store:
     def __init__(self, reactor: Any, backend: Backend) -> None:
         self._reactor = reactor
         self._backend = backend
-        self._turn: list[_Append] = []  # of this turn of the reactor
+        self._turn: list[_Put] = []  # of this turn of the reactor
         self._pending = 0  # bytes that are not durable yet
-        self._unsettled = 0  # appends whose Deferreds have not fired
+        self._unsettled = 0  # batches that nobody has been told of
         self._room: list[Deferred[None]] = []
         self._problem: StoreError | None = None
         self._retryAt = 0.0
         self._pause = RETRY_FIRST
-        self._closed: Deferred[None] = Deferred()
-        # What follows is shared with the thread, under the condition.
-        self._changed = Condition()
-        self._waiting: deque[_Append] = deque()
+        self._said: str | None = None  # the reason that the log gave last
+        self._lasting: IDelayedCall | None = None  # until storing is said to work again
         self._stopping = False
+        self._closed: Deferred[None] = Deferred()
+        # What follows is shared with the thread.
+        self._turns: SimpleQueue[list[_Put] | None] = SimpleQueue()  # None: there are no more
         self._unopened: BaseException | None = None
         self._opened = Event()
-        # The thread's own: after this nothing is committed any more.
-        self._fatal: StoreError | None = None
+        # The thread's own.
+        self._waiting: deque[_Put] = deque()
+        self._ended = False  # nothing more will come
+        self._fatal: StoreError | None = None  # after it nothing is committed any more
         #: Fires once nothing will be stored any more, with the reason.
         self.failed: Deferred[StoreError] = Deferred()
         #: Lines made durable since the start.
@@ -95,66 +106,82 @@ class Store:
         The Deferreds fire in the order of the calls. They fail with
         :class:`StoreError`: then none of the batch's lines may be acknowledged.
         """
-        problem = self._problem
+        appended: Deferred[None] = Deferred()
+
+        def settled(problem: StoreError | None) -> None:
+            if problem is None:
+                appended.callback(None)
+            else:
+                # Or it would remember everyone who was ever told.
+                appended.errback(problem.with_traceback(None))
+
+        self.put(batch, settled)
+        return appended
+
+    def put(self, batch: Batch, settled: Settled) -> None:
+        """Store the lines of `batch`, and call `settled`; it may be called at once.
+
+        The same as `append` at half the price; `settled` must not raise.
+        """
         if self._stopping:
-            return fail(StoreError("the service is stopping", retry=True))
-        hopeless = problem is not None and (
-            not problem.retry or self._reactor.seconds() < self._retryAt
-        )
-        # What was appended before has to be settled before.
-        if problem is not None and hopeless and not self._unsettled:
-            # Or it would remember everyone who was ever told.
-            return fail(problem.with_traceback(None))
-        appended = _Append(batch)
+            settled(StoreError("the service is stopping", retry=True))
+            return
+        problem = self._problem
+        # What was put before has to be settled before.
+        if problem is not None and not self._unsettled and self._hopeless(problem):
+            settled(problem)
+            return
+        put = _Put(batch, settled)
         self._unsettled += 1
-        self._pending += appended.size
+        self._pending += put.size
         if not self._turn:
             # The writer is woken when the turn has brought what it brings.
             self._reactor.callLater(0, self._endTurn)
-        self._turn.append(appended)
-        return appended.done
+        self._turn.append(put)
 
     def stop(self) -> Deferred[None]:
         """Store what was appended, then close; fires when that is done."""
-        with self._changed:
-            self._waiting.extend(self._turn)
-            self._turn.clear()
-            self._stopping = True
-            self._changed.notify()
+        self._stopping = True
+        self._endTurn()
+        self._turns.put(None)
         return self._closed
 
-    def _endTurn(self) -> None:
-        with self._changed:
-            self._waiting.extend(self._turn)
-            self._turn.clear()
-            self._changed.notify()
+    def _hopeless(self, problem: StoreError) -> bool:
+        return not problem.retry or self._reactor.seconds() < self._retryAt
 
-    def _committed(self, appends: list[_Append], problem: StoreError | None) -> None:
+    def _endTurn(self) -> None:
+        turn, self._turn = self._turn, []
+        self._turns.put(turn)
+
+    def _committed(self, puts: list[_Put], problem: StoreError | None) -> None:
         """A commit is durable, or has failed; called in the reactor's thread."""
         self._note(problem)
-        for appended in appends:
-            self._pending -= appended.size
-        for appended in appends:
+        for put in puts:
+            self._pending -= put.size
+        for put in puts:
             self._unsettled -= 1
             if problem is None:
-                self.stored += len(appended.batch.lines)
-                appended.done.callback(None)
-            else:
-                appended.done.errback(problem.with_traceback(None))
+                self.stored += len(put.batch.lines)
+            put.settled(problem)
         if self._room and not self.full:
             room, self._room = self._room, []
             for waiting in room:
                 waiting.callback(None)
 
     def _note(self, problem: StoreError | None) -> None:
-        """Remember whether storing works, and say so when that changes."""
+        """Remember whether storing works, and say so when that changes for good."""
         before, self._problem = self._problem, problem
         if problem is None:
             if before is not None:
-                log.info("storing lines again")
+                # On a full disk what is small may still fit now and then.
+                self._lasting = self._reactor.callLater(RETRY_MOST, self._sayAgain)
             self._pause = RETRY_FIRST
             return
-        if before is None or before.reason != problem.reason:
+        if self._lasting is not None:
+            self._lasting.cancel()
+            self._lasting = None
+        if self._said != problem.reason:
+            self._said = problem.reason
             log.error(
                 "lines are refused, for they cannot be stored: {reason}{what}",
                 reason=problem.reason,
@@ -166,6 +193,16 @@ class Store:
         elif before is None or before.retry:
             self.failed.callback(problem)
 
+    def _hasClosed(self) -> None:
+        if self._lasting is not None:
+            self._lasting.cancel()
+            self._sayAgain()
+        self._closed.callback(None)
+
+    def _sayAgain(self) -> None:
+        self._lasting = self._said = None
+        log.info("storing lines again")
+
     # The thread.
 
     def _run(self) -> None:
@@ -176,46 +213,48 @@ class Store:
             return
         finally:
             self._opened.set()
-        while (appends := self._next()) is not None:
-            self._commit(appends)
+        while puts := self._next():
+            self._commit(puts)
             self._tidy()
         self._backend.close()
-        self._reactor.callFromThread(self._closed.callback, None)
+        self._reactor.callFromThread(self._hasClosed)
 
-    def _next(self) -> list[_Append] | None:
-        """Wait for what to commit next, with upkeep meanwhile; None when all is done."""
+    def _next(self) -> list[_Put]:
+        """Wait for what to commit next, with upkeep meanwhile; nothing when all is done."""
         more = True
-        while True:
-            with self._changed:
-                if not (self._waiting or self._stopping or more):
-                    self._changed.wait(TIDY_INTERVAL)
-                if self._waiting:
-                    return self._gathered()
-                if self._stopping:
-                    return None
+        while not (self._arrived(0 if more else TIDY_INTERVAL) or self._ended):
             more = self._tidy()
-
-    def _gathered(self) -> list[_Append]:
-        appends = []
+        puts = []
         lines = 0
         while self._waiting and lines < COMMIT_LIMIT:
-            appends.append(self._waiting.popleft())
-            lines += len(appends[-1].batch.lines)
-        return appends
+            puts.append(self._waiting.popleft())
+            lines += len(puts[-1].batch.lines)
+        return puts
 
-    def _commit(self, appends: list[_Append]) -> None:
+    def _arrived(self, timeout: float) -> bool:
+        """Take in what has come, waiting for it if need be; say whether there is anything."""
+        with suppress(Empty):
+            while not self._ended:
+                turn = self._turns.get(timeout=0 if self._waiting else timeout)
+                if turn is None:
+                    self._ended = True
+                else:
+                    self._waiting += turn
+        return bool(self._waiting)
+
+    def _commit(self, puts: list[_Put]) -> None:
         problem = self._fatal
         if problem is None:
             try:
-                self._backend.commit([appended.batch for appended in appends])
+                self._backend.commit([put.batch for put in puts])
             except Exception as failed:
                 problem = self._failure(failed)
         if problem is not None:
             # What waits would have to wait as long, and fail as well.
-            with self._changed:
-                appends += self._waiting
-                self._waiting.clear()
-        self._reactor.callFromThread(self._committed, appends, problem)
+            self._arrived(0)
+            puts += self._waiting
+            self._waiting.clear()
+        self._reactor.callFromThread(self._committed, puts, problem)
 
     def _tidy(self) -> bool:
         """Do a step of upkeep; say whether there is more to do at once."""

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from itertools import chain, repeat
 
 from sockservice.starting import CannotStart
@@ -39,14 +39,22 @@ LOCK_TIMEOUT = 2.0
 #: Lines removed in one step, at least, unless they take up more bytes than this.
 STEP, STEP_BYTES = 1000, 512 * 1024
 
-# Rows in one statement: executing a statement for each row would give up and take
+#: Bytes written between two checkpoints, about: SQLite's own thousand pages.
+CHECKPOINT = 4 * 1024 * 1024
+#: Bytes of the log that are left to it when it has been longer and is begun again.
+LOG_LIMIT = 64 * 1024 * 1024
+# What a commit writes at least, and what a line takes up beside its bytes.
+_COMMIT_SIZE, _LINE_SIZE = 8192, 64
+
+# Lines in one statement. Executing a statement for each line would give up and take
 # back the interpreter's lock each time, which halves the speed. Few sizes, so that
-# each is prepared once.
-_ROWS = (4096, 1024, 256, 64, 16, 4, 1)
+# each is prepared once; what is left of one is cut off by its LIMIT.
+_MOST = 4096
 _INSERT = {
-    rows: "INSERT INTO lines(received, peer, listener, line) VALUES "
+    rows: "INSERT INTO lines(received, peer, listener, line) SELECT * FROM (VALUES "
     + ",".join(repeat("(?,?,?,?)", rows))
-    for rows in _ROWS
+    + ") LIMIT ?"
+    for rows in (1 << power for power in range(_MOST.bit_length()))
 }
 
 _RETRY = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
@@ -80,8 +88,12 @@ class SQLite:
         self._retention = retention
         self._clock = clock
         self._latest = 0  # lines in the latest commit
-        self._longest = 0  # bytes of the file
-        self._files: list[tuple[str, int, int]] = []  # path, device, inode
+        self._written = 0  # bytes since the last checkpoint, about
+        self._file: tuple[int, int, int, int] | None = None  # as we left it
+        self._log = -1
+        self._logLength = 0
+        self._logNeeded = True  # it holds what the file doesn't
+        self._logBegin = b""
         self._lock = -1
 
     def open(self) -> None:
@@ -94,7 +106,7 @@ class SQLite:
         except CannotStart:
             self._release()
             raise
-        except (OSError, sqlite3.Error) as problem:
+        except (OSError, sqlite3.Error, StoreError) as problem:
             self._release()
             raise CannotStart(f"store {self._path}: {_reason(problem)}") from problem
 
@@ -118,9 +130,9 @@ class SQLite:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-        for path in (self._real, f"{self._real}-wal"):
-            found = os.stat(path)
-            self._files.append((path, found.st_dev, found.st_ino))
+        self._file = self._state()
+        self._log = os.open(f"{self._real}-wal", os.O_RDONLY)
+        self._logBegin = self._beginOfLog()
 
     def _prepare(self) -> None:
         """Make or check the schema, and the promise of durability."""
@@ -141,7 +153,8 @@ class SQLite:
                 f"{mode}), without which lines can't be stored durably"
             )
         ask("PRAGMA synchronous=FULL")
-        ask("PRAGMA journal_size_limit=67108864")
+        ask("PRAGMA wal_autocheckpoint=0")  # it is done between commits
+        ask(f"PRAGMA journal_size_limit={LOG_LIMIT}")
         (level,) = ask("PRAGMA synchronous").fetchone()
         if level != 2:
             raise CannotStart(f"store {self._path}: SQLite does not sync its commits")
@@ -150,9 +163,7 @@ class SQLite:
                 f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;"
             )
         else:
-            (state,) = ask("PRAGMA quick_check(1)").fetchone()
-            if state != "ok":
-                raise CannotStart(f"store {self._path}: the database is corrupt")
+            self._check()
             # Makes the log if there is none, and shows whether it can be written.
             ask("BEGIN IMMEDIATE")
             ask(f"PRAGMA user_version={SCHEMA_VERSION}")
@@ -168,9 +179,13 @@ class SQLite:
             same = repeat(received), repeat(peer), repeat(listener)
             values += chain.from_iterable(zip(*same, lines, strict=False))
         self._latest = len(values) // 4
+        sizes = sum(map(len, values[3::4]))  # type: ignore[arg-type]
+        self._written += _COMMIT_SIZE + self._latest * _LINE_SIZE + sizes
         try:
+            self._verifyLength()
+            self._logNeeded = True
             self._insert(values)
-            self._present()
+            self._verify()
         except sqlite3.Error as problem:
             self._rollback()
             raise _storeError(problem) from problem
@@ -180,13 +195,19 @@ class SQLite:
 
     def _insert(self, values: list[object]) -> None:
         execute = self._database.execute
-        execute("BEGIN IMMEDIATE")
-        at = 0
-        for rows in _ROWS:
-            while len(values) - at >= rows * 4:
-                execute(_INSERT[rows], values[at : at + rows * 4])
-                at += rows * 4
-        execute("COMMIT")
+        # A statement is a transaction of its own.
+        alone = len(values) <= _MOST * 4
+        if not alone:
+            execute("BEGIN IMMEDIATE")
+        for at in range(0, len(values), _MOST * 4):
+            some = values[at : at + _MOST * 4]
+            count = len(some) // 4
+            rows = 1 << (count - 1).bit_length()
+            some += repeat(None, (rows - count) * 4)
+            some.append(count)
+            execute(_INSERT[rows], some)
+        if not alone:
+            execute("COMMIT")
 
     def _rollback(self) -> None:
         # What made the commit fail may fail this, too; then it is rolled back when
@@ -195,38 +216,88 @@ class SQLite:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
 
-    def _present(self) -> None:
+    def _verify(self) -> None:
         """See that what was just synced is what will be found by that name.
 
-        SQLite goes on writing, without a word, to a file that was renamed or deleted.
+        SQLite goes on, without a word, with a file that was renamed, deleted or
+        overwritten.
 
-        :raises StoreError: Another file, or none, is there.
+        :raises StoreError: It is not.
         """
-        for path, device, inode in self._files:
-            try:
-                found = os.stat(path)
-            except OSError as problem:
-                raise StoreError(f"{path} was renamed or deleted", retry=False) from problem
-            if (found.st_dev, found.st_ino) != (device, inode):
-                raise StoreError(f"{path} was replaced", retry=False)
-            if path == self._real:
-                # Lines are only ever overwritten by lines: the file never gets shorter.
-                if found.st_size < self._longest:
-                    raise StoreError(f"{path} was truncated", retry=False)
-                self._longest = found.st_size
+        state = self._state()
+        if state != self._file:
+            # We write the file itself only in a checkpoint, so somebody else has.
+            if self._file is not None and state[:2] != self._file[:2]:
+                raise StoreError(f"{self._real} was replaced", retry=False)
+            self._check()
+            self._file = state
+        # No stat() of this one: where files have fine timestamps (Linux 6.13), the next
+        # write would have to change them, which makes a commit of one line a third slower.
+        path = f"{self._real}-wal"
+        if os.readlink(f"/proc/self/fd/{self._log}") != path:
+            how = "replaced" if os.path.exists(path) else "renamed or deleted"
+            raise StoreError(f"{path} was {how}", retry=False)
+        if self._beginOfLog() != self._logBegin:
+            raise StoreError(f"{path} was overwritten", retry=False)
+        self._logLength = self._lengthOfLog()
+
+    def _verifyLength(self) -> None:
+        """See that nobody has truncated the log, which the next commit would make long again.
+
+        :raises StoreError: Somebody has.
+        """
+        truncated = self._lengthOfLog() < min(self._logLength, LOG_LIMIT)
+        # Another program may do so when it has written it all into the file.
+        if truncated and self._logNeeded and self._state() == self._file:
+            raise StoreError(f"{self._real}-wal was truncated", retry=False)
+
+    def _lengthOfLog(self) -> int:
+        return os.lseek(self._log, 0, os.SEEK_END)
+
+    def _state(self) -> tuple[int, int, int, int]:
+        """Give what changes when the file is replaced or written to."""
+        try:
+            found = os.stat(self._real)
+        except OSError as problem:
+            raise StoreError(f"{self._real} was renamed or deleted", retry=False) from problem
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _beginOfLog(self) -> bytes:
+        """Give what never changes of the log: magic number, version, size of a page."""
+        return os.pread(self._log, 12, 0)
+
+    def _check(self) -> None:
+        """See that the file is a sound database; takes time in proportion to it.
+
+        :raises StoreError: It is not.
+        """
+        # A connection of its own: this one has pages in memory, and would look there.
+        with closing(sqlite3.connect(self._path, isolation_level=None)) as database:
+            (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if state != "ok":
+            raise StoreError("the database is corrupt", retry=False)
 
     def tidy(self) -> bool:
-        """Remove some of the oldest lines, if there are any that need not be retained.
+        """Checkpoint the log if it is long; remove some lines that need not be retained.
 
         :raises StoreError: The database failed.
         """
-        if self._retention == EVERYTHING:
-            return False
         try:
-            return self._prune()
+            if self._written >= CHECKPOINT:
+                self._checkpoint()
+            return self._retention != EVERYTHING and self._prune()
         except sqlite3.Error as problem:
             self._rollback()
             raise _storeError(problem) from problem
+
+    def _checkpoint(self) -> None:
+        """Write the log into the file, as far as no reader needs the file as it is."""
+        self._written = 0
+        self._verify()
+        checkpoint = self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        _, length, done = checkpoint.fetchone()
+        self._logNeeded = length != done
+        self._file = self._state()
 
     def _prune(self) -> bool:
         ask = self._database.execute
@@ -239,14 +310,24 @@ class SQLite:
         self._latest = 0
         age, size = self._retention
         if size is not None and self._size() > size:
-            ask("DELETE FROM lines WHERE id < ?", (last,))
+            self._remove("id < ?", last)
             return True
         if age is not None:
             before = int((self._clock() - age) * 1_000_000)
             if received < before:
-                ask("DELETE FROM lines WHERE id < ? AND received < ?", (last, before))
+                self._remove("id < ? AND received < ?", last, before)
                 return True
         return False
+
+    def _remove(self, which: str, *values: int) -> None:
+        ask = self._database.execute
+        self._written += STEP_BYTES
+        # Whoever holds the lock is waited for by commits only; this can be done later.
+        ask("PRAGMA busy_timeout=0")
+        try:
+            ask(f"DELETE FROM lines WHERE {which}", values)
+        finally:
+            ask(f"PRAGMA busy_timeout={LOCK_TIMEOUT * 1000:.0f}")
 
     def _reach(self, first: int, most: int) -> int:
         """Give the id up to which lines can be removed in one step of a few milliseconds."""
@@ -278,12 +359,15 @@ class SQLite:
         self._release()
 
     def _release(self) -> None:
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        for descriptor in (self._log, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._log = self._lock = -1
 
 
-def _reason(problem: OSError | sqlite3.Error) -> str:
+def _reason(problem: OSError | sqlite3.Error | StoreError) -> str:
+    if isinstance(problem, StoreError):
+        return problem.reason
     if isinstance(problem, OSError):
         return os.strerror(problem.errno or 0)
     code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
