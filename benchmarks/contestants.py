@@ -104,6 +104,12 @@ CONTESTANTS = {
             baseline="sockservice",
         ),
         Contestant(
+            "pruned",
+            "the same with --retain-size 1M, which it always has to keep to",
+            durable=twistd("ack", "tcp", "--store", f"sqlite:{DATABASE}", "--retain-size", "1M"),
+            baseline="store",
+        ),
+        Contestant(
             "fdatasync",
             "no server: a loop in C that appends a record and syncs it",
             durable=Loop("syncs"),

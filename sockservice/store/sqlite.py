@@ -305,27 +305,30 @@ class SQLite:
         if oldest is None:
             return False
         first, received = oldest
+        age, size = self._retention
+        if size is not None and self._size() > size:
+            self._remove(first, None)
+            return True
+        before = None if age is None else int((self._clock() - age) * 1_000_000)
+        if before is not None and received < before:
+            self._remove(first, before)
+            return True
+        return False
+
+    def _remove(self, first: int, before: int | None) -> None:
+        """Remove lines from the id `first` on, those received `before` some moment, if any."""
+        ask = self._database.execute
         # Twice what came in, to get ahead of it, and no more than takes milliseconds.
         last = self._reach(first, max(STEP, 2 * self._latest))
         self._latest = 0
-        age, size = self._retention
-        if size is not None and self._size() > size:
-            self._remove("id < ?", last)
-            return True
-        if age is not None:
-            before = int((self._clock() - age) * 1_000_000)
-            if received < before:
-                self._remove("id < ? AND received < ?", last, before)
-                return True
-        return False
-
-    def _remove(self, which: str, *values: int) -> None:
-        ask = self._database.execute
         self._written += STEP_BYTES
         # Whoever holds the lock is waited for by commits only; this can be done later.
         ask("PRAGMA busy_timeout=0")
         try:
-            ask(f"DELETE FROM lines WHERE {which}", values)
+            if before is None:
+                ask("DELETE FROM lines WHERE id < ?", (last,))
+            else:
+                ask("DELETE FROM lines WHERE id < ? AND received < ?", (last, before))
         finally:
             ask(f"PRAGMA busy_timeout={LOCK_TIMEOUT * 1000:.0f}")
 
