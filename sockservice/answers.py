@@ -8,6 +8,9 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
+#: Bytes that an awaited answer takes up, about.
+AWAITED_SIZE = 500
+
 #: What a protocol says to a line or datagram: the reply, None for silence, or
 #: a coroutine or Deferred of either.
 Answer = bytes | None | Awaitable[bytes | None]
@@ -18,6 +21,14 @@ class Refused(Exception):
 
     It is no failure: nothing is logged but the count of refusals.
     """
+
+
+def escaped(failure: Failure) -> Failure:
+    """Make a failure fit for the log: a peer's bytes in its text can't command a terminal."""
+    traceback = failure.getTraceback()
+    said = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in traceback)
+    failure.getTraceback = lambda *_, **__: said  # type: ignore[method-assign]
+    return failure
 
 
 def awaited(answer: object) -> Deferred[Any]:
@@ -36,10 +47,11 @@ async def _awaiting(answer: Awaitable[Any]) -> Any:
 class Due:
     """The place of the replies to some lines."""
 
-    __slots__ = ("awaited", "data", "lines")
+    __slots__ = ("awaited", "data", "lines", "size")
 
-    def __init__(self, lines: int) -> None:
+    def __init__(self, lines: int, size: int) -> None:
         self.lines = lines
+        self.size = size
         self.data: bytes | None = None  # until they are there
         self.awaited: Deferred[Any] | None = None
 
@@ -50,35 +62,45 @@ class Replies:
     `changed` is called when one has come.
     """
 
-    __slots__ = ("_changed", "_due", "outstanding")
+    __slots__ = ("_changed", "_due", "held", "outstanding")
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
         self._due: deque[Due] = deque()
         #: Lines whose replies are here.
         self.outstanding = 0
+        #: Bytes of these lines and replies.
+        self.held = 0
 
     def put(self, data: bytes, lines: int) -> None:
         """Take the replies to `lines` lines."""
-        self.expect(lines).data = data
+        self.expect(lines, len(data)).data = data
 
-    def expect(self, lines: int) -> Due:
-        """Keep the place of the replies to `lines` lines, to be put into its `data`."""
-        due = Due(lines)
+    def expect(self, lines: int, size: int) -> Due:
+        """Keep the place of the replies to `lines` lines of `size` bytes; `fill` it later."""
+        due = Due(lines, size)
         self._due.append(due)
         self.outstanding += lines
+        self.held += size
         return due
+
+    def fill(self, due: Due, data: bytes) -> None:
+        """Put the replies where their place was kept."""
+        self.held += len(data) - due.size
+        due.size = len(data)
+        due.data = data
 
     def wait(
         self,
         answer: object,
         lines: int,
+        size: int,
         encoded: Callable[[Any], bytes],
         failed: Callable[[Failure], bytes],
     ) -> None:
-        """Keep the place of an answer to `lines` lines that comes later, or not at all."""
+        """Keep the place of an answer that comes later, to `lines` lines of `size` bytes."""
         deferred = awaited(answer)
-        due = self.expect(lines)
+        due = self.expect(lines, size + AWAITED_SIZE)
         due.awaited = deferred
         deferred.addCallback(encoded).addErrback(failed).addCallback(self._came, due)
 
@@ -88,6 +110,7 @@ class Replies:
         while self._due and self._due[0].data is not None:
             due = self._due.popleft()
             self.outstanding -= due.lines
+            self.held -= due.size
             ready.append(due.data)  # type: ignore[arg-type]
         return ready
 
@@ -97,10 +120,11 @@ class Replies:
         for waiting in due:
             if waiting.awaited is not None:
                 waiting.awaited.cancel()
+        self.held = 0
 
     def _came(self, data: bytes, due: Due) -> None:
-        due.data = data
         due.awaited = None
+        self.fill(due, data)
         self._changed()
 
 

@@ -18,6 +18,10 @@ class Counters:
     answered: int = 0
     #: Lines answered with a refusal.
     refused: int = 0
+    #: Connections closed since all together held too many bytes.
+    overheld: int = 0
+    #: Times that a connection was not read since its lines came too fast.
+    slowed: int = 0
     #: Datagrams received, those met with silence included.
     datagrams: int = 0
     #: Datagrams never answered because of where they came from or went to.

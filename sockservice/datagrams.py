@@ -9,9 +9,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockservice.addresses import named
-from sockservice.answers import Answer, Refused, awaited
+from sockservice.answers import Answer, Refused, awaited, escaped
 from sockservice.counters import Counters
-from sockservice.limits import Access, Rate, hostSource
+from sockservice.journal import Journal
+from sockservice.limits import Admission, Limits
 from sockservice.store import Batch
 from sockservice.store.commit import Store
 
@@ -32,8 +33,8 @@ class DatagramServer(DatagramProtocol):
 
     `verbose` logs every datagram; `counters` and `ownPorts`, the UDP ports of this
     process, may be shared; `store` keeps, under the name `listener` and with the time
-    of `clock`, the datagrams of protocols that ask for it; `access` says whose
-    datagrams are answered, and `rate` how many a second. Give it to a
+    of `clock`, the datagrams of protocols that ask for it; `admission` says whose
+    datagrams are answered, and how many a second. Give it to a
     :class:`~sockservice.ports.DatagramPort`, which replies from the address
     a datagram was sent to, or to a reactor's `listenUDP`, which may not.
     """
@@ -54,8 +55,8 @@ class DatagramServer(DatagramProtocol):
         clock: IReactorTime | None = None,
         store: Store | None = None,
         listener: str = "",
-        access: Access | None = None,
-        rate: Rate | None = None,
+        admission: Admission | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.counters = Counters() if counters is None else counters
         self.verbose = verbose
@@ -65,8 +66,8 @@ class DatagramServer(DatagramProtocol):
         self.clock = clock
         self.store = store
         self.listener = listener
-        self._access = Access() if access is None else access
-        self._rate = rate
+        self._admission = Admission(Limits()) if admission is None else admission
+        self._journal = journal
         # Ports that replies must not go to: this one's, and others of the process.
         self._ownPorts = set() if ownPorts is None else ownPorts
 
@@ -121,11 +122,11 @@ class DatagramServer(DatagramProtocol):
             if self._suspect(addr):
                 self.counters.suspect += 1
                 return
-            if self._rate is not None and self.clock is not None:
-                now = self.clock.seconds()
-                if not self._rate.take(hostSource(addr[0]), now):
-                    self.counters.throttled += 1
-                    return
+            if self.clock is not None and not self._admission.answers(
+                addr[0], self.clock.seconds()
+            ):
+                self.counters.throttled += 1
+                return
         try:
             reply = self.answer(datagram, addr)
         except Exception:
@@ -143,7 +144,7 @@ class DatagramServer(DatagramProtocol):
             or port in self.silentPorts
             or not _unicast(host)
             or getattr(addr, "toMany", False)
-            or not self._access.permits(host)
+            or not self._admission.permits(host)
         )
 
     def _await(self, answer: object, addr: Any) -> None:
@@ -189,7 +190,8 @@ class DatagramServer(DatagramProtocol):
     def _failed(self, failure: Failure, addr: Any) -> bytes:
         if failure.check(Refused):
             return b"error " + str(failure.value).encode()
-        log.failure("{peer}: answer failed", failure, peer=named(addr))
+        if self._journal is None or self._journal.admits("an answer failed"):
+            log.failure("{peer}: answer failed", escaped(failure), peer=named(addr))
         return b"error internal error"
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
-from sockservice import tls
 from sockservice.proxy import ProxyFactory
 from sockservice.sockets import Bound, CannotListen, activated, inet, local, packet
+from sockservice.tls import Wrapping
 
 Wrapped = Callable[[Any], Any]
 
@@ -26,6 +26,8 @@ class Opened:
     #: Wraps the factory of a stream socket: in TLS, behind a proxy.
     wrapped: Wrapped = _asItIs
     backlog: int | None = None
+    #: What its service reads again when it is told to.
+    tls: Wrapping | None = None
 
     @property
     def stream(self) -> bool:
@@ -111,11 +113,9 @@ def _inet(words: _Words) -> list["Opened | Foreign"]:
     port = _port(words, words.arguments[0] if words.arguments else words.options.get("port", ""))
     everywhere = "::" if words.scheme == "tcp6" else "0.0.0.0"
     backlog = _backlog(words)
-    wrapped: Wrapped = _asItIs
-    if words.scheme == "ssl":
-        wrapped = tls.wrapping(words.options)
+    wrapping = Wrapping(words.options) if words.scheme == "ssl" else None
     return [
-        Opened(bound, words.scheme.removesuffix("6"), wrapped, backlog)
+        Opened(bound, words.scheme.removesuffix("6"), wrapping or _asItIs, backlog, wrapping)
         for bound in inet(words.options.get("interface") or everywhere, port, kind)
     ]
 

@@ -13,11 +13,13 @@ from twisted.python.failure import Failure
 
 from sockservice.addresses import named
 from sockservice.counters import Counters
+from sockservice.journal import Journal
 from sockservice.limits import Admission, Limits
 from sockservice.lines import LINE_LIMIT, LineServer
+from sockservice.memory import Memory
 from sockservice.names import Names
 from sockservice.store.commit import Store
-from sockservice.turning import Turning
+from sockservice.turning import TurnedAway, Turning
 
 #: Seconds between looks for idle connections.
 SWEEP_INTERVAL = 1.0
@@ -32,7 +34,9 @@ class LineFactory(ServerFactory):
     logs every line; `names` looks up the names of peers for the log; `store` keeps
     the lines of protocols that ask for it, under the name `listener`. `counters` may
     be shared by several factories, and so `admission` and `turning`, which say who is
-    let in and tell the others.
+    let in and tell the others, `memory`, which bounds what connections hold, and
+    `journal`, which bounds what is logged of them. The last four are public for what
+    stands before the lines, as a :class:`~sockservice.proxy.ProxyFactory` does.
     """
 
     noisy = False
@@ -50,6 +54,8 @@ class LineFactory(ServerFactory):
         listener: str = "",
         admission: Admission | None = None,
         turning: Turning | None = None,
+        memory: Memory | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.reactor = reactor
         self._protocol = protocol
@@ -59,27 +65,31 @@ class LineFactory(ServerFactory):
         self.names = names
         self.store = store
         self.listener = listener
-        self._admission = Admission(Limits()) if admission is None else admission
-        self._turning = Turning(reactor) if turning is None else turning
+        self.memory = Memory() if memory is None else memory
+        self.journal = Journal(reactor) if journal is None else journal
+        self.admission = Admission(Limits()) if admission is None else admission
+        self.turning = Turning(reactor, self.journal) if turning is None else turning
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
         self._connections: set[LineServer] = set()
         self._drained: Deferred[None] | None = None
 
+    @property
+    def lineRate(self) -> int:
+        """Lines a second that are taken from one connection; 0 is no limit."""
+        return self.admission.limits.lineRate
+
     def startFactory(self) -> None:
-        if self._admission.limits.idle or self._admission.limits.unfinished:
-            self._sweeping.start(SWEEP_INTERVAL, now=False)
+        self._sweeping.start(SWEEP_INTERVAL, now=False)
 
     def stopFactory(self) -> None:
-        if self._sweeping.running:
-            self._sweeping.stop()
+        self._sweeping.stop()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Give a LineServer for a peer that is let in, or what turns it away."""
-        refusal = self._admission.refusal(addr, self.reactor.seconds())
-        if refusal is not None:
-            self.counters.turnedAway += 1
-            return self._turning.away(named(addr), refusal)
+        turned = self.turned(addr, named(addr))
+        if turned is not None:
+            return turned
         connection = self._protocol()
         connection.address = addr
         connection.factory = self
@@ -89,6 +99,14 @@ class LineFactory(ServerFactory):
             if self.names is not None and isinstance(addr, (IPv4Address, IPv6Address)):
                 self.names.look(connection.peer, addr.host)
         return connection
+
+    def turned(self, addr: IAddress | None, peer: str) -> TurnedAway | None:
+        """Count a connection in, or give what turns it away."""
+        refusal = self.admission.refusal(addr, self.reactor.seconds())
+        if refusal is None:
+            return None
+        self.counters.turnedAway += 1
+        return self.turning.away(peer, refusal)
 
     def drain(self) -> Deferred[None]:
         """Answer what was received and close every connection; fires when all are closed.
@@ -106,12 +124,18 @@ class LineFactory(ServerFactory):
         """Take note of a new connection."""
         self._connections.add(connection)
         self.counters.connections += 1
-        log.info("{peer} connected", peer=connection.peer)
+        if self.journal.admits("connected"):
+            log.info("{peer} connected", peer=connection.peer)
 
     def left(self, connection: LineServer, reason: Failure) -> None:
         """Take note of a connection's end."""
         self._connections.discard(connection)
-        self._admission.left(connection.address)
+        self.admission.left(connection.address)
+        if self.journal.admits("gone"):
+            self._logGone(connection, reason)
+        self._emptied()
+
+    def _logGone(self, connection: LineServer, reason: Failure) -> None:
         log.info(
             "{peer} gone after {lines} lines, {refused} refused: {reason}",
             peer=connection.peer,
@@ -119,7 +143,6 @@ class LineFactory(ServerFactory):
             refused=connection.refused,
             reason=reason.getErrorMessage(),
         )
-        self._emptied()
 
     def cut(self) -> None:
         """Close every connection now, whatever is unanswered or unsent."""
@@ -129,7 +152,9 @@ class LineFactory(ServerFactory):
     def _sweep(self) -> None:
         """Look for connections that only hold a place."""
         now = self.reactor.seconds()
-        limits = self._admission.limits
+        limits = self.admission.limits
+        if not (limits.idle or limits.unfinished):
+            return
         for connection in list(self._connections):
             connection.inspect(now, limits.idle, limits.unfinished)
 

@@ -40,6 +40,8 @@ class Refusal(NamedTuple):
 class Framing(Protocol):
     """What a connection needs of a framing; LineServer's `framing` makes one each.
 
+    One that keeps much says in `held` how many bytes.
+
     A ValueError from `receive` or `take` says that the stream makes no sense any
     more: its text is sent as a refusal and the connection closed.
     """
@@ -87,6 +89,14 @@ class Framer:
         if self._fresh:
             return self._fresh.endswith(LF)
         return not (self._partial or self._dropped)
+
+    @property
+    def held(self) -> int:
+        """Bytes kept."""
+        held = len(self._fresh) + len(self._partial)
+        for item in self._items:
+            held += sum(map(len, item[0])) if isinstance(item, Lines) else 0
+        return held
 
     def receive(self, data: bytes) -> None:
         """Keep `data` until it is taken."""
@@ -188,6 +198,11 @@ class Chunks:
     def __init__(self, limit: int) -> None:
         self._chunks: deque[bytes] = deque()
 
+    @property
+    def held(self) -> int:
+        """Bytes kept."""
+        return sum(map(len, self._chunks))
+
     def receive(self, data: bytes) -> None:
         """Keep `data` until it is taken."""
         self._chunks.append(data)
@@ -213,6 +228,11 @@ class Packets:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._packets: deque[bytes] = deque()
+
+    @property
+    def held(self) -> int:
+        """Bytes kept."""
+        return sum(map(len, self._packets))
 
     def receive(self, data: bytes) -> None:
         """Keep a packet until it is taken."""

@@ -63,7 +63,7 @@ class Access:
 
 
 class Rate:
-    """So many a second from each source, and as many at once."""
+    """So many a second from each source, and as many at once; 0 is no limit."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -71,6 +71,8 @@ class Rate:
 
     def take(self, source: str, now: float) -> bool:
         """Take one for `source`; False when it has had its share."""
+        if not self.most:
+            return True
         left, before = self._known.pop(source, (float(self.most), now))
         left = min(self.most, left + (now - before) * self.most)
         taken = left >= 1
@@ -90,8 +92,12 @@ class Limits:
     connectionRate: int = 0
     #: Seconds without a whole line.
     idle: int = 0
-    #: Seconds in which a line that was begun has to end, and a TLS handshake.
+    #: Seconds in which a line that was begun has to end, a TLS handshake and a PROXY header.
     unfinished: int = 0
+    #: Lines a second that are taken from one connection.
+    lineRate: int = 0
+    #: Datagrams a second that are answered to one source.
+    datagramRate: int = 0
 
 
 class Admission:
@@ -102,12 +108,27 @@ class Admission:
         self._connections = 0
         self._of: Counter[str] = Counter()
         self._rate = Rate(limits.connectionRate)
+        self._datagrams = Rate(limits.datagramRate)
+
+    def change(self, limits: Limits) -> None:
+        """Let `limits` hold from now on; who was let in stays."""
+        self.limits = limits
+        self._rate.most = limits.connectionRate
+        self._datagrams.most = limits.datagramRate
+
+    def permits(self, host: str) -> bool:
+        """Whether `host` may connect, and have its datagrams answered."""
+        return self.limits.access.permits(host)
+
+    def answers(self, host: str, now: float) -> bool:
+        """Count a datagram from `host`; False when it has had its share of answers."""
+        return not self.limits.datagramRate or self._datagrams.take(hostSource(host), now)
 
     def refusal(self, address: IAddress | None, now: float) -> str | None:
         """Count a connection in, or say why it is refused."""
         limits = self.limits
         host = getattr(address, "host", None)
-        if isinstance(host, str) and not limits.access.permits(host):
+        if isinstance(host, str) and not self.permits(host):
             return f"not allowed: {host}"
         if limits.connections and self._connections >= limits.connections:
             return f"busy: {limits.connections} connections, the limit; try again later"
@@ -116,8 +137,8 @@ class Admission:
             most = limits.connectionsPerSource
             if most and self._of[whose] >= most:
                 return f"busy: {most} connections from {whose}, the limit; try again later"
-            most = limits.connectionRate
-            if most and not self._rate.take(whose, now):
+            if not self._rate.take(whose, now):
+                most = limits.connectionRate
                 return f"busy: {most} connections a second from {whose}, the limit; try again later"
             self._of[whose] += 1
         self._connections += 1

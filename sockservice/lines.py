@@ -20,8 +20,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.addresses import named
-from sockservice.answers import NONE_AWAITED, Answer, Due, Refused, Replies
+from sockservice.answers import NONE_AWAITED, Answer, Due, Refused, Replies, escaped
 from sockservice.framing import LF, Framer, Framing, Lines, Packets, Refusal
+from sockservice.pace import Pace
 from sockservice.packets import PacketServer
 from sockservice.store import Batch, StoreError
 from sockservice.telnet import Telnet
@@ -30,6 +31,10 @@ from sockservice.transports import plainSocket, tune
 #: Reads of 64 KiB by which a connection is emptied when the service stops: what the
 #: system's buffers hold at most by default (net.ipv4.tcp_rmem, 6 MiB).
 DRAIN_READS = 96
+
+#: Bytes that a transport has queued when it says that it has enough
+#: (twisted.internet.abstract.FileDescriptor.bufferSize).
+BUFFER_SIZE = 65536
 
 #: Longest line in bytes: what one read brings (64 KiB), so that lines of any
 #: usual text, log or JSON fit and a connection holds little.
@@ -84,10 +89,15 @@ class LineServer(Protocol):
 
     # Defaults on the class keep an idle connection small.
     _socket: socket | None = None
+    _framing: Framing | Telnet
     _replies = NONE_AWAITED
     _packets = False  # what is written is a packet
     _held = False  # the store has too much to do
     _unsent = False  # replies are queued: the peer does not read them
+    _queued = 0  # bytes of them, about
+    _weight = 0  # bytes held, as last told to the process's memory
+    _pace: Pace | None = None
+    _slowed: IDelayedCall | None = None
     _paused = False
     _advancing = False
     _ended = False  # the peer has half-closed
@@ -163,11 +173,34 @@ class LineServer(Protocol):
     def _give(self, reason: str) -> None:
         """Give up on the peer, which is told why, if it listens."""
         if self._unsent or not self._handshaken:
-            log.info("{peer} cut: {reason}", peer=self.peer, reason=reason)
-            self.transport.abortConnection()
+            self._cut(reason)
             return
         self._refuse(Refusal(reason.encode(), LF))
         self.close()
+
+    def _cut(self, reason: str) -> None:
+        if self.factory.journal.admits("connections cut"):
+            log.info("{peer} cut: {reason}", peer=self.peer, reason=reason)
+        self.transport.abortConnection()
+
+    def makeRoom(self, reason: str) -> None:
+        """Give up all that is held, and end; the peer is told, if it reads."""
+        self.factory.counters.overheld += 1
+        listens = not self._unsent and self._handshaken and not self._shut
+        if listens:
+            # In the place of all replies that were due: they won't come.
+            self._write(self._encoded([b"error " + reason.encode()], LF))
+        self._shut = self._closing = True
+        self._framing = Framer(0)
+        self._replies.cancel()
+        if listens and not self._unsent:
+            if self.factory.journal.admits("connections closed to make room"):
+                log.info("{peer} closed: {reason}", peer=self.peer, reason=reason)
+            self._close()
+        else:
+            self._cut(reason)
+        self._queued = 0
+        self._weigh()
 
     def tell(self, line: bytes) -> bool:
         """Send `line` though it answers none; it goes out at once, LF behind it.
@@ -202,6 +235,9 @@ class LineServer(Protocol):
     def finish(self) -> None:
         """Answer the lines already received, the system's buffer included; then close."""
         self._draining = True
+        if self._slowed is not None:
+            self._slowed.cancel()
+            self._slowed = None
         self._pause()
         self._advance()
 
@@ -213,7 +249,7 @@ class LineServer(Protocol):
             self.peer = named(transport.getPeer())
         self._packets = isinstance(transport, PacketServer)
         framing = Packets if self._packets and self.framing is Framer else self.framing
-        self._framing: Framing | Telnet = framing(self.factory.lineLimit)
+        self._framing = framing(self.factory.lineLimit)
         self._socket = plainSocket(transport)
         if ISSLTransport.providedBy(transport):
             self._handshaken = False
@@ -224,7 +260,8 @@ class LineServer(Protocol):
         try:
             self.opened()
         except Exception:
-            log.failure("{peer}: opened failed", peer=self.peer)
+            if self.factory.journal.admits("connections whose opened failed"):
+                log.failure("{peer}: opened failed", escaped(Failure()), peer=self.peer)
             transport.abortConnection()
 
     def handshakeCompleted(self) -> None:
@@ -247,6 +284,7 @@ class LineServer(Protocol):
             except ValueError as problem:
                 self._giveUp(problem)
             self._advance()
+            self._weigh()
 
     def readConnectionLost(self) -> None:
         """The peer has half-closed: every reply still due goes out, then we close too."""
@@ -263,24 +301,31 @@ class LineServer(Protocol):
         if self._unsent or self._replies.outstanding:
             self.factory.counters.cut += 1
         self._shut = self._closing = True
-        if self._lingering is not None:
-            self._lingering.cancel()
-            self._lingering = None
+        for waiting in (self._lingering, self._slowed):
+            if waiting is not None:
+                waiting.cancel()
+        self._lingering = self._slowed = None
         self._replies.cancel()
+        if self._weight:
+            self.factory.memory.hold(self, 0)
+            self._weight = 0
         self.factory.left(self, reason)
         self.closed()
 
     def pauseProducing(self) -> None:
         self._unsent = True
+        self._queued = BUFFER_SIZE
 
     def resumeProducing(self) -> None:
         if not self._unsent:
             # A pull producer is asked at once, before there is anything unsent.
             return
         self._unsent = False
+        self._queued = 0
         if self._socket is not None:
             self.transport.unregisterProducer()
         self._advance()
+        self._weigh()
         wire = getattr(self.transport, "transport", None)
         if wire is not None and getattr(wire, "disconnecting", False) and not self._shut:
             # TLS has been ended by the peer, and the close waits for its producer.
@@ -299,6 +344,8 @@ class LineServer(Protocol):
         try:
             while not (self._unsent or self._closing or self._held):
                 room = self.answerLimit - self._replies.outstanding
+                if self.factory.lineRate and not self._draining:
+                    room = min(room, self._allowed())
                 if room <= 0:
                     self._pause()
                     break
@@ -323,6 +370,29 @@ class LineServer(Protocol):
             self._advancing = False
         if self._closing and not (self._unsent or self._replies.outstanding):
             self._close()
+
+    def _allowed(self) -> int:
+        """Give how many lines may be taken now; if none, go on when one may."""
+        rate = self.factory.lineRate
+        if self._pace is None:
+            self._pace = Pace(rate, self.factory.reactor.seconds(), self.lines)
+        allowed = self._pace.allowed(rate, self.factory.reactor.seconds(), self.lines)
+        if allowed <= 0 and self._slowed is None:
+            self.factory.counters.slowed += 1
+            self._slowed = self.factory.reactor.callLater(self._pace.wait, self._goOn)
+        return allowed
+
+    def _goOn(self) -> None:
+        self._slowed = None
+        self._advance()
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Tell the process's memory what this connection holds, if that has changed."""
+        held = getattr(self._framing, "held", 0) + self._replies.held + self._queued
+        if held != self._weight:
+            self._weight = held
+            self.factory.memory.hold(self, held)
 
     def _caughtUp(self) -> bool:
         """All lines have been taken; say whether more was received thereupon."""
@@ -368,6 +438,7 @@ class LineServer(Protocol):
     def _released(self, _: None) -> None:
         self._held = False
         self._advance()
+        self._weigh()
 
     def _giveUp(self, problem: ValueError) -> None:
         """The framing can make no more lines of the stream."""
@@ -389,18 +460,19 @@ class LineServer(Protocol):
         except Exception:
             replies = self._failed(Failure(), count)
         if not isinstance(replies, list):
-            self._wait(replies, count, lambda given: given, ending)
+            self._wait(replies, count, sum(map(len, lines)), lambda given: given, ending)
             return
         try:
             # The usual batch is all bytes; encoding it is the quickest way to find out.
             data = self._framing.encode(replies, ending) if replies else b""  # type: ignore[arg-type]
         except TypeError:
+            size = sum(map(len, lines)) // count
             for reply in replies:
                 if reply is None or isinstance(reply, (bytes, bytearray)):
                     factory.counters.answered += 1
                     self._put(self._encoded([reply], ending), 1)
                 else:
-                    self._wait(reply, 1, lambda given: [given], ending)
+                    self._wait(reply, 1, size, lambda given: [given], ending)
         else:
             factory.counters.answered += count
             self._put(data, count)
@@ -421,8 +493,8 @@ class LineServer(Protocol):
         self.factory.counters.lines += 1
         self.factory.counters.answered += 1
         self._refused(1)
-        if self.refused == 1:
-            # The rest are in the count that the log gives when the peer goes.
+        # The rest are in the count that the log gives when the peer goes.
+        if self.refused == 1 and self.factory.journal.admits("connections refused a line"):
             log.info("{peer} refused: {reason!r}", peer=self.peer, reason=refusal.reason)
         self._put(self._encoded([b"error " + refusal.reason], refusal.ending), 1)
 
@@ -434,10 +506,14 @@ class LineServer(Protocol):
         self,
         answer: object,
         lines: int,
+        size: int,
         given: Callable[[Any], Sequence[bytes | None]],
         ending: bytes,
     ) -> None:
-        """Keep the place of the replies to `lines` lines; `given` makes them of the answer."""
+        """Keep the place of the replies to `lines` lines of `size` bytes.
+
+        `given` makes them of the answer.
+        """
 
         def encoded(result: Any) -> bytes:
             data = self._encoded(given(result), ending)
@@ -449,7 +525,7 @@ class LineServer(Protocol):
             self.factory.counters.answered += len(replies)
             return self._encoded(replies, ending)
 
-        self._places().wait(answer, lines, encoded, failed)
+        self._places().wait(answer, lines, size, encoded, failed)
 
     def _places(self) -> Replies:
         """Give where replies keep their places until they are there."""
@@ -472,6 +548,7 @@ class LineServer(Protocol):
             # Otherwise there is nothing that could not be answered before.
             if self._paused or self._ended or self._closing:
                 self._advance()
+            self._weigh()
 
     def _flush(self) -> None:
         ready = self._replies.take()
@@ -485,6 +562,8 @@ class LineServer(Protocol):
         """Send at once, if nothing is queued and the transport is a plain socket."""
         transport = self.transport
         if self._socket is None or self._unsent:
+            if self._unsent:
+                self._queued += len(data)
             transport.write(data)
             return
         # It spares the two epoll_ctl calls and the turn of the reactor that
@@ -500,6 +579,7 @@ class LineServer(Protocol):
             # Asks us to resume when all is written; until then nothing is read.
             transport.registerProducer(self, False)
             self._unsent = True
+            self._queued = len(data) - sent
 
     def _close(self) -> None:
         """Close after the last reply: lingering, if the peer may still be sending."""
@@ -531,7 +611,8 @@ class LineServer(Protocol):
         self._refused(lines)
         if failure.check(Refused):
             return [b"error " + str(failure.value).encode()] * lines
-        log.failure("{peer}: answer failed", failure, peer=self.peer)
+        if self.factory.journal.admits("an answer failed"):
+            log.failure("{peer}: answer failed", escaped(failure), peer=self.peer)
         return [b"error internal error"] * lines
 
 
@@ -552,7 +633,7 @@ class Ack(LineServer):
             super()._answer(lines, ending)
             return
         # What keep and answers do, without a Deferred: half as long for a lone line.
-        due = self._places().expect(self._take(lines))
+        due = self._places().expect(self._take(lines), sum(map(len, lines)))
         store.put(self._batch(lines), partial(self._stored, due, ending))
         self._holdIfFull()
 
@@ -563,5 +644,5 @@ class Ack(LineServer):
         count = due.lines
         replies = [b"ok"] * count if problem is None else self._failed(Failure(problem), count)
         self.factory.counters.answered += count
-        due.data = self._framing.encode(replies, ending)
+        self._replies.fill(due, self._framing.encode(replies, ending))
         self._came()

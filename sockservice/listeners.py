@@ -15,8 +15,10 @@ from twisted.logger import Logger
 from sockservice.counters import Counters
 from sockservice.endpoints import Foreign, Opened, opened
 from sockservice.factories import LineFactory
-from sockservice.limits import Admission, Rate
+from sockservice.journal import Journal
+from sockservice.limits import Admission
 from sockservice.lines import LINE_LIMIT
+from sockservice.memory import Memory
 from sockservice.names import Names
 from sockservice.protocols import datagramProtocol, streamProtocol
 from sockservice.serving import (
@@ -51,7 +53,8 @@ class Shared(NamedTuple):
     ownPorts: set[int]
     admission: Admission
     turning: Turning
-    datagramRate: Rate | None = None
+    memory: Memory
+    journal: Journal
     backlog: int = BACKLOG
     lineLimit: int = LINE_LIMIT
     verbose: bool = False
@@ -67,14 +70,20 @@ class Shared(NamedTuple):
 class AllOrNone(MultiService):
     """Start every listener within, or tell on stderr why not and end the process.
 
-    `store` is opened before any of them serves, and closed when all have drained; what
-    `counters` say then is the log's last word.
+    `store` is opened before any of them serves, and closed when all have drained; then
+    `journal` sums up, and what `counters` say is the log's last word.
     """
 
-    def __init__(self, store: Store | None = None, counters: Counters | None = None) -> None:
+    def __init__(
+        self,
+        store: Store | None = None,
+        counters: Counters | None = None,
+        journal: Journal | None = None,
+    ) -> None:
         super().__init__()
         self._counters = counters
         self._store = store
+        self._journal = journal
 
     def privilegedStartService(self) -> None:
         with self._told():
@@ -96,9 +105,22 @@ class AllOrNone(MultiService):
         yield super().stopService()
         if self._store is not None:
             yield self._store.stop()
+        if self._journal is not None:
+            self._journal.close()
         if self._counters is not None:
             said = asdict(self._counters)
             log.info("ended: {counters}", counters=str(self._counters), counts=said)
+
+    def reload(self) -> list[CannotListen]:
+        """Have every listener read its files again; give what is wrong with them."""
+        problems = []
+        for service in self:
+            if isinstance(service, _Listeners):
+                try:
+                    service.reload()
+                except CannotListen as problem:
+                    problems.append(problem)
+        return problems
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -122,6 +144,8 @@ class _Listeners(MultiService):
     def _add(self, protocol: str, found: Opened | Foreign) -> None:
         listener = _listener(self._shared, protocol, found)
         listener.drainTimeout = self._shared.drainTimeout
+        if isinstance(found, Opened):
+            listener.tls = found.tls
         listener.setServiceParent(self)
 
     def startService(self) -> None:
@@ -134,6 +158,20 @@ class _Listeners(MultiService):
         """Undo the binding, when another listener can't come up."""
         for listener in self:
             listener.abandon()
+
+    def reload(self) -> None:
+        """Read files again that may have changed.
+
+        :raises CannotListen: Some are not what they should be; of these all stays as it is.
+        """
+        problems = []
+        for listener in self:
+            try:
+                listener.reload()
+            except CannotListen as problem:
+                problems.append(problem)
+        if problems:
+            raise problems[0]
 
 
 class HostPort(_Listeners):
@@ -208,8 +246,8 @@ def _listener(shared: Shared, protocol: str, found: Opened | Foreign) -> Listene
             clock=shared.reactor,
             store=shared.store,
             listener=at,
-            access=shared.admission.limits.access,
-            rate=shared.datagramRate,
+            admission=shared.admission,
+            journal=shared.journal,
         )
         return DatagramListener(shared.reactor, found.bound, name, served)
     factory = LineFactory(
@@ -223,6 +261,8 @@ def _listener(shared: Shared, protocol: str, found: Opened | Foreign) -> Listene
         listener=at,
         admission=shared.admission,
         turning=shared.turning,
+        memory=shared.memory,
+        journal=shared.journal,
     )
     wrapped = found.wrapped(factory)
     if isinstance(found, Foreign):

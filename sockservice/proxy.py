@@ -10,7 +10,7 @@ import struct
 from typing import Any, NamedTuple
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IDelayedCall
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -26,6 +26,10 @@ _V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _V2 = struct.Struct("!12sBBH")
 _LOCAL, _PROXY = 0x20, 0x21
 _TCP4, _TCP6 = 0x11, 0x21
+
+#: Longest header in bytes, all that a proxy adds (TLVs) included: an address takes 52, a
+#: certificate's name some hundred.
+HEADER_LIMIT = 4096
 
 log = Logger()
 
@@ -69,6 +73,8 @@ def _parsedV2(data: bytes) -> Header | None:
     length = _V2.size + size
     if command not in (_LOCAL, _PROXY):
         raise ValueError("a PROXY header of an unknown version or command")
+    if length > HEADER_LIMIT:
+        raise ValueError(f"a PROXY header longer than {HEADER_LIMIT} bytes")
     if len(data) < length:
         return None
     wide = family == _TCP6
@@ -95,16 +101,26 @@ class ProxyFactory(Factory):
     """Expect a PROXY header on each connection, then serve it as `factory` would.
 
     `factory` sees the peer that the header names. It is for listeners that only
-    a proxy can reach: whoever connects can name any peer.
+    a proxy can reach: whoever connects can name any peer. Until the header is there a
+    connection counts as one, and it has as long for it as for a line.
     """
 
     noisy = False
 
     def __init__(self, factory: Any) -> None:
         self.factory = factory
+        #: The LineFactory, which TLS may be wrapped around.
+        self.lines = getattr(factory, "wrappedFactory", factory)
 
-    def buildProtocol(self, addr: IAddress | None) -> "ProxyHeader":
-        return ProxyHeader(self.factory, addr)
+    def doStart(self) -> None:
+        self.factory.doStart()
+
+    def doStop(self) -> None:
+        self.factory.doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Give what waits for the header, or turns the connection away."""
+        return self.lines.turned(None, named(addr)) or ProxyHeader(self, addr)
 
 
 class ProxyHeader(Protocol):
@@ -112,25 +128,33 @@ class ProxyHeader(Protocol):
 
     transport: Any
 
-    def __init__(self, factory: Any, proxy: IAddress | None) -> None:
+    def __init__(self, factory: ProxyFactory, proxy: IAddress | None) -> None:
         self._factory = factory
         self._proxy = proxy
         self._data = b""
+        self._timeout: IDelayedCall | None = None
+        self._counted = True
+
+    def connectionMade(self) -> None:
+        lines = self._factory.lines
+        seconds = lines.admission.limits.unfinished
+        if seconds:
+            late = f"no PROXY header for {seconds} seconds"
+            self._timeout = lines.reactor.callLater(seconds, self._refuse, late)
 
     def dataReceived(self, data: bytes) -> None:
+        if not self._counted:
+            return
         self._data += data
         try:
             header = parsed(self._data)
         except ValueError as problem:
-            peer = named(self.transport.getPeer())
-            log.info("{peer} refused: {problem}", peer=peer, problem=problem)
-            self.transport.write(b"error %s\n" % str(problem).encode())
-            self.transport.loseConnection()
-            self._data = b""
+            self._refuse(str(problem))
             return
         if header is None:
             return
-        served = self._factory.buildProtocol(header.peer or self._proxy)
+        self._end()
+        served = self._factory.factory.buildProtocol(header.peer or self._proxy)
         if served is None:
             self.transport.loseConnection()
             return
@@ -141,7 +165,26 @@ class ProxyHeader(Protocol):
         if len(self._data) > header.length:
             served.dataReceived(self._data[header.length :])
 
+    def _refuse(self, reason: str) -> None:
+        self._data = b""
+        self._end()
+        if self._factory.lines.journal.admits("PROXY headers refused"):
+            log.info(
+                "{peer} refused: {reason}", peer=named(self.transport.getPeer()), reason=reason
+            )
+        self.transport.write(b"error %s\n" % reason.encode())
+        self.transport.loseConnection()
+
+    def _end(self) -> None:
+        """It is a connection that waits for its header no more."""
+        self._counted = False
+        self._factory.lines.admission.left(None)
+        if self._timeout is not None and self._timeout.active():
+            self._timeout.cancel()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._data:
+        if self._counted:
+            self._end()
+        if self._data and self._factory.lines.journal.admits("gone in a PROXY header"):
             peer = named(self.transport.getPeer())
             log.info("{peer} gone in the middle of its PROXY header", peer=peer)

@@ -14,6 +14,7 @@ from sockservice.factories import LineFactory
 from sockservice.frames import FramePort
 from sockservice.ports import DatagramPort, StreamPort
 from sockservice.sockets import Bound, CannotListen
+from sockservice.tls import Wrapping
 
 #: Seconds a stopping listener waits for its last replies to leave: less than systemd
 #: and container engines give a process before they kill it.
@@ -28,8 +29,19 @@ class Listener(Service):
     #: Seconds until what has not drained is cut.
     drainTimeout = DRAIN_TIMEOUT
 
+    #: What is read from files that may change: of TLS, or nothing.
+    tls: Wrapping | None = None
+
     def abandon(self) -> None:
         """Undo the binding, when another listener can't come up."""
+
+    def reload(self) -> None:
+        """Read files again that may have changed.
+
+        :raises CannotListen: They are not what they should be; all stays as it is.
+        """
+        if self.tls is not None:
+            self.tls.reload()
 
 
 class BoundListener(Listener):

@@ -1,6 +1,7 @@
-"""SIGTERM and SIGINT: end well, with status 0; a second one ends at once."""
+"""SIGTERM and SIGINT: end well, with status 0; a second one ends at once. SIGHUP: reload."""
 
 import signal
+from collections.abc import Callable
 from typing import Any
 
 from twisted.application.service import Service
@@ -13,10 +14,12 @@ class Signals(Service):
     """Stop the reactor, and so drain all services, when the process is told to end.
 
     Twisted's own handlers do so too, but make the process then die of the signal.
+    `reload` is called for a SIGHUP.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, reload: Callable[[], object]) -> None:
         self._reactor = reactor
+        self._reload = reload
         self._before: dict[signal.Signals, Any] = {}
 
     def startService(self) -> None:
@@ -27,17 +30,24 @@ class Signals(Service):
         self._reactor.callWhenRunning(self._install)
 
     def _install(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number, received in (
+            (signal.SIGINT, self._received),
+            (signal.SIGTERM, self._received),
+            (signal.SIGHUP, self._hungUp),
+        ):
             # Whoever started us may want one of them ignored (nohup, `&` in a script).
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before = signal.signal(number, self._received)
+                before = signal.signal(number, received)
                 self._before.setdefault(number, before)
 
     def stopService(self) -> None:
         super().stopService()
         for number, before in self._before.items():
-            if signal.getsignal(number) == self._received:
+            if signal.getsignal(number) in (self._received, self._hungUp):
                 signal.signal(number, before)
+
+    def _hungUp(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self._reload)
 
     def _received(self, number: int, frame: object) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):

@@ -1,19 +1,22 @@
 """The options of `twistd sockservice`, and the service they ask for."""
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_network
 
 from twisted.application.service import MultiService
+from twisted.logger import Logger
 from twisted.python import usage
 
 from sockservice import __version__, openfiles
 from sockservice.counters import Counters
 from sockservice.descriptors import Descriptors
 from sockservice.ending import endWith
-from sockservice.limits import Access, Admission, Limits, Network, Rate
+from sockservice.journal import LOG_LIMIT, Journal
+from sockservice.limits import Access, Admission, Limits, Network
 from sockservice.lines import LINE_LIMIT
 from sockservice.listeners import BACKLOG, AllOrNone, HostPort, Listen, Shared
+from sockservice.memory import MEMORY_LIMIT, Memory
 from sockservice.names import Names
 from sockservice.report import Report
 from sockservice.serving import DRAIN_TIMEOUT
@@ -23,36 +26,50 @@ from sockservice.store import EVERYTHING, Backend, Retention, backend
 from sockservice.store.commit import Store
 from sockservice.turning import Turning
 
+log = Logger()
+
 HOST, PORT = "127.0.0.1", 555
+
+#: What a letter behind a number of bytes stands for.
+SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def _number(option: str, least: int, most: int, unit: str) -> Callable[[str], int]:
     """Make a coerce function for a whole number."""
 
-    def coerce(text: str) -> int:
+    def coerce(given: str) -> int:
+        text = given
+        if text.startswith("@"):
+            text = " ".join(_words(option, text))
         # int() alone would also take " 5", "5_0" and other scripts' digits.
         # Nor does it take a number of thousands of digits.
         if text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most:
             return int(text)
         raise usage.UsageError(
-            f"--{option} {text}: not {unit}, a whole number from {least} to {most}"
+            f"--{option} {given}: not {unit}, a whole number from {least} to {most}"
         )
 
     return coerce
 
 
+def _words(option: str, text: str) -> list[str]:
+    """Give what is on the lines of the file that `@FILE` names, comments left out."""
+    try:
+        with open(text[1:]) as file:
+            lines = [line.partition("#")[0].strip() for line in file]
+    except (OSError, ValueError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "no text"
+        raise usage.UsageError(f"--{option} {text}: {reason}") from None
+    return [line for line in lines if line]
+
+
 def _networks(option: str, text: str) -> list[Network]:
     """Read a network, or those in a file."""
-    words = [text]
+    words = _words(option, text) if text.startswith("@") else [text]
     try:
-        if text.startswith("@"):
-            with open(text[1:]) as file:
-                lines = (line.partition("#")[0].strip() for line in file)
-                words = [line for line in lines if line]
         return [ip_network(word) for word in words]
-    except (OSError, ValueError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else problem
-        raise usage.UsageError(f"--{option} {text}: {reason}") from None
+    except ValueError as problem:
+        raise usage.UsageError(f"--{option} {text}: {problem}") from None
 
 
 def _host(text: str) -> str:
@@ -164,6 +181,32 @@ class Options(usage.Options):
             _number("datagram-rate", 0, 10**9, "a number of datagrams"),
         ],
         [
+            "line-rate",
+            None,
+            0,
+            "Lines a second that are taken from one connection, and as many at once; a faster "
+            "peer is slowed down, nothing is lost. 0, the default, is no limit.",
+            _number("line-rate", 0, 10**9, "a number of lines"),
+        ],
+        [
+            "memory-limit",
+            None,
+            MEMORY_LIMIT,
+            "Bytes (or 500M, 2G) that all connections together may hold of unfinished lines, "
+            "unanswered lines and unread replies; beyond it those that hold most are refused "
+            "and closed. The default of 256M has room for thousands of busy ones.",
+            _scaled("memory-limit", SIZES, "500M"),
+        ],
+        [
+            "log-limit",
+            None,
+            LOG_LIMIT,
+            "Lines of one kind (a peer has connected, a peer has gone, ...) in the log in ten "
+            "seconds; the rest are summed up, so that a flood doesn't fill the disk. 0 is no "
+            "limit.",
+            _number("log-limit", 0, 10**9, "a number of lines"),
+        ],
+        [
             "drain-timeout",
             None,
             DRAIN_TIMEOUT,
@@ -199,7 +242,7 @@ class Options(usage.Options):
             None,
             "Remove the oldest lines from the store when they take up more: bytes, or 500M, 20G. "
             "Off: what was acknowledged is kept.",
-            _scaled("retain-size", {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}, "20G"),
+            _scaled("retain-size", SIZES, "20G"),
         ],
     ]
     optFlags = [
@@ -215,6 +258,19 @@ class Options(usage.Options):
             "Look up the names of peers and log them; nothing waits for a name or trusts it.",
         ],
     ]
+
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        self._given = options
+        super().parseOptions(options)
+
+    def again(self) -> "Options":
+        """Read the same options once more, and the files they name.
+
+        :raises UsageError: A file is not what it should be any more.
+        """
+        options = Options()
+        options.parseOptions(self._given)
+        return options
 
     def postOptions(self) -> None:
         retention = Retention(self["retain-age"], self["retain-size"])
@@ -262,6 +318,8 @@ class Options(usage.Options):
             self["connection-rate"],
             self["idle-timeout"],
             self["line-timeout"],
+            self["line-rate"],
+            self["datagram-rate"],
         )
 
     def opt_socket_option(self, text: str) -> None:
@@ -284,6 +342,7 @@ def makeService(options: Options) -> MultiService:
     # twistd has chosen and installed its reactor only by now.
     from twisted.internet import reactor
 
+    journal = Journal(reactor, options["log-limit"])
     store = None
     if options.backend is not None:
         store = Store(reactor, options.backend)
@@ -293,8 +352,9 @@ def makeService(options: Options) -> MultiService:
         Counters(),
         set(),
         Admission(options.limits()),
-        Turning(reactor),
-        datagramRate=Rate(options["datagram-rate"]) if options["datagram-rate"] else None,
+        Turning(reactor, journal),
+        Memory(options["memory-limit"]),
+        journal,
         backlog=options["backlog"],
         lineLimit=options["line-limit"],
         verbose=bool(options["verbose"]),
@@ -305,10 +365,10 @@ def makeService(options: Options) -> MultiService:
         drainTimeout=options["drain-timeout"],
     )
     openfiles.allow(options["max-connections"])
-    service = AllOrNone(store, shared.counters)
+    service = AllOrNone(store, shared.counters, journal)
     if options["report"] is not None:
         Report(reactor, shared.counters, options["report"]).setServiceParent(service)
-    Signals(reactor).setServiceParent(service)
+    Signals(reactor, lambda: _reload(options, shared, service)).setServiceParent(service)
     host, port = options["host"], options["port"]
     if not options.listen or host is not None or port is not None:
         HostPort(
@@ -317,3 +377,21 @@ def makeService(options: Options) -> MultiService:
     for text in options.listen:
         Listen(shared, text).setServiceParent(service)
     return service
+
+
+def _reload(options: Options, shared: Shared, service: AllOrNone) -> None:
+    """Read again what may have changed; what is bad stays as it was, and is told."""
+    problems: list[Exception] = [*service.reload()]
+    try:
+        fresh = options.again()
+    except usage.UsageError as bad:
+        problems.append(bad)
+    else:
+        shared.admission.change(fresh.limits())
+        shared.memory.most = fresh["memory-limit"]
+        shared.journal.most = fresh["log-limit"]
+        openfiles.allow(fresh["max-connections"])
+    for problem in problems:
+        log.error("SIGHUP: {problem}; what was there before stays", problem=problem)
+    if not problems:
+        log.info("SIGHUP: limits, networks and certificates have been read again")

@@ -100,6 +100,11 @@ class Telnet:
         rest = self._return or self._inside or self._at < len(self._raw)
         return not rest and self._framer.startsLine
 
+    @property
+    def held(self) -> int:
+        """Bytes kept."""
+        return len(self._raw) + len(self._told) + self._framer.held
+
     def receive(self, data: bytes) -> None:
         """Keep `data` until it is taken."""
         self._raw = self._raw[self._at :] + data

@@ -1,16 +1,20 @@
 """TLS for a listener, from the files its endpoint names."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from zope.interface import implementer
 
 from sockservice.sockets import CannotListen
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
-def wrapping(options: Mapping[str, str]) -> Callable[[Any], Any]:
-    """Give what makes of a factory one that serves the same over TLS.
+@implementer(IOpenSSLServerConnectionCreator)
+class Wrapping:
+    """Makes of a factory one that serves the same over TLS.
 
     `options` are those of Twisted's `ssl:` endpoint: `privateKey` (default
     server.pem), `certKey` (default: the same file), `extraCertChain`,
@@ -19,14 +23,44 @@ def wrapping(options: Mapping[str, str]) -> Callable[[Any], Any]:
 
     :raises CannotListen: A file is missing or is not what it should be.
     """
-    try:
-        from OpenSSL import SSL, crypto
-        from twisted.internet import ssl
-        from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
-    except ImportError as missing:
-        raise CannotListen(
-            f"ssl: needs {missing.name}; install it with pip install 'sockservice[tls]'"
-        ) from missing
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        try:
+            from OpenSSL import SSL
+            from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+        except ImportError as missing:
+            raise CannotListen(
+                f"ssl: needs {missing.name}; install it with pip install 'sockservice[tls]'"
+            ) from missing
+
+        class Unbuffered(TLSMemoryBIOFactory):
+            # A batch of replies is one write as it is; held back to be joined with others
+            # it would be lost where the peer ends TLS right behind its last line.
+            protocol = TLSMemoryBIOProtocol
+
+        self._connection = SSL.Connection
+        self._factory = Unbuffered
+        self._options = options
+        self._context = _context(options)
+
+    def __call__(self, factory: Any) -> Any:
+        return self._factory(self, False, factory)
+
+    def reload(self) -> None:
+        """Read the files again; connections from now on are served with what they say.
+
+        :raises CannotListen: As at first; then all stays as it is.
+        """
+        self._context = _context(self._options)
+
+    def serverConnectionForTLS(self, tlsProtocol: Any) -> Any:
+        """Give the next connection's TLS; called by Twisted."""
+        return self._connection(self._context.getContext(), None)
+
+
+def _context(options: Mapping[str, str]) -> Any:
+    from OpenSSL import SSL, crypto
+    from twisted.internet import ssl
 
     keyFile = options.get("privateKey", "server.pem")
     certificates = _certificates(options.get("certKey", keyFile))
@@ -64,13 +98,7 @@ def wrapping(options: Mapping[str, str]) -> Callable[[Any], Any]:
         raise CannotListen(
             f"ssl: the private key in {keyFile} is not that of the certificate"
         ) from problem
-
-    class Unbuffered(TLSMemoryBIOFactory):
-        # A batch of replies is one write as it is; held back to be joined with others
-        # it would be lost where the peer ends TLS right behind its last line.
-        protocol = TLSMemoryBIOProtocol
-
-    return lambda factory: Unbuffered(context, False, factory)
+    return context
 
 
 def _certificates(path: str) -> list[bytes]:

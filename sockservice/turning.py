@@ -1,4 +1,4 @@
-"""Connections turned away: told why, closed so that they hear it, summed up in the log."""
+"""Connections turned away: told why, and closed so that they hear it."""
 
 from typing import Any
 
@@ -8,14 +8,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservice.journal import Journal
 from sockservice.transports import plainSocket
 
 #: Seconds in which whoever is turned away has to close, or to finish its handshake.
 PATIENCE = 5.0
 #: Connections waited for at once; of more, some may lose the reason to a reset.
 WAITED_FOR = 1000
-#: Seconds for which refusals of one kind are summed up.
-SUMMED = 10.0
 
 log = Logger()
 
@@ -23,25 +22,16 @@ log = Logger()
 class Turning:
     """Turns connections away, for all listeners of the process."""
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, journal: Journal) -> None:
         self.reactor = reactor
         self.waiting = 0
-        self._more: dict[str, int] = {}
+        self._journal = journal
 
     def away(self, peer: str, refusal: str) -> "TurnedAway":
         """Give the protocol that tells `peer` its refusal."""
-        if refusal in self._more:
-            self._more[refusal] += 1
-        else:
+        if self._journal.admits(f"turned away: {refusal}", 1):
             log.info("{peer} turned away: {refusal}", peer=peer, refusal=refusal)
-            self._more[refusal] = 0
-            self.reactor.callLater(SUMMED, self._sumUp, refusal)
         return TurnedAway(self, refusal)
-
-    def _sumUp(self, refusal: str) -> None:
-        more = self._more.pop(refusal)
-        if more:
-            log.info("{more} more turned away: {refusal}", more=more, refusal=refusal)
 
 
 @implementer(IHalfCloseableProtocol)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
-from sockservice.answers import Replies, awaited
+from sockservice.answers import AWAITED_SIZE, Replies, awaited
 
 
 def encoded(answer: Any) -> bytes:
@@ -74,7 +74,7 @@ def test_replies_come_out_in_the_order_of_the_lines(order: list[int]) -> None:
     replies = Replies(Count())
     answers: list[Deferred[bytes]] = [Deferred() for _ in order]
     for answer in answers:
-        replies.wait(answer, 1, encoded, failed)
+        replies.wait(answer, 1, 10, encoded, failed)
     out: list[bytes] = []
     there: set[int] = set()
     for number in order:
@@ -90,35 +90,37 @@ def test_replies_that_are_there_wait_for_those_before_them() -> None:
     changed = Count()
     replies = Replies(changed)
     first: Deferred[bytes] = Deferred()
-    replies.wait(first, 2, encoded, failed)
+    replies.wait(first, 2, 10, encoded, failed)
     replies.put(b"later", 3)
     assert ready(replies) == b""
     assert replies.outstanding == 5
+    assert replies.held == 10 + AWAITED_SIZE + len(b"later")
     assert changed.changes == 0
     first.callback(b"first,")
     assert changed.changes == 1
+    assert replies.held == len(b"first,later")
     assert ready(replies) == b"first,later"
-    assert replies.outstanding == 0
+    assert replies.outstanding == replies.held == 0
 
 
 def test_a_failure_becomes_a_reply() -> None:
     replies = Replies(Count())
     answer: Deferred[bytes] = Deferred()
-    replies.wait(answer, 1, encoded, failed)
+    replies.wait(answer, 1, 10, encoded, failed)
     answer.errback(Failure(ZeroDivisionError()))
     assert ready(replies) == b"<ZeroDivisionError>"
 
 
 def test_an_answer_that_cannot_be_encoded_becomes_a_reply() -> None:
     replies = Replies(Count())
-    replies.wait(succeed("text"), 1, encoded, failed)
+    replies.wait(succeed("text"), 1, 10, encoded, failed)
     assert ready(replies) == b"<AssertionError>"
 
 
 def test_what_is_cancelled_is_told_so() -> None:
     told: list[object] = []
     replies = Replies(Count())
-    replies.wait(Deferred[bytes](told.append), 1, encoded, failed)
+    replies.wait(Deferred[bytes](told.append), 1, 10, encoded, failed)
     replies.put(b"there", 1)
     replies.cancel()
     assert len(told) == 1

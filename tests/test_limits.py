@@ -15,8 +15,9 @@ from twisted.internet.address import IPv4Address, IPv6Address
 
 from sockservice import openfiles
 from sockservice.addresses import LocalPeer
+from sockservice.journal import PERIOD
 from sockservice.limits import SOURCES, Access, Admission, Limits, Rate, source
-from sockservice.turning import PATIENCE, SUMMED
+from sockservice.turning import PATIENCE
 from tests.conftest import HandReactor, Log, Running
 
 
@@ -177,10 +178,12 @@ def test_who_is_one_too_many_is_told_so_and_has_time_to_hear_it(
     first.close()
     reactor.until(lambda: [text for text in log.texts if "gone after 1 lines" in text])
     assert running.ask("127.0.0.1", port, b"x\n") == b"ok\n"
-    reactor.advance(SUMMED)
+    reactor.advance(PERIOD)
     said = [text for text in log.texts if "turned away" in text]
     assert len(said) == 2
-    assert said[1] == "2 more turned away: busy: 1 connections, the limit; try again later"
+    assert said[1] == (
+        "2 more in 10 seconds: turned away: busy: 1 connections, the limit; try again later"
+    )
 
 
 def test_who_does_not_close_after_a_refusal_is_cut(running: Running, reactor: HandReactor) -> None:

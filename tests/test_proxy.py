@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IAddress
-from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -70,7 +69,7 @@ class Wire(StringTransport):  # type: ignore[misc, unused-ignore]
 class Proxied:
     """A connection from a proxy, in memory."""
 
-    def __init__(self, factory: Factory | None = None) -> None:
+    def __init__(self, factory: LineFactory | None = None) -> None:
         self.wire = Wire(peerAddress=IPv4Address("TCP", "192.0.2.1", 4321))
         self.factory = factory or LineFactory(Clock(), Whose)
         self.first = ProxyFactory(self.factory).buildProtocol(self.wire.getPeer())
@@ -196,11 +195,11 @@ def test_a_check_whether_the_port_is_open_is_not_told(log: Log) -> None:
 
 
 def test_a_factory_may_turn_a_peer_away() -> None:
-    class Unfriendly(Factory):
+    class Unfriendly(LineFactory):
         def buildProtocol(self, addr: IAddress | None) -> None:
             return None
 
-    proxied = Proxied(Unfriendly())
+    proxied = Proxied(Unfriendly(Clock(), Whose))
     proxied.send(V1_4)
     assert proxied.wire.disconnecting
 

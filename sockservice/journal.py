@@ -1,0 +1,70 @@
+"""Log lines that a flood can't multiply: so many of a kind are written, the rest are counted."""
+
+from collections import Counter
+from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+#: Seconds after which what was not written is summed up.
+PERIOD = 10.0
+#: Kinds told apart in that time; more of them are one.
+KINDS = 100
+#: Lines of one kind written in that time: as many as somebody may want to read.
+LOG_LIMIT = 200
+
+log = Logger()
+
+
+class Journal:
+    """Says which log lines are written; `most` of each kind in PERIOD seconds, 0 is no limit.
+
+    `clock` tells the time.
+    """
+
+    def __init__(self, clock: Any, most: int = LOG_LIMIT) -> None:
+        self.most = most
+        self._clock = clock
+        self._seen: Counter[str] = Counter()
+        self._left: Counter[str] = Counter()
+        self._began = clock.seconds()
+        self._summing: IDelayedCall | None = None
+
+    def admits(self, kind: str, most: int | None = None) -> bool:
+        """Whether one more line of this kind is written; otherwise it is counted.
+
+        `kind` is words that fit behind `3 more in 10 seconds: `. `most` is this
+        kind's own limit.
+        """
+        limit = self.most if most is None else most
+        if not limit:
+            return True
+        now = self._clock.seconds()
+        if self._summing is None and not now < self._began + PERIOD:
+            self._began = now
+            self._seen.clear()
+        if kind not in self._seen and len(self._seen) >= KINDS:
+            kind = "of other kinds"
+        elif self._seen[kind] < limit:
+            self._seen[kind] += 1
+            return True
+        self._left[kind] += 1
+        if self._summing is None:
+            self._summing = self._clock.callLater(self._began + PERIOD - now, self._sumUp)
+        return False
+
+    def close(self) -> None:
+        """Sum up at once."""
+        if self._summing is not None:
+            self._summing.cancel()
+            self._sumUp()
+
+    def _sumUp(self) -> None:
+        self._summing = None
+        self._began = self._clock.seconds()
+        for kind, more in self._left.items():
+            log.info(
+                "{more} more in {seconds:g} seconds: {kind}", more=more, seconds=PERIOD, kind=kind
+            )
+        self._seen.clear()
+        self._left.clear()
