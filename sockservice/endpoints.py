@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from sockservice.proxy import ProxyFactory
 from sockservice.sockets import Bound, CannotListen, activated, inet, local, packet
+from sockservice.spread import Ask, asked
 from sockservice.tls import Wrapping
 
 Wrapped = Callable[[Any], Any]
@@ -72,26 +73,27 @@ _TLS = ("privateKey", "certKey", "extraCertChain", "dhParameters", "sslmethod", 
 _FILE = ("mode", "user", "group")
 
 
-def opened(text: str, reactor: Any) -> list[Opened | Foreign]:
-    """Bind what the endpoint `text` describes.
+def opened(text: str, reactor: Any, ask: Ask = asked) -> list[Opened | Foreign]:
+    """Bind what the endpoint `text` describes; the sockets come through `ask`.
 
     :raises CannotListen: It can't be bound, or describes nothing.
     """
     if text.startswith("haproxy:"):
-        return [_behindProxy(text, each) for each in opened(text[8:], reactor)]
+        return [_behindProxy(text, each) for each in opened(text[8:], reactor, ask)]
     words = _taken(text)
     if words.scheme in ("tcp", "tcp6", "ssl", "udp"):
-        return _inet(words)
+        return _inet(words, ask)
     if words.scheme in ("unix", "unix-datagram", "unix-seqpacket"):
-        return [_local(words)]
+        return _local(words, ask)
     if words.scheme == "systemd":
         _only(words, 0, "domain", "index", "name")
-        return [Opened(activated(words.options), "systemd")]
+        found = ask(lambda: [activated(words.options)])
+        return [Opened(bound, "systemd") for bound in found]
     if words.scheme == "raw":
         _only(words, 1)
         if not words.arguments:
             raise CannotListen(f"bad endpoint {words.text}: it names no interface")
-        return [Opened(packet(words.arguments[0]), "raw")]
+        return [Opened(bound, "raw") for bound in ask(lambda: [packet(words.arguments[0])])]
     return [_foreign(text, reactor)]
 
 
@@ -103,7 +105,7 @@ def _behindProxy(text: str, inner: "Opened | Foreign") -> "Opened | Foreign":
     return replace(inner, wrapped=lambda factory: ProxyFactory(before(factory)))
 
 
-def _inet(words: _Words) -> list["Opened | Foreign"]:
+def _inet(words: _Words, ask: Ask) -> list["Opened | Foreign"]:
     kind, most = socket.SOCK_STREAM, ["interface", "backlog"]
     if words.scheme == "udp":
         kind, most = socket.SOCK_DGRAM, ["interface"]
@@ -114,13 +116,14 @@ def _inet(words: _Words) -> list["Opened | Foreign"]:
     everywhere = "::" if words.scheme == "tcp6" else "0.0.0.0"
     backlog = _backlog(words)
     wrapping = Wrapping(words.options) if words.scheme == "ssl" else None
+    host = words.options.get("interface") or everywhere
     return [
         Opened(bound, words.scheme.removesuffix("6"), wrapping or _asItIs, backlog, wrapping)
-        for bound in inet(words.options.get("interface") or everywhere, port, kind)
+        for bound in ask(lambda: inet(host, port, kind))
     ]
 
 
-def _local(words: _Words) -> "Opened":
+def _local(words: _Words, ask: Ask) -> list["Opened | Foreign"]:
     kind = {
         "unix": socket.SOCK_STREAM,
         "unix-datagram": socket.SOCK_DGRAM,
@@ -130,7 +133,11 @@ def _local(words: _Words) -> "Opened":
     backlog = () if words.scheme == "unix-datagram" else ("backlog",)
     _only(words, 1, "address", "lockfile", *backlog, *_FILE)
     path = words.arguments[0] if words.arguments else words.options.get("address", "")
-    return Opened(local(path, kind, words.options), words.scheme, backlog=_backlog(words))
+    limit = _backlog(words)
+    return [
+        Opened(bound, words.scheme, backlog=limit)
+        for bound in ask(lambda: [local(path, kind, words.options)])
+    ]
 
 
 def _foreign(text: str, reactor: Any) -> Foreign:

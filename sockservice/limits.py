@@ -99,6 +99,11 @@ class Limits:
     #: Datagrams a second that are answered to one source.
     datagramRate: int = 0
 
+    @property
+    def perSource(self) -> bool:
+        """Whether anything is counted for each source."""
+        return bool(self.connectionsPerSource or self.connectionRate or self.datagramRate)
+
 
 class Admission:
     """The connections of the process, counted; and whether one more is let in."""

@@ -2,6 +2,7 @@
 
 import gc
 import re
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,13 +24,16 @@ from sockservice.names import Names
 from sockservice.protocols import datagramProtocol, streamProtocol
 from sockservice.serving import (
     DRAIN_TIMEOUT,
+    BoundListener,
     DatagramListener,
     ForeignListener,
     FrameListener,
+    HeldListener,
     Listener,
     StreamListener,
 )
 from sockservice.sockets import CannotListen, SocketOption, pairs
+from sockservice.spread import Ask, asked
 from sockservice.starting import CannotStart
 from sockservice.store.commit import Store
 from sockservice.turning import Turning
@@ -65,6 +69,12 @@ class Shared(NamedTuple):
     #: Watches connections in the reactor's place.
     descriptors: Any = None
     drainTimeout: float = DRAIN_TIMEOUT
+    #: Gives listeners their sockets.
+    ask: Ask = asked
+    #: Whether other processes serve the sockets that are bound in this one.
+    held: bool = False
+    #: Whether this is one of these processes: another says where they listen.
+    inherited: bool = False
 
 
 class AllOrNone(MultiService):
@@ -115,7 +125,7 @@ class AllOrNone(MultiService):
         """Have every listener read its files again; give what is wrong with them."""
         problems = []
         for service in self:
-            if isinstance(service, _Listeners):
+            if isinstance(service, (_Listeners, Listener)):
                 try:
                     service.reload()
                 except CannotListen as problem:
@@ -128,7 +138,7 @@ class AllOrNone(MultiService):
             yield
         except CannotStart as problem:
             for service in self:
-                if isinstance(service, _Listeners):
+                if isinstance(service, (_Listeners, Listener)):
                     service.abandon()
             log.error("{problem}", problem=problem)
             # twistd has put its log in sys.stderr's place.
@@ -140,17 +150,28 @@ class _Listeners(MultiService):
     """Listeners that come of one description, bound when privileges are still there."""
 
     _shared: Shared
+    _bound = False
 
     def _add(self, protocol: str, found: Opened | Foreign) -> None:
         listener = _listener(self._shared, protocol, found)
         listener.drainTimeout = self._shared.drainTimeout
+        listener.quiet = self._shared.inherited
         if isinstance(found, Opened):
             listener.tls = found.tls
+        if self._shared.held:
+            if not isinstance(listener, BoundListener):
+                raise CannotListen(f"{found.scheme}: this endpoint can't be shared by workers")
+            listener = HeldListener(listener)
         listener.setServiceParent(self)
+
+    def privilegedStartService(self) -> None:
+        """Remember that all is bound."""
+        super().privilegedStartService()
+        self._bound = True
 
     def startService(self) -> None:
         """Serve, binding first where that was not asked for (`twist` does not)."""
-        if not self.services:
+        if not self._bound:
             self.privilegedStartService()
         super().startService()
 
@@ -192,9 +213,9 @@ class HostPort(_Listeners):
 
         :raises CannotListen: Nothing is bound then.
         """
-        for stream, datagram in pairs(self._host, self._port):
-            self._add("", Opened(stream, "tcp"))
-            self._add("", Opened(datagram, "udp"))
+        for bound in self._shared.ask(lambda: pairs(self._host, self._port)):
+            stream = bound.socket.type == socket.SOCK_STREAM
+            self._add("", Opened(bound, "tcp" if stream else "udp"))
         super().privilegedStartService()
 
 
@@ -213,7 +234,7 @@ class Listen(_Listeners):
 
         :raises CannotListen: Nothing is bound then.
         """
-        found = opened(self._endpoint, self._shared.reactor)
+        found = opened(self._endpoint, self._shared.reactor, self._shared.ask)
         try:
             for each in found:
                 self._add(self._protocol, each)

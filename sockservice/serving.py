@@ -32,6 +32,9 @@ class Listener(Service):
     #: What is read from files that may change: of TLS, or nothing.
     tls: Wrapping | None = None
 
+    #: Whether another process says where it listens.
+    quiet = False
+
     def abandon(self) -> None:
         """Undo the binding, when another listener can't come up."""
 
@@ -56,10 +59,34 @@ class BoundListener(Listener):
     def startService(self) -> None:
         super().startService()
         self._port.startListening()
+        if not self.quiet:
+            self.announce()
+
+    def announce(self) -> None:
+        """Say in the log which protocol listens where."""
         log.info("{name}", name=self._name)
 
     def abandon(self) -> None:
         self._bound.close()
+
+
+class HeldListener(Listener):
+    """A bound socket that other processes serve, as `listener` would in this one."""
+
+    def __init__(self, listener: BoundListener) -> None:
+        self._listener = listener
+
+    def startService(self) -> None:
+        super().startService()
+        self._listener.announce()
+
+    def stopService(self) -> None:
+        """Close it in this process."""
+        super().stopService()
+        self.abandon()
+
+    def abandon(self) -> None:
+        self._listener.abandon()
 
 
 class StreamListener(BoundListener):

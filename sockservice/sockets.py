@@ -64,10 +64,16 @@ def socketOption(text: str) -> SocketOption:
 
 
 class Bound:
-    """A bound socket, and the file in the file system that is its name, if it made one."""
+    """A bound socket, and the file in the file system that is its name, if it made one.
 
-    def __init__(self, made: socket.socket, path: str | None = None) -> None:
+    `spreads`: others can be bound to the same address, to share what comes.
+    """
+
+    def __init__(
+        self, made: socket.socket, path: str | None = None, *, spreads: bool = False
+    ) -> None:
         self.socket = made
+        self.spreads = spreads
         self._path = path
         self._file = None if path is None else os.stat(path).st_ino
 
@@ -150,11 +156,11 @@ def inet(host: str, port: int, kind: socket.SocketKind) -> list[Bound]:
         addresses = resolved(host)
         made = [_inet(undo, kind, *each, port, len(addresses) == 1) for each in addresses]
         undo.pop_all()
-    return [Bound(each) for each in made]
+    return [Bound(each, spreads=True) for each in made]
 
 
-def pairs(host: str, port: int) -> list[tuple[Bound, Bound]]:
-    """Bind a TCP and a UDP socket at each address of `host`, all on one port number.
+def pairs(host: str, port: int) -> list[Bound]:
+    """Bind a TCP and then a UDP socket at each address of `host`, all on one port number.
 
     Port 0 stands for any number that is free on all of them.
 
@@ -171,7 +177,7 @@ def pairs(host: str, port: int) -> list[tuple[Bound, Bound]]:
                     stream = _inet(undo, socket.SOCK_STREAM, family, address, number, single)
                     number = stream.getsockname()[1]
                     datagram = _inet(undo, socket.SOCK_DGRAM, family, address, number, single)
-                    found.append((Bound(stream), Bound(datagram)))
+                    found += [Bound(stream, spreads=True), Bound(datagram, spreads=True)]
             except CannotListen as problem:
                 cause = problem.__cause__
                 clash = isinstance(cause, OSError) and cause.errno == errno.EADDRINUSE

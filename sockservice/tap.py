@@ -1,8 +1,10 @@
 """The options of `twistd sockservice`, and the service they ask for."""
 
 import select
+import sys
 from collections.abc import Callable, Sequence
 from ipaddress import ip_network
+from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.logger import Logger
@@ -21,9 +23,11 @@ from sockservice.names import Names
 from sockservice.report import Report
 from sockservice.serving import DRAIN_TIMEOUT
 from sockservice.signals import Signals
-from sockservice.sockets import SocketOption, socketOption
+from sockservice.sockets import CannotListen, SocketOption, socketOption
+from sockservice.spread import Ask, Sharing, asked
 from sockservice.store import EVERYTHING, Backend, Retention, backend
 from sockservice.store.commit import Store
+from sockservice.supervision import Workers
 from sockservice.turning import Turning
 
 log = Logger()
@@ -207,6 +211,14 @@ class Options(usage.Options):
             _number("log-limit", 0, 10**9, "a number of lines"),
         ],
         [
+            "workers",
+            None,
+            1,
+            "Processes that serve, under one that watches over them; they share each port. "
+            "The default, one process that does all, is enough for one core.",
+            _number("workers", 1, 1024, "a number of processes"),
+        ],
+        [
             "drain-timeout",
             None,
             DRAIN_TIMEOUT,
@@ -259,9 +271,21 @@ class Options(usage.Options):
         ],
     ]
 
+    #: Processes that divide among them what is allowed to all connections together.
+    processes = 1
+
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         self._given = options
         super().parseOptions(options)
+
+    @property
+    def given(self) -> Sequence[str]:
+        """The words of the command line that these options are."""
+        return sys.argv[1:] if self._given is None else self._given
+
+    def share(self, option: str) -> int:
+        """Give this process's part of a limit for all connections."""
+        return -(-int(self[option]) // self.processes)
 
     def again(self) -> "Options":
         """Read the same options once more, and the files they name.
@@ -270,6 +294,7 @@ class Options(usage.Options):
         """
         options = Options()
         options.parseOptions(self._given)
+        options.processes = self.processes
         return options
 
     def postOptions(self) -> None:
@@ -313,7 +338,7 @@ class Options(usage.Options):
         """Give the limits that were asked for."""
         return Limits(
             Access(self.allow, self.deny),
-            self["max-connections"],
+            self.share("max-connections"),
             self["max-connections-per-source"],
             self["connection-rate"],
             self["idle-timeout"],
@@ -342,33 +367,72 @@ def makeService(options: Options) -> MultiService:
     # twistd has chosen and installed its reactor only by now.
     from twisted.internet import reactor
 
-    journal = Journal(reactor, options["log-limit"])
     store = None
     if options.backend is not None:
         store = Store(reactor, options.backend)
         store.failed.addCallback(lambda _: endWith(reactor, 1))
-    shared = Shared(
+    workers = options["workers"]
+    ask = asked if workers == 1 else Sharing(workers)
+    shared = common(reactor, options, store, ask=ask, held=workers > 1)
+    service = AllOrNone(store, shared.counters, shared.journal)
+    if options["report"] is not None:
+        Report(reactor, shared.counters, options["report"]).setServiceParent(service)
+    Signals(reactor, lambda: reload(options, shared, service)).setServiceParent(service)
+    listen(options, shared, service)
+    if isinstance(ask, Sharing):
+        supervising = Workers(
+            reactor,
+            workers,
+            options.given,
+            ask,
+            shared.counters,
+            lambda reason: _cannotServe(reactor, reason),
+            store=store,
+            socketOptions=options.socketOptions,
+            steered=options.limits().perSource,
+        )
+        supervising.drainTimeout = options["drain-timeout"]
+        supervising.setServiceParent(service)
+    return service
+
+
+def common(
+    reactor: Any,
+    options: Options,
+    store: Store | None,
+    *,
+    ask: Ask = asked,
+    held: bool = False,
+    inherited: bool = False,
+) -> Shared:
+    """Make what all listeners of a process share, and allow it as many open files."""
+    openfiles.allow(options.share("max-connections"))
+    journal = Journal(reactor, options["log-limit"])
+    return Shared(
         reactor,
         Counters(),
         set(),
         Admission(options.limits()),
         Turning(reactor, journal),
-        Memory(options["memory-limit"]),
+        Memory(options.share("memory-limit")),
         journal,
         backlog=options["backlog"],
         lineLimit=options["line-limit"],
         verbose=bool(options["verbose"]),
-        socketOptions=options.socketOptions,
+        # What is inherited has them already.
+        socketOptions=() if inherited else options.socketOptions,
         names=Names(reactor) if options["resolve"] else None,
         store=store,
-        descriptors=Descriptors(reactor) if hasattr(select, "epoll") else None,
+        descriptors=Descriptors(reactor) if hasattr(select, "epoll") and not held else None,
         drainTimeout=options["drain-timeout"],
+        ask=ask,
+        held=held,
+        inherited=inherited,
     )
-    openfiles.allow(options["max-connections"])
-    service = AllOrNone(store, shared.counters, journal)
-    if options["report"] is not None:
-        Report(reactor, shared.counters, options["report"]).setServiceParent(service)
-    Signals(reactor, lambda: _reload(options, shared, service)).setServiceParent(service)
+
+
+def listen(options: Options, shared: Shared, service: AllOrNone) -> None:
+    """Give `service` the listeners that `options` ask for."""
     host, port = options["host"], options["port"]
     if not options.listen or host is not None or port is not None:
         HostPort(
@@ -376,21 +440,31 @@ def makeService(options: Options) -> MultiService:
         ).setServiceParent(service)
     for text in options.listen:
         Listen(shared, text).setServiceParent(service)
-    return service
 
 
-def _reload(options: Options, shared: Shared, service: AllOrNone) -> None:
+def _cannotServe(reactor: Any, reason: str) -> None:
+    """End the process, for its workers don't start."""
+    log.error("cannot serve: {reason}", reason=reason)
+    # twistd has put its log in sys.stderr's place.
+    print(f"sockservice: cannot serve: {reason}", file=sys.__stderr__)
+    endWith(reactor, 1)
+
+
+def reload(options: Options, shared: Shared, service: AllOrNone) -> None:
     """Read again what may have changed; what is bad stays as it was, and is told."""
-    problems: list[Exception] = [*service.reload()]
+    problems: list[Exception] = []
     try:
         fresh = options.again()
-    except usage.UsageError as bad:
+        if isinstance(shared.ask, Sharing) and fresh.limits().perSource:
+            shared.ask.steer()
+    except (usage.UsageError, CannotListen) as bad:
         problems.append(bad)
     else:
         shared.admission.change(fresh.limits())
-        shared.memory.most = fresh["memory-limit"]
+        shared.memory.most = fresh.share("memory-limit")
         shared.journal.most = fresh["log-limit"]
-        openfiles.allow(fresh["max-connections"])
+        openfiles.allow(fresh.share("max-connections"))
+    problems[:0] = service.reload()
     for problem in problems:
         log.error("SIGHUP: {problem}; what was there before stays", problem=problem)
     if not problems:

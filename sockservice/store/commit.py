@@ -33,14 +33,17 @@ Settled = Callable[[StoreError | None], None]
 
 
 class _Put:
-    """A batch, and who waits for it."""
+    """Batches that are stored together, and who waits for them."""
 
-    __slots__ = ("batch", "settled", "size")
+    __slots__ = ("batches", "lines", "settled", "size")
 
-    def __init__(self, batch: Batch, settled: Settled) -> None:
-        self.batch = batch
+    def __init__(self, batches: list[Batch], settled: Settled) -> None:
+        self.batches = batches
         self.settled = settled
-        self.size = sum(map(len, batch.lines))
+        self.lines = self.size = 0
+        for batch in batches:
+            self.lines += len(batch.lines)
+            self.size += sum(map(len, batch.lines))
 
 
 class Store:
@@ -123,6 +126,10 @@ class Store:
 
         The same as `append` at half the price; `settled` must not raise.
         """
+        self.putAll([batch], settled)
+
+    def putAll(self, batches: list[Batch], settled: Settled) -> None:
+        """Store the lines of all `batches`, or of none, and call `settled` as `put` does."""
         if self._stopping:
             settled(StoreError("the service is stopping", retry=True))
             return
@@ -131,7 +138,7 @@ class Store:
         if problem is not None and not self._unsettled and self._hopeless(problem):
             settled(problem)
             return
-        put = _Put(batch, settled)
+        put = _Put(batches, settled)
         self._unsettled += 1
         self._pending += put.size
         if not self._turn:
@@ -161,7 +168,7 @@ class Store:
         for put in puts:
             self._unsettled -= 1
             if problem is None:
-                self.stored += len(put.batch.lines)
+                self.stored += put.lines
             put.settled(problem)
         if self._room and not self.full:
             room, self._room = self._room, []
@@ -228,7 +235,7 @@ class Store:
         lines = 0
         while self._waiting and lines < COMMIT_LIMIT:
             puts.append(self._waiting.popleft())
-            lines += len(puts[-1].batch.lines)
+            lines += puts[-1].lines
         return puts
 
     def _arrived(self, timeout: float) -> bool:
@@ -246,7 +253,7 @@ class Store:
         problem = self._fatal
         if problem is None:
             try:
-                self._backend.commit([put.batch for put in puts])
+                self._backend.commit([batch for put in puts for batch in put.batches])
             except Exception as failed:
                 problem = self._failure(failed)
         if problem is not None:

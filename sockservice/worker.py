@@ -1,0 +1,145 @@
+"""One of the processes that `--workers` asks for; started by sockservice.supervision."""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from importlib import import_module
+from threading import RLock, Thread
+from typing import Any
+
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.task import LoopingCall
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    eventAsJSON,
+    formatEvent,
+    globalLogBeginner,
+)
+from twisted.python import usage
+from zope.interface import implementer
+
+from sockservice.counters import Counters
+from sockservice.listeners import AllOrNone
+from sockservice.spread import Inherited
+from sockservice.starting import CannotStart
+from sockservice.store.commit import Store
+from sockservice.store.remote import Remote
+from sockservice.supervision import LINES, REPORTS, STORED
+from sockservice.tap import Options, common, listen, reload
+
+#: Seconds between looks whether the parent has to be told new counts.
+COUNTING = 1.0
+
+
+@implementer(ILogObserver)
+class Reports:
+    """What a worker tells its parent, in lines: `log EVENT`, `counters COUNTS`, `ready`.
+
+    Events are what Twisted's `eventAsJSON` makes of them, with tracebacks as text; counts
+    are JSON as well. `descriptor` is where they are written.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        # Several threads log; and one may do so while it does, when garbage is collected.
+        self._lock = RLock()
+        self._counted = Counters()
+
+    def __call__(self, event: LogEvent) -> None:
+        failure = event.get("log_failure")
+        if failure is not None:
+            event = {key: event[key] for key in event if key not in ("log_failure", "failure")} | {
+                "said": formatEvent(event),
+                "traceback": failure.getTraceback(),
+                "log_format": "{said}\n{traceback}",
+            }
+        self._write("log", eventAsJSON(dict(event)))
+
+    def count(self, counters: Counters) -> None:
+        """Tell what was counted so far, if it has not been told."""
+        if counters != self._counted:
+            self._counted = replace(counters)
+            self._write("counters", json.dumps(asdict(counters)))
+
+    def ready(self) -> None:
+        """Tell that all is served."""
+        self._write("ready", "")
+
+    def _write(self, kind: str, text: str) -> None:
+        rest = memoryview(f"{kind} {text}\n".encode())
+        # Where the parent has gone there is nobody to tell.
+        with self._lock, suppress(BrokenPipeError):
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+
+
+def _endWithParent() -> None:
+    """End this process when its parent has ended, however that was: nobody else would.
+
+    In a thread, for an answer may keep the reactor busy.
+    """
+    os.read(0, 1)
+    os._exit(1)
+
+
+def _obey(reactor: Any, reloading: Callable[[], object]) -> None:
+    """Do what the parent tells by signals, as often as it is told."""
+
+    def stop() -> None:
+        with suppress(ReactorNotRunning):
+            reactor.stop()
+
+    # The parent has got it too, if it was meant.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(stop))
+    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reloading))
+
+
+def main() -> None:
+    """Serve what the parent has bound, until it says that it is enough."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_endWithParent, name="parent", daemon=True).start()
+    settings = json.loads(sys.argv[1])
+    import_module(settings["reactor"]).install()
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+
+    reports = Reports(REPORTS)
+    globalLogBeginner.beginLoggingTo([reports], redirectStandardIO=False)
+    options = Options()
+    try:
+        options.parseOptions(sys.argv[2:])
+        options.processes = settings["workers"]
+        store = Store(reactor, Remote(LINES, STORED)) if options.backend is not None else None
+        ask = Inherited(settings["sockets"])
+        shared = common(reactor, options, store, ask=ask, inherited=True)
+        service = AllOrNone(store, journal=shared.journal)
+        listen(options, shared, service)
+        service.privilegedStartService()
+        service.startService()
+    except usage.UsageError as problem:
+        sys.exit(f"sockservice: {problem}")
+    except CannotStart:
+        sys.exit(1)  # the service has said why
+    counting = LoopingCall(reports.count, shared.counters)
+    counting.start(COUNTING)
+
+    def started() -> None:
+        # The reactor has installed its own by now.
+        _obey(reactor, lambda: reload(options, shared, service))
+        reports.ready()
+
+    reactor.callWhenRunning(started)
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+    reports.count(shared.counters)
+
+
+if __name__ == "__main__":
+    main()
