@@ -213,10 +213,16 @@ class HostPort(_Listeners):
 
         :raises CannotListen: Nothing is bound then.
         """
-        for bound in self._shared.ask(lambda: pairs(self._host, self._port)):
-            stream = bound.socket.type == socket.SOCK_STREAM
-            self._add("", Opened(bound, "tcp" if stream else "udp"))
-        super().privilegedStartService()
+        found = self._shared.ask(lambda: pairs(self._host, self._port))
+        try:
+            for bound in found:
+                stream = bound.socket.type == socket.SOCK_STREAM
+                self._add("", Opened(bound, "tcp" if stream else "udp"))
+            super().privilegedStartService()
+        except CannotListen:
+            for bound in found:
+                bound.close()
+            raise
 
 
 class Listen(_Listeners):

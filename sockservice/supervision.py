@@ -201,6 +201,7 @@ class Workers(Listener):
         self._socketOptions = socketOptions
         self._steered = steered
         self._bound = False
+        self._hopeless = False
         self._places = [_Place(number) for number in range(1, count + 1)]
         self._stopped: Deferred[None] | None = None
         self._killing: IDelayedCall | None = None
@@ -311,10 +312,13 @@ class Workers(Listener):
                     self._killing.cancel()
                 self._stopped.callback(None)
             return
+        if self._hopeless:
+            return
         said = f": {worker.said}" if worker is not None and worker.said else ""
         if not place.served:
             place.failed += 1
             if place.failed >= STARTS:
+                self._hopeless = True
                 self._failed(f"worker {place.number} {reason}{said}")
                 return
         if self._reactor.seconds() - place.since >= RESTART_MOST:

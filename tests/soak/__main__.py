@@ -1,4 +1,4 @@
-"""Run many rounds: `python -m tests.soak crash --rounds 200`, `… power --rounds 20`."""
+"""Run many rounds: `python -m tests.soak crash --rounds 200`, or `workers`, or `power`."""
 
 import sys
 import tempfile
@@ -54,6 +54,22 @@ def crash(rounds: int, seed: int, minutes: float) -> None:
             with ExitStack() as stack:
                 path = Path(folder)
                 return one.crash(Children(path, stack), path / "lines.db", chance)
+
+        repeated(rounds, seed, minutes, do)
+
+
+@main.command()
+@click.option("--rounds", default=100, show_default=True)
+@SEED
+@MINUTES
+def workers(rounds: int, seed: int, minutes: float) -> None:
+    """Kill -9 of one worker of two at random moments, while the others go on."""
+    with tempfile.TemporaryDirectory() as folder:
+
+        def do(chance: Random) -> tuple[int, int]:
+            with ExitStack() as stack:
+                path = Path(folder)
+                return one.workers(Children(path, stack), path / "lines.db", chance)
 
         repeated(rounds, seed, minutes, do)
 

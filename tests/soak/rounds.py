@@ -16,13 +16,20 @@ from tests.soak.senders import OK, Address, DatagramSender, Sender, compare, lat
 class Server(Child):
     """A real server with a store, that acknowledges lines over TCP and datagrams over UDP."""
 
-    def __init__(self, children: Children, store: Path, tracer: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        children: Children,
+        store: Path,
+        tracer: Sequence[str] = (),
+        options: Sequence[str] = (),
+    ) -> None:
         super().__init__(
             children.start(
                 *(*tracer, str(SCRIPTS / "twistd")),
                 *("-n", "--pidfile=", "sockservice", "--store", f"sqlite:{store}"),
                 *("--listen", "ack@tcp:0:interface=127.0.0.1"),
                 *("--listen", "ack@udp:0:interface=127.0.0.1"),
+                *options,
             )
         )
         self.lines = self._listening("tcp")
@@ -89,6 +96,32 @@ def crash(children: Children, store: Path, chance: Random) -> tuple[int, int]:
     finally:
         again.kill()
     return counted
+
+
+def workers(children: Children, store: Path, chance: Random, kills: int = 3) -> tuple[int, int]:
+    """Kill random workers of a server under load, end it well, and compare.
+
+    Gives how many lines were acknowledged, and how many are stored.
+    """
+    server = Server(children, store, options=("--workers", "2"))
+    server.until(rb"2 workers are ready")
+    after = latest(store)
+    senders: list[Sender] = []
+    for _ in range(kills):
+        fresh = server.senders(WINDOWS)
+        for sender in fresh[:-1]:  # a datagram may have been with the worker that died
+            sender.until(OK)
+        senders += fresh
+        sleep(chance.uniform(0, LOAD))  # the random moment
+        pid = server.process.pid
+        alive = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if alive:
+            os.kill(int(chance.choice(alive)), signal.SIGKILL)
+    server.process.terminate()
+    assert server.end() == (0, b"")
+    for sender in senders:
+        sender.stop()
+    return compare(store, after, senders)
 
 
 def power(children: Children, disk: Disk, chance: Random) -> tuple[int, int]:

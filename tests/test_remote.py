@@ -1,0 +1,179 @@
+"""Lines on their way from a worker to the process that stores them: frames, pipes, answers."""
+
+import os
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.interfaces import IReadDescriptor
+from zope.interface import implementer
+
+from sockservice.store import Batch, StoreError
+from sockservice.store.commit import COMMIT_LIMIT, Store
+from sockservice.store.memory import Memory
+from sockservice.store.remote import Frames, Keeping, Remote, framed, packed, unpacked
+from tests.conftest import HandReactor
+
+FULL = StoreError("disk full", retry=True)
+GONE = StoreError("the file is gone", retry=False)
+
+batches = st.builds(
+    Batch,
+    st.integers(0, 2**62),
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.lists(st.binary()),
+)
+
+
+@given(st.lists(batches))
+def test_batches_are_read_as_they_were_written(given: list[Batch]) -> None:
+    assert unpacked(packed(given)) == given
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 7, 1000])
+def test_frames_are_the_same_however_they_arrive(piece: int) -> None:
+    payloads = [b"", b"a", b"\0" * 5, bytes(range(256)) * 3]
+    stream = b"".join(map(framed, payloads))
+    frames = Frames()
+    cut = [stream[at : at + piece] for at in range(0, len(stream), piece)]
+    assert [frame for data in cut for frame in frames.received(data)] == payloads
+
+
+def test_a_frame_that_is_not_whole_is_none() -> None:
+    assert list(Frames().received(framed(b"abc")[:-1])) == []
+
+
+@implementer(IReadDescriptor)
+class Reader:
+    """Gives what comes from a pipe to `received`, in pieces of random lengths."""
+
+    def __init__(self, descriptor: int, received: Callable[[bytes], None]) -> None:
+        self._descriptor = descriptor
+        self._received = received
+        self._chance = Random(1)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        return "pipe"
+
+    def doRead(self) -> None:
+        self._received(os.read(self._descriptor, self._chance.randint(1, 20_000)))
+
+    def connectionLost(self, reason: object) -> None:
+        """The reactor is stopping."""
+
+
+class Worker:
+    """A worker's store, and the one behind it that it does not see."""
+
+    def __init__(self, reactor: HandReactor) -> None:
+        self.reactor = reactor
+        self.engine = Memory()
+        self.parent = Store(reactor, self.engine)
+        self.parent.start()
+        there, back = self.pipes = os.pipe(), os.pipe()
+        keeping = Keeping(self.parent, lambda answer: self.answered(back[1], answer))
+        self._reader = Reader(there[0], keeping.received)
+        reactor.addReader(self._reader)
+        self.store = Store(reactor, Remote(there[1], back[0]))
+        self.store.start()
+
+    def answered(self, descriptor: int, answer: bytes) -> None:
+        os.write(descriptor, answer)
+
+    def put(self, *lines: bytes) -> Any:
+        return self.store.append(Batch(1, "192.0.2.1:7", "tcp:192.0.2.9:555", list(lines)))
+
+    @property
+    def kept(self) -> list[bytes]:
+        return [line for _, _, line in self.engine.kept]
+
+    def stop(self) -> None:
+        self.reactor.result(self.store.stop())
+        self.reactor.removeReader(self._reader)
+        self.reactor.result(self.parent.stop())
+        for pair in self.pipes:
+            for each in pair:
+                os.close(each)
+
+
+@pytest.fixture
+def worker(reactor: HandReactor) -> Iterator[Worker]:
+    made = Worker(reactor)
+    yield made
+    made.stop()
+
+
+def test_lines_are_stored_elsewhere_in_order_before_they_are_said_to_be(
+    reactor: HandReactor, worker: Worker
+) -> None:
+    for number in range(50):
+        lines = [b"%d" % number, b"", b"\0\n" * number]
+        reactor.result(worker.put(*lines))
+        assert worker.kept[-3:] == lines
+    assert worker.engine.kept[0] == ("192.0.2.1:7", "tcp:192.0.2.9:555", b"0")
+    assert len(worker.kept) == 150
+    assert worker.store.stored == worker.parent.stored == 150
+
+
+def test_a_refusal_comes_back_with_its_reason_and_passes(
+    reactor: HandReactor, worker: Worker
+) -> None:
+    worker.engine.problem = FULL
+    problem = reactor.failure(worker.put(b"a"))
+    assert isinstance(problem, StoreError)
+    assert (str(problem), problem.retry) == ("not stored: disk full", True)
+    worker.engine.problem = None
+    reactor.advance(2)
+    reactor.result(worker.put(b"b"))
+    assert worker.kept == [b"b"]
+
+
+def test_a_store_that_has_failed_for_good_has_failed_for_workers_too(
+    reactor: HandReactor, worker: Worker
+) -> None:
+    worker.engine.problem = GONE
+    reactor.failure(worker.put(b"a"))
+    assert reactor.result(worker.store.failed).reason == "the file is gone"
+    assert reactor.result(worker.parent.failed).reason == "the file is gone"
+
+
+def test_what_a_worker_commits_is_stored_whole_or_not_at_all(
+    reactor: HandReactor, worker: Worker
+) -> None:
+    """Else a part of it would be refused that is stored."""
+    commits: list[int] = []
+    commit = worker.engine.commit
+
+    def counted(batches: list[Batch]) -> None:
+        commits.append(len(batches))
+        commit(batches)
+
+    worker.engine.commit = counted  # type: ignore[method-assign]
+    half = [b"x"] * (COMMIT_LIMIT - 1)
+    both = worker.put(*half), worker.put(*half)
+    for each in both:
+        reactor.result(each)
+    assert commits == [2]
+    assert len(worker.kept) == 2 * len(half)
+
+
+def test_without_the_process_that_stores_lines_are_refused() -> None:
+    (kept, there), (back, answered) = os.pipe(), os.pipe()
+    os.close(answered)
+    remote = Remote(there, back)
+    for _ in range(2):  # first the answer does not come, then nobody reads
+        with pytest.raises(StoreError, match="the process that stores has ended") as told:
+            remote.commit([Batch(1, "", "", [b"a"])])
+        assert not told.value.retry
+        if kept >= 0:
+            os.close(kept)
+            kept = -1
+    os.close(there)
+    os.close(back)
