@@ -502,7 +502,12 @@ def test_lines_removed_between_two_pages_are_passed_over(path: str, store: SQLit
         database.isolation_level = None
         assert reader.page(Query(), 0, limit=1)[0] == [(1, b"one")]
         database.execute("DELETE FROM lines WHERE id < 5")
-        found = pages(reader, Query(), 1, None, lambda: bool(store.commit(BATCHES[:1])))
+
+        def wait() -> bool:
+            store.commit(BATCHES[:1])
+            return False
+
+        found = pages(reader, Query(), 1, None, wait)
         assert next(found) == [(5, EVERY[4]), (6, EVERY[5])]
         database.execute("DELETE FROM lines")
         # There is one more look after the wait that says that it is the last.
