@@ -391,7 +391,7 @@ def test_a_log_that_was_taken_away_is_told(tmp_path: Path) -> None:
 
 # With no right but to read
 
-# Imports before it drops its rights, with which it may have come to its own modules.
+# Drops its rights when all is imported: the modules may lie where only root may look.
 UNPRIVILEGED = """
 import os, sys
 from sockservice.cli import main
@@ -602,7 +602,7 @@ def test_an_interrupt_ends_it_without_a_word(path: str, store: SQLite, children:
     following.process.send_signal(signal.SIGINT)
     assert following.end() == (130, b"")
     # Also while nobody reads what it has to print.
-    store.commit([Batch(START, "", "", [b"x" * 1000] * 5000)])
+    store.commit([Batch(START, "", "", [b"x"] * 100_000)])
     reading = Child(children.start("sockservice", "lines", path))
     reading.until(rb"^one\n")
     reading.process.send_signal(signal.SIGINT)
