@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress, IReadDescriptor, IReadWriteDescriptor
 from twisted.internet.protocol import DatagramProtocol
+from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.tcp import Server
 from twisted.internet.unix import Server as LocalServer
 from twisted.logger import Logger
@@ -23,6 +24,21 @@ _CREDENTIALS = struct.Struct("=iII")  # pid, uid, gid; unix(7), SO_PEERCRED
 
 # Out of descriptors or memory: it passes, and until then each accept would fail.
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class StreamServer(Server):
+    """Twisted's server transport, read in one call instead of two."""
+
+    def doRead(self) -> Any:
+        try:
+            data = self.socket.recv(65536)
+        except OSError:
+            # It tells what has happened from what passes.
+            return super().doRead()
+        if not data:
+            return CONNECTION_DONE
+        self.protocol.dataReceived(data)
+        return None
 
 
 @implementer(IReadDescriptor)
@@ -119,7 +135,7 @@ class StreamPort:
                 made.close()
                 return
             self._accepted += 1
-            server: Any = Server
+            server: Any = StreamServer
             if made.family == socket.AF_UNIX:
                 server = PacketServer if made.type == socket.SOCK_SEQPACKET else LocalServer
             transport = server(made, protocol, address, self, self._accepted, self._descriptors)
