@@ -95,9 +95,9 @@ class Descriptors:
         watched = self._watched
         for number, event in self._poll.poll(0, TURN):
             # One that was served before it may have closed it.
-            descriptor: Any = watched.get(number)
-            if descriptor is None:
+            if number not in watched:
                 continue
+            descriptor: Any = watched[number]
             reading = event == _IN
             why: Any = None
             try:
