@@ -125,10 +125,15 @@ class DatagramServer(DatagramProtocol):
         return type(self).datagramReceived is DatagramServer.datagramReceived
 
     def datagramsReceived(self, received: list[tuple[bytes, Any]]) -> list[tuple[bytes, Any]]:
-        """Take datagrams and where they came from; give replies that are there, and where to."""
-        self.counters.datagrams += len(received)
+        """Take datagrams, and where they came from, off the front of `received`.
+
+        Gives the replies that are there, and where they go. When `answerLimit` is
+        reached the rest is left.
+        """
         replies = []
+        taken = 0
         for datagram, addr in received:
+            taken += 1
             if self.verbose:
                 log.info("{peer} datagram {line!r}", peer=named(addr), line=datagram)
             if isinstance(addr, tuple) and self._silent(addr):
@@ -143,6 +148,10 @@ class DatagramServer(DatagramProtocol):
                     replies.append((reply, addr))
             elif reply is not None:
                 self._await(reply, addr)
+                if len(self._pending) >= self.answerLimit:
+                    break
+        self.counters.datagrams += taken
+        del received[:taken]
         return replies
 
     def unsendable(self) -> None:

@@ -93,11 +93,12 @@ class Descriptors:
 
     def doRead(self) -> None:
         watched = self._watched
+        descriptor: Any
         for number, event in self._poll.poll(0, TURN):
             # One that was served before it may have closed it.
             if number not in watched:
                 continue
-            descriptor: Any = watched[number]
+            descriptor = watched[number]
             reading = event == _IN
             why: Any = None
             try:

@@ -181,7 +181,7 @@ class DatagramPort:
     """
 
     #: Datagrams read in one turn from a UNIX socket, before others get theirs.
-    TURN = 64
+    TURN = 10
 
     def __init__(self, reactor: Any, bound: socket.socket, protocol: Any) -> None:
         self.reactor = reactor
@@ -317,12 +317,11 @@ class DatagramPort:
 
     def _deliver(self) -> None:
         """Give the protocol what was read, and send what it replies."""
-        if self._many is not None:
-            received, self._unread = self._unread, []
-            self._reply(self._many(received))
-            return
         while self._unread and not (self._paused or self._unsent):
-            self.protocol.datagramReceived(*self._unread.pop(0))
+            if self._many is None:
+                self.protocol.datagramReceived(*self._unread.pop(0))
+            else:
+                self._reply(self._many(self._unread))
 
     def _reply(self, replies: list[tuple[bytes, Any]]) -> None:
         assert self._batches is not None

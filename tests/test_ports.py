@@ -15,7 +15,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.python.failure import Failure
 
-from sockservice import Ack, DatagramPort, Echo, LineFactory
+from sockservice import Ack, DatagramPort, Echo, LineFactory, batches
 from sockservice.answers import Answer
 from sockservice.ports import StreamPort
 from tests.conftest import PATIENCE, HandReactor, Log
@@ -74,10 +74,10 @@ class Datagrams:
         self.number: int = self.bound.getsockname()[1]
         self.protocol = protocol
         self.port = DatagramPort(reactor, self.bound, protocol)
-        batches = self.port._batches
-        assert batches is not None
-        batches._recvmmsg = unwilling(self.bound.receiving, batches._recvmmsg)
-        batches._sendmmsg = unwilling(self.bound.sending, batches._sendmmsg)
+        system = self.port._batches
+        assert system is not None
+        system._recvmmsg = unwilling(self.bound.receiving, system._recvmmsg)
+        system._sendmmsg = unwilling(self.bound.sending, system._sendmmsg)
         self.port.startListening()
         opened.callback(self.port.stopListening)
 
@@ -180,12 +180,12 @@ def test_it_knows_the_address_it_is_bound_to(
 def test_a_burst_leaves_others_their_turn(serve: Serve) -> None:
     served = serve("127.0.0.1")
     peer = served.peer("127.0.0.1")
-    for _ in range(served.port.TURN + 10):
+    for _ in range(batches.MOST + 10):
         peer.sendto(b"x", ("127.0.0.1", served.number))
     served.port.doRead()
-    assert served.protocol.counters.datagrams == served.port.TURN
+    assert served.protocol.counters.datagrams == batches.MOST
     served.port.doRead()
-    assert served.protocol.counters.datagrams == served.port.TURN + 10
+    assert served.protocol.counters.datagrams == batches.MOST + 10
 
 
 def test_nothing_is_read_while_a_reply_waits_for_room(serve: Serve, reactor: HandReactor) -> None:
