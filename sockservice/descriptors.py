@@ -108,7 +108,7 @@ class Descriptors:
                     # First what is to be sent: what is read may be the end.
                     if event & _OUT:
                         why = descriptor.doWrite()
-                    if why or watched.get(number) is not descriptor:
+                    if why or number not in watched or watched[number] is not descriptor:
                         pass
                     elif event & _IN:
                         reading = True
