@@ -12,6 +12,7 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservice.cli import prompt
 from sockservice.cli.terminal import printable
 from sockservice.client import DatagramClient, LineClient, TimedOut, connect
 from sockservice.framing import Chunks, Framer, Lines
@@ -65,6 +66,10 @@ def send(target: str, lines: tuple[str, ...], timeout: float, framing: str) -> N
     if not given and sys.stdin is None:
         raise click.UsageError("standard input is closed; give lines as arguments")
 
+    typing = not given and sys.stdin.isatty() and sys.stdout.isatty()
+    if typing:
+        prompt.install()
+
     async def run(reactor: Any) -> None:
         try:
             client = await connect(
@@ -77,6 +82,8 @@ def send(target: str, lines: tuple[str, ...], timeout: float, framing: str) -> N
             error = getattr(problem, "osError", None)
             reason = problem if error is None else os.strerror(error)
             _end(NOT_CONNECTED, f"could not connect to {target}: {reason}")
+        if typing:
+            _end(*await prompt.converse(reactor, client, timeout, window(client, framing)))
         if given:
             source: Source = Given(given)
         else:
