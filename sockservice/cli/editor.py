@@ -47,6 +47,8 @@ class Editor:
             output=output,
         )
         self._app = self._session.app
+        # However much comes, the line being typed stays to be seen.
+        self._app.max_render_postpone_time = None
         self._output = output
         self._shown: list[bytes] = []
         self._stopped = False
@@ -86,7 +88,7 @@ class Editor:
         typing = self._app.is_running
         if typing:
             self._app.renderer.erase()
-        self._output.write_raw("".join(f"{line.decode()}\r\n" for line in shown))
+        self._output.write_raw("".join(f"{line.decode()}\n" for line in shown))
         self._output.flush()
         if typing:
             self._app.invalidate()

@@ -209,8 +209,8 @@ class Conversation:
     def _ask(self, line: bytes) -> None:
         self._sent += 1
         self._due += 1
-        late = self._reactor.callLater(self._timeout, self._expire)
-        # A late reply is worth showing; but late datagrams can't be waited for for ever.
+        # A late reply is worth showing; but a datagram can't be waited for for ever.
+        late = self._reactor.callLater(self._timeout, self._expire) if self._stream else None
         reply = self._client.ask(line, None if self._stream else self._timeout)
         reply.addCallbacks(self._answered, self._unanswered).addBoth(self._answer, late)
 
@@ -225,14 +225,17 @@ class Conversation:
     def _unanswered(self, failure: Failure) -> None:
         if failure.check(TimedOut):
             self._lost = True
+            self._tellLate()
             return
         why = failure.getErrorMessage()
         if not self._stream:
             self._terminal.show(NOTICE + printable(why.encode()))
         self._why = self._why or why
 
-    def _answer(self, _: None, late: IDelayedCall) -> None:
-        if late.active():
+    def _answer(self, _: None, late: IDelayedCall | None) -> None:
+        if late is None:
+            self._due -= 1
+        elif late.active():
             late.cancel()
             self._due -= 1
         self._sendSoon()
@@ -240,10 +243,14 @@ class Conversation:
     def _expire(self) -> None:
         self._due -= 1
         # Behind a reply that is late in a stream, all are.
-        if not (self._stream and self._told) and not self._left:
-            self._terminal.show(NOTICE + f"no reply within {self._timeout:g} seconds".encode())
+        if not self._told:
+            self._tellLate()
         self._told = True
         self._sendSoon()
+
+    def _tellLate(self) -> None:
+        if not self._left:
+            self._terminal.show(NOTICE + f"no reply within {self._timeout:g} seconds".encode())
 
     def _disconnected(self, _: None) -> None:
         self._closed = True
