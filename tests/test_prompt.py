@@ -194,6 +194,8 @@ def test_no_more_lines_are_in_flight_than_may_be(reactor: HandReactor, opened: E
     held.terminal.type(b"a", b"b", b"c")
     held.terminal.end()
     assert reactor.received(held.server, 4) == b"a\nb\n"
+    with pytest.raises(BlockingIOError):
+        held.server.recv(1)
     held.reply(b"1")
     assert reactor.received(held.server) == b"c\n"
     held.reply(b"2", b"3")
