@@ -71,7 +71,7 @@ def send(target: str, lines: tuple[str, ...], timeout: float, framing: str) -> N
     if not given and sys.stdin is None:
         raise click.UsageError("standard input is closed; give lines as arguments")
 
-    typing = not given and sys.stdin.isatty() and sys.stdout.isatty()
+    typing = not given and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
     if typing:
         prompt.install()
 
