@@ -4,7 +4,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -26,13 +26,14 @@ class Program:
     """A server to start; `ready` finds its port in what it prints.
 
     `load` is what it is loaded with where that is not what the work says. `stored` counts
-    the lines it has left in its folder.
+    the lines it has left in its folder. `everywhere`: it may run on the load's core, too.
     """
 
     command: Callable[[Path], list[str]]
     ready: re.Pattern[str] = re.compile(f"listening on {ADDRESS}")
     load: Load | None = None
     stored: Callable[[Path], int] | None = None
+    everywhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,15 @@ def twistd(
     )
 
 
+def workers(
+    protocol: str, transport: str, *options: str, stored: Callable[[Path], int] | None = None
+) -> Program:
+    """Two of them, on the two cores that there are, one of which is the load's as well."""
+    one = twistd(protocol, transport, "--workers", "2", *options, stored=stored)
+    ready = re.compile(rf"{one.ready.pattern}(?s:.)*workers are ready")
+    return replace(one, ready=ready, everywhere=True)
+
+
 def twistd_command() -> list[str]:
     beside = Path(sys.executable).with_name("twistd")
     found = str(beside) if beside.exists() else shutil.which("twistd")
@@ -108,6 +118,14 @@ CONTESTANTS = {
             "the same with --retain-size 1M, which it always has to keep to",
             durable=twistd("ack", "tcp", "--store", f"sqlite:{DATABASE}", "--retain-size", "1M"),
             baseline="store",
+        ),
+        Contestant(
+            "workers",
+            "twistd sockservice with --workers 2, of which one shares the load's core",
+            stream=workers("ack", "tcp"),
+            datagram=workers("echo", "udp"),
+            durable=workers("ack", "tcp", "--store", f"sqlite:{DATABASE}", stored=stored_lines),
+            baseline="sockservice",
         ),
         Contestant(
             "fdatasync",

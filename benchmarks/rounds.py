@@ -84,7 +84,8 @@ def measure(
         if isinstance(server, Loop):
             nobody = Server(0, 0, own)
             return load(program, server.load, nobody, work, reply, seconds, cores.server)
-        with running(server.command(folder), server.ready, cores.server, own) as process:
+        own_cores = {cores.server, cores.loader} if server.everywhere else {cores.server}
+        with running(server.command(folder), server.ready, own_cores, own) as process:
             kind = server.load or work.kind
             measurement = load(program, kind, process, work, reply, seconds, cores.loader)
         if server.stored and (stored := server.stored(own)) < measurement.answered_in_all:

@@ -32,12 +32,12 @@ class Server:
 
 @contextmanager
 def running(
-    command: Sequence[str], ready: re.Pattern[str], core: int, folder: Path
+    command: Sequence[str], ready: re.Pattern[str], cores: set[int], folder: Path
 ) -> Iterator[Server]:
     """Run a server for the length of a `with` block; a failure in it shows the server's log."""
 
     def prepare() -> None:
-        os.sched_setaffinity(0, {core})
+        os.sched_setaffinity(0, cores)
         # However this process ends, no server may outlive it.
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

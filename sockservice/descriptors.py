@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _GONE = select.EPOLLHUP | select.EPOLLERR
 
 #: Descriptors served in one turn of the reactor.
@@ -44,16 +45,16 @@ class Descriptors:
     # What transports ask for.
 
     def addReader(self, descriptor: Any) -> None:
-        self._add(descriptor, select.EPOLLIN)
+        self._add(descriptor, _IN)
 
     def addWriter(self, descriptor: Any) -> None:
-        self._add(descriptor, select.EPOLLOUT)
+        self._add(descriptor, _OUT)
 
     def removeReader(self, descriptor: Any) -> None:
-        self._remove(descriptor, select.EPOLLIN)
+        self._remove(descriptor, _IN)
 
     def removeWriter(self, descriptor: Any) -> None:
-        self._remove(descriptor, select.EPOLLOUT)
+        self._remove(descriptor, _OUT)
 
     def _add(self, descriptor: Any, event: int) -> None:
         if self._poll is None:
@@ -92,25 +93,29 @@ class Descriptors:
 
     def doRead(self) -> None:
         watched = self._watched
+        descriptor: Any
         for number, event in self._poll.poll(0, TURN):
             # One that was served before it may have closed it.
-            descriptor: Any = watched.get(number)
-            if descriptor is None:
+            if number not in watched:
                 continue
-            reading = False
+            descriptor = watched[number]
+            reading = event == _IN
             why: Any = None
             try:
-                # First what is to be sent: what is read may be the end.
-                if event & select.EPOLLOUT:
-                    why = descriptor.doWrite()
-                if why or number not in watched or watched[number] is not descriptor:
-                    pass
-                elif event & select.EPOLLIN:
-                    reading = True
+                if reading:
                     why = descriptor.doRead()
-                elif event & _GONE:
-                    reading = bool(self._events[number] & select.EPOLLIN)
-                    why = CONNECTION_DONE if reading else CONNECTION_LOST
+                else:
+                    # First what is to be sent: what is read may be the end.
+                    if event & _OUT:
+                        why = descriptor.doWrite()
+                    if why or number not in watched or watched[number] is not descriptor:
+                        pass
+                    elif event & _IN:
+                        reading = True
+                        why = descriptor.doRead()
+                    elif event & _GONE:
+                        reading = bool(self._events[number] & _IN)
+                        why = CONNECTION_DONE if reading else CONNECTION_LOST
             except Exception as problem:
                 log.failure("a connection failed and is closed")
                 why = problem

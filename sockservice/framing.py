@@ -98,6 +98,22 @@ class Framer:
             held += sum(map(len, item[0])) if isinstance(item, Lines) else 0
         return held
 
+    def whole(self, data: bytes) -> list[bytes] | None:
+        """Give the lines of `data` if they can be had at once, as usual; else None.
+
+        It is as if `data` had been received and taken: nothing was kept before,
+        nothing is now, and all lines end in LF and fit.
+        """
+        if self._fresh or self._partial or self._dropped or self._items:
+            return None
+        if len(data) > self.limit or b"\r" in data:
+            return None
+        lines = data.split(LF)
+        if lines.pop():
+            return None
+        self._lastEnding = LF
+        return lines
+
     def receive(self, data: bytes) -> None:
         """Keep `data` until it is taken."""
         self._fresh = self._fresh + data if self._fresh else data

@@ -98,6 +98,7 @@ class LineServer(Protocol):
     _weight = 0  # bytes held, as last told to the process's memory
     _pace: Pace | None = None
     _slowed: IDelayedCall | None = None
+    _keeps = False  # every line is stored, and acknowledged when it is durable
     _paused = False
     _advancing = False
     _ended = False  # the peer has half-closed
@@ -276,8 +277,30 @@ class LineServer(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         framing = self._framing
-        if b"\xff" in data and self.telnet and type(framing) is Framer:
-            self._framing = framing = Telnet(framing, first=not self.lines and framing.startsLine)
+        if type(framing) is Framer:
+            if b"\xff" in data and self.telnet:
+                first = not self.lines and framing.startsLine
+                self._framing = framing = Telnet(framing, first=first)
+            elif not (
+                self._paused
+                or self._unsent
+                or self._closing
+                or self._advancing
+                or self._replies.outstanding
+                or self.factory.admission.limits.lineRate
+            ):
+                # Nothing is due and nothing is in the way: half the time of what follows.
+                lines = framing.whole(data)
+                if lines is not None and len(lines) <= self.answerLimit:
+                    self._advancing = True
+                    try:
+                        self._answer(lines, LF)
+                    finally:
+                        self._advancing = False
+                    if self._unsent or self._closing or self._replies.outstanding:
+                        self._advance()
+                        self._weigh()
+                    return
         if not self._shut:
             try:
                 framing.receive(data)
@@ -453,8 +476,15 @@ class LineServer(Protocol):
 
     def _answer(self, lines: list[bytes], ending: bytes) -> None:
         """Have lines answered; send the replies, or give those that must wait their places."""
-        count = self._take(lines)
+        count = len(lines)
         factory = self.factory
+        self.lines += count
+        factory.counters.lines += count
+        if factory.verbose:
+            self._logLines(lines)
+        if self._keeps:
+            self._keepAll(lines, ending)
+            return
         try:
             replies = self.answers(lines)
         except Exception:
@@ -475,18 +505,18 @@ class LineServer(Protocol):
                     self._wait(reply, 1, size, lambda given: [given], ending)
         else:
             factory.counters.answered += count
-            self._put(data, count)
+            if self._replies.outstanding:
+                self._put(data, count)
+            elif data:
+                self._write(data)
 
-    def _take(self, lines: list[bytes]) -> int:
-        """Count lines that are to be answered; give their number."""
-        count = len(lines)
-        factory = self.factory
-        self.lines += count
-        factory.counters.lines += count
-        if factory.verbose:
-            for line in lines:
-                log.info("{peer} line {line!r}", peer=self.peer, line=line)
-        return count
+    def _logLines(self, lines: list[bytes]) -> None:
+        for line in lines:
+            log.info("{peer} line {line!r}", peer=self.peer, line=line)
+
+    def _keepAll(self, lines: list[bytes], ending: bytes) -> None:
+        """Store lines; reply when they are durable. Called instead of `answers` if `_keeps`."""
+        raise NotImplementedError
 
     def _refuse(self, refusal: Refusal) -> None:
         self.lines += 1
@@ -627,14 +657,14 @@ class Ack(LineServer):
             return [b"ok"] * len(lines)
         return self.keep(lines).addCallback(lambda _: [b"ok"] * len(lines))
 
-    def _answer(self, lines: list[bytes], ending: bytes) -> None:
-        store = self.factory.store
-        if store is None or type(self).answers is not Ack.answers:
-            super()._answer(lines, ending)
-            return
+    def connectionMade(self) -> None:
+        self._keeps = self.factory.store is not None and type(self).answers is Ack.answers
+        super().connectionMade()
+
+    def _keepAll(self, lines: list[bytes], ending: bytes) -> None:
         # What keep and answers do, without a Deferred: half as long for a lone line.
-        due = self._places().expect(self._take(lines), sum(map(len, lines)))
-        store.put(self._batch(lines), partial(self._stored, due, ending))
+        due = self._places().expect(len(lines), sum(map(len, lines)))
+        self.factory.store.put(self._batch(lines), partial(self._stored, due, ending))
         self._holdIfFull()
 
     def _stored(self, due: Due, ending: bytes, problem: StoreError | None) -> None:

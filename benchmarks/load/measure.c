@@ -14,7 +14,9 @@
 #define FINE (1u << FINE_BITS)
 static uint64_t histogram[(64 - FINE_BITS + 1) * FINE];
 
-static clockid_t server_clock;
+/* Of the server, and of the processes that it has started and that serve with it. */
+static clockid_t server_clocks[64];
+static size_t servers;
 static char server_schedstat[64];
 static const char loader_schedstat[] = "/proc/self/schedstat";
 
@@ -35,6 +37,27 @@ static uint64_t read_clock(clockid_t clock) {
     return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
 }
 
+static uint64_t read_servers(void) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < servers; i++)
+        sum += read_clock(server_clocks[i]);
+    return sum;
+}
+
+static void find_servers(pid_t server) {
+    char children[64];
+    snprintf(children, sizeof children, "/proc/%d/task/%d/children", (int)server, (int)server);
+    if (clock_getcpuclockid(server, &server_clocks[servers++]))
+        fail("no process %d", (int)server);
+    FILE *file = fopen(children, "r");
+    int child;
+    while (file && servers < sizeof server_clocks / sizeof *server_clocks &&
+           fscanf(file, "%d", &child) == 1)
+        servers += !clock_getcpuclockid(child, &server_clocks[servers]);
+    if (file)
+        fclose(file);
+}
+
 uint64_t now_ns(void) { return read_clock(CLOCK_MONOTONIC); }
 
 /* How long a process's main thread has run, and has stood ready without getting its core. */
@@ -51,8 +74,7 @@ static void read_main(const char *schedstat, uint64_t *ran, uint64_t *wait) {
 static uint64_t less(uint64_t from, uint64_t what) { return from > what ? from - what : 0; }
 
 void measurement_start(struct measurement *m, const struct settings *s) {
-    if (clock_getcpuclockid(s->server, &server_clock))
-        fail("no process %d", (int)s->server);
+    find_servers(s->server);
     snprintf(server_schedstat, sizeof server_schedstat, "/proc/%d/schedstat", (int)s->server);
     m->phase = WARMING;
     m->began = now_ns();
@@ -69,13 +91,13 @@ void measurement_tick(struct measurement *m, uint64_t now) {
         m->ends = now + m->seconds_ns;
         read_main(server_schedstat, &m->server_main_ns, &m->server_wait_ns);
         read_main(loader_schedstat, &unused, &m->loader_wait_ns);
-        m->server_cpu_ns = read_clock(server_clock);
+        m->server_cpu_ns = read_servers();
         m->loader_cpu_ns = read_clock(CLOCK_PROCESS_CPUTIME_ID);
         m->began = now_ns();
     } else if (m->phase == MEASURING) {
         m->phase = DRAINING;
         m->elapsed_ns = now_ns() - m->began;
-        m->server_cpu_ns = read_clock(server_clock) - m->server_cpu_ns;
+        m->server_cpu_ns = read_servers() - m->server_cpu_ns;
         m->loader_cpu_ns = read_clock(CLOCK_PROCESS_CPUTIME_ID) - m->loader_cpu_ns;
         read_main(server_schedstat, &ran, &wait);
         /* While another thread of its own ran, it was not disturbed. */

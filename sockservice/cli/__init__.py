@@ -3,7 +3,9 @@
 import click
 
 from sockservice import __version__
+from sockservice.cli.completion import completion
 from sockservice.cli.lines import lines
+from sockservice.cli.man import man
 from sockservice.cli.send import send
 
 
@@ -13,5 +15,7 @@ def main() -> None:
     """Talk to line and datagram servers."""
 
 
+main.add_command(completion)
 main.add_command(lines)
+main.add_command(man)
 main.add_command(send)
