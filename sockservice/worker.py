@@ -8,14 +8,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import import_module
+from itertools import chain
 from threading import RLock, Thread
-from typing import Any
+from typing import Any, NoReturn
 
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import LoopingCall
 from twisted.logger import (
     ILogObserver,
     LogEvent,
+    Logger,
     eventAsJSON,
     formatEvent,
     globalLogBeginner,
@@ -34,6 +36,8 @@ from sockservice.tap import Options, common, listen, reload
 
 #: Seconds between looks whether the parent has to be told new counts.
 COUNTING = 1.0
+
+log = Logger()
 
 
 @implementer(ILogObserver)
@@ -100,18 +104,27 @@ def _obey(reactor: Any, reloading: Callable[[], object]) -> None:
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reloading))
 
 
+def _cannotStart(reason: str) -> NoReturn:
+    """Tell the parent, which takes the last line of stderr for the reason, and end."""
+    # The log has been put in sys.stderr's place.
+    print(reason, file=sys.__stderr__)
+    sys.exit(1)
+
+
 def main() -> None:
     """Serve what the parent has bound, until it says that it is enough."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_endWithParent, name="parent", daemon=True).start()
     settings = json.loads(sys.argv[1])
+    for each in chain((REPORTS, LINES, STORED), *settings["sockets"]):
+        os.set_inheritable(each, False)
     import_module(settings["reactor"]).install()
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
 
     reports = Reports(REPORTS)
-    globalLogBeginner.beginLoggingTo([reports], redirectStandardIO=False)
+    globalLogBeginner.beginLoggingTo([reports])
     options = Options()
     try:
         options.parseOptions(sys.argv[2:])
@@ -124,9 +137,12 @@ def main() -> None:
         service.privilegedStartService()
         service.startService()
     except usage.UsageError as problem:
-        sys.exit(f"sockservice: {problem}")
+        _cannotStart(f"sockservice: {problem}")
     except CannotStart:
         sys.exit(1)  # the service has said why
+    except Exception as problem:
+        log.failure("cannot start")
+        _cannotStart(f"{type(problem).__name__}: {problem}")
     counting = LoopingCall(reports.count, shared.counters)
     counting.start(COUNTING)
 

@@ -13,8 +13,10 @@ from time import monotonic
 import pytest
 from twisted.python import usage
 
-from sockservice.tap import Options
-from tests.conftest import PATIENCE, Children, Running, Service
+from sockservice.listeners import AllOrNone
+from sockservice.spread import Sharing
+from sockservice.tap import Options, common, listen, reload
+from tests.conftest import PATIENCE, Children, HandReactor, Log, Running, Service
 from tests.soak import rounds
 
 SUMS = re.compile(rb"ended: (\d+) connections, (\d+) of them cut; (\d+) lines, (\d+) acknowledged")
@@ -222,3 +224,25 @@ def test_what_is_allowed_to_all_connections_is_divided() -> None:
     for each in (options, options.again()):
         assert (each.limits().connections, each.limits().connectionsPerSource) == (4, 3)
         assert each.share("memory-limit") == 34
+
+
+def test_a_limit_for_each_source_may_come_with_a_reload(
+    reactor: HandReactor, tmp_path: Path, log: Log
+) -> None:
+    (tmp_path / "limit").write_text("0")
+    options = Options()
+    options.parseOptions(
+        ["--connection-rate", f"@{tmp_path / 'limit'}", "--listen", f"unix:{tmp_path / 's'}"]
+    )
+    sharing = Sharing(2)
+    shared = common(reactor, options, None, ask=sharing, held=True)
+    service = AllOrNone()
+    listen(options, shared, service)
+    service.privilegedStartService()
+    reload(options, shared, service)
+    assert sharing.of(1) == sharing.of(2) != [[]]
+    (tmp_path / "limit").write_text("7")
+    reload(options, shared, service)
+    assert sharing.of(2) == [[]] != sharing.of(1)
+    assert [text for text in log.texts if "what was there before stays" in text] == []
+    sharing.close()
