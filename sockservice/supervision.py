@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger, LogPublisher, eventFromJSON, globalLogPublisher
+from twisted.logger import Logger, eventFromJSON, globalLogPublisher
 from twisted.python.failure import Failure
 
 from sockservice.counters import Counters
@@ -30,6 +30,8 @@ RESTART_FIRST, RESTART_MOST = 0.1, 30.0
 STARTS = 3
 #: Seconds that a worker gets beyond the drain timeout, to end.
 GRACE = 5.0
+#: Bytes of a line that a worker writes past the log; a longer one is cut.
+LONGEST = 65536
 #: Seconds that are waited for a dead worker's pipes, which its own children may hold open.
 PIPES = 1.0
 
@@ -56,7 +58,6 @@ class Worker(ProcessProtocol):
         store: Store | None,
         ready: Callable[[], None],
         died: Callable[[str], None],
-        publisher: LogPublisher = globalLogPublisher,
     ) -> None:
         self.number = number
         self.ready = False
@@ -67,7 +68,6 @@ class Worker(ProcessProtocol):
         self._known = Counters()
         self._isReady = ready
         self._died = died
-        self._publisher = publisher
         self._keeping = None if store is None else Keeping(store, self._stored)
         self._reload = False
         self._alive = True
@@ -111,6 +111,8 @@ class Worker(ProcessProtocol):
                 self._reported(line)
             else:
                 self._wrote(childFD, line)
+        if childFD != REPORTS and len(self._partial[childFD]) > LONGEST:
+            self.childConnectionLost(childFD)
 
     def childConnectionLost(self, childFD: int) -> None:
         if childFD in (1, 2) and self._partial[childFD]:
@@ -126,7 +128,9 @@ class Worker(ProcessProtocol):
             self._closing.cancel()
         status: Any = reason.value
         if status.signal is not None:
-            self._died(f"died of {signal.Signals(status.signal).name}")
+            known = status.signal in list(signal.Signals)
+            name = signal.Signals(status.signal).name if known else f"signal {status.signal}"
+            self._died(f"died of {name}")
         else:
             self._died(f"ended with status {status.exitCode}")
 
@@ -138,7 +142,7 @@ class Worker(ProcessProtocol):
             level = event.get("log_level")
             source = f"{event.get('log_namespace')}#{level.name if level else '-'}"
             event["log_system"] = f"worker {self.number}, {event.get('log_system', source)}"
-            self._publisher(event)
+            globalLogPublisher(event)
         elif kind == "counters":
             now = Counters(**json.loads(text))
             for name in (field.name for field in fields(Counters)):
