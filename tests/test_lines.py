@@ -20,7 +20,7 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 
 from sockservice import Ack, Counters, LineFactory, LineServer
-from sockservice.answers import Answer
+from sockservice.answers import Answer, Refused
 from tests.conftest import HandReactor, Log
 
 INTERRUPT = b"\xff\xf4\xff\xfd\x06"
@@ -158,6 +158,20 @@ def test_none_is_silence() -> None:
     memory = Memory(lambda: Scripted(lambda server, line: None if line == b"hush" else line))
     memory.send(b"hush\na\nhush\r\nhush\nb\n")
     assert memory.sent == b"a\nb\n"
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "awaited"])
+def test_one_line_never_gets_two_replies(later: bool, log: Log) -> None:
+    def answer(server: LineServer, line: bytes) -> object:
+        if line == b"refused":
+            raise Refused("two\nlines")
+        reply = b"two\nlines" if line == b"b" else line
+        return succeed(reply) if later else reply
+
+    memory = Memory(lambda: Scripted(answer))
+    memory.send(b"a\nb\nrefused\nc\n")
+    assert memory.sent == b"a\nerror internal error\nerror two lines\nc\n"
+    assert "holds an LF" in log.failures(ValueError)[0].getErrorMessage()
 
 
 def test_an_empty_reply_is_an_empty_line() -> None:
