@@ -4,6 +4,7 @@ import click
 
 from sockservice import __version__
 from sockservice.cli.lines import lines
+from sockservice.cli.ping import ping
 from sockservice.cli.send import send
 
 
@@ -14,4 +15,5 @@ def main() -> None:
 
 
 main.add_command(lines)
+main.add_command(ping)
 main.add_command(send)
