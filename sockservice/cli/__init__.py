@@ -3,6 +3,7 @@
 import click
 
 from sockservice import __version__
+from sockservice.cli.bench import bench
 from sockservice.cli.lines import lines
 from sockservice.cli.ping import ping
 from sockservice.cli.send import send
@@ -14,6 +15,7 @@ def main() -> None:
     """Talk to line and datagram servers."""
 
 
+main.add_command(bench)
 main.add_command(lines)
 main.add_command(ping)
 main.add_command(send)
