@@ -34,6 +34,7 @@ class Loaded:
 
     def __init__(self, connections: int = 1, size: int = 3, pipeline: int = 2, **given: Any):
         self.clock = Clock()
+        self.ahead = 0.0  # of the timers
         self.load = Load(self.clock, self.now, size, pipeline, **given)
         self.wires = []
         for _ in range(connections):
@@ -45,7 +46,7 @@ class Loaded:
         self.load.start()
 
     def now(self) -> int:
-        return round(self.clock.seconds() * SECOND)
+        return round((self.clock.seconds() + self.ahead) * SECOND)
 
     def reply(self, data: bytes, place: int = 0) -> None:
         self.wires[place].protocol.dataReceived(data)  # type: ignore[attr-defined]
@@ -88,7 +89,7 @@ def test_replies_are_counted_however_they_are_cut(reply: bytes, size: int) -> No
     assert loaded.wires[0].taken() == [b"xxx"] * 100
 
 
-@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("size", [1, 3, 6, 1000])
 def test_refusals_and_wrong_echoes_are_counted(size: int) -> None:
     loaded = Loaded(pipeline=8)
     stream = b"error busy\nxxx\nxxx\nxyx\nerror idle\nxxx\nxxxx\nxxx\n"
@@ -170,6 +171,14 @@ def test_lines_that_were_due_and_never_sent_are_unanswered() -> None:
     loaded.clock.advance(5)
     loaded.load.close()
     assert loaded.tally.unanswered == 6
+
+
+def test_what_became_due_behind_the_last_tick_is_sent_at_the_end() -> None:
+    loaded = Loaded(rate=10.0, pipeline=100)
+    loaded.wires[0].taken()
+    loaded.ahead = 0.55
+    loaded.end()
+    assert len(loaded.wires[0].taken()) == 5
 
 
 def test_at_a_rate_lines_due_while_warming_up_do_not_count() -> None:
