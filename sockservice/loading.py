@@ -55,13 +55,21 @@ class Tally:
     lost: int = 0
     #: Connections that ended before the end.
     ended: int = 0
+    #: In words, the first refusal or end of a connection.
+    reason: str = ""
     latencies: Histogram = field(default_factory=Histogram)
 
     def add(self, other: "Tally") -> None:
         """Count what `other` has counted, too."""
         for name in (*FAULTS, "answered", "inTime"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.reason = self.reason or other.reason
         self.latencies.add(other.latencies)
+
+    def fault(self, name: str, reason: str) -> None:
+        """Count a refusal or an end of a connection."""
+        setattr(self, name, getattr(self, name) + 1)
+        self.reason = self.reason or reason
 
     @property
     def whole(self) -> bool:
@@ -135,8 +143,10 @@ class Load:
             self._sweep()
 
     def forget(self) -> None:
-        """Count anew from now on: what went before was to warm up."""
-        self.tally = Tally(ended=self.tally.ended)
+        """Measure anew from now on: what went before was to warm up; its faults stay."""
+        tally = self.tally
+        tally.answered = tally.inTime = 0
+        tally.latencies = Histogram()
         self.since = self.now()
 
     def finish(self) -> Deferred[None]:
@@ -257,6 +267,8 @@ class LineLoad(Protocol):
     def fill(self, now: int) -> None:
         """Send what may be sent."""
         load = self._load
+        if self.ended:
+            return
         room = load.pipeline - self._sent + self._answered
         if load.rate is not None:
             count = min(room, load.due(self._place, now) - self._sent)
@@ -304,7 +316,7 @@ class LineLoad(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not self.ended:
             self.ended = True
-            self._load.tally.ended += 1
+            self._load.tally.fault("ended", f"connection lost: {reason.getErrorMessage()}")
             self._load.settle()
 
     def resumeProducing(self) -> None:
@@ -364,15 +376,18 @@ class LineLoad(Protocol):
             tally.inTime += count
 
     def _sort(self, data: bytes) -> int:
-        """Look at each reply; give how many there are."""
+        """Look at each reply; give how many there are, without refusals of the connection."""
         tally = self._load.tally
+        asked = self._sent - self._answered
         lines = ((self._odd or self._reply[: self._offset]) + data).split(b"\n")
         rest = lines.pop()
-        for line in lines:
+        count = len(lines)
+        for place, line in enumerate(lines):
             if line + b"\n" == self._reply:
                 continue
             if line.startswith(b"error "):
-                tally.refused += 1
+                tally.fault("refused", line.decode("utf-8", "backslashreplace"))
+                count -= place >= asked
             elif not self._reply:
                 self._reply = line + b"\n"
                 self._replies = self._reply * (65536 // len(self._reply) + 2)
@@ -385,7 +400,7 @@ class LineLoad(Protocol):
         if len(rest) > REPLY_LIMIT:
             tally.wrong += 1
             self.transport.abortConnection()
-        return len(lines)
+        return count
 
 
 class DatagramLoad(DatagramProtocol):
@@ -475,7 +490,7 @@ class DatagramLoad(DatagramProtocol):
     def connectionRefused(self) -> None:
         if not self.ended:
             self._load.unheard = True
-            self._load.tally.ended += 1
+            self._load.tally.fault("ended", "nobody listens there")
             self._load.tally.lost += self._probes.awaited
             self.close()
             self._load.settle()

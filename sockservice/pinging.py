@@ -258,6 +258,11 @@ class Probes:
             if number in self._awaited:
                 self._settle(number)
                 return Event(Fate.CORRUPT, number, len(data))
+        if self._stream and self._awaited:
+            # The order tells.
+            number = next(iter(self._awaited))
+            self._settle(number)
+            return Event(Fate.CORRUPT, number, len(data))
         return Event(Fate.CORRUPT, None, len(data))
 
     def _settle(self, number: int) -> None:

@@ -32,7 +32,14 @@ class Wire(StringTransport):
 class Loaded:
     """A load of so many connections in memory, on a clock."""
 
-    def __init__(self, connections: int = 1, size: int = 3, pipeline: int = 2, **given: Any):
+    def __init__(
+        self,
+        connections: int = 1,
+        size: int = 3,
+        pipeline: int = 2,
+        start: bool = True,
+        **given: Any,
+    ) -> None:
         self.clock = Clock()
         self.ahead = 0.0  # of the timers
         self.load = Load(self.clock, self.now, size, pipeline, **given)
@@ -43,7 +50,8 @@ class Loaded:
             client.makeConnection(wire)
             self.load.add(client)
             self.wires.append(wire)
-        self.load.start()
+        if start:
+            self.load.start()
 
     def now(self) -> int:
         return round((self.clock.seconds() + self.ahead) * SECOND)
@@ -97,7 +105,23 @@ def test_refusals_and_wrong_echoes_are_counted(size: int) -> None:
         loaded.reply(stream[begin : begin + size])
     tally = loaded.tally
     assert (tally.answered, tally.refused, tally.wrong, tally.unasked) == (8, 2, 2, 0)
+    assert tally.reason == "error busy"
     assert not tally.whole
+
+
+def test_a_connection_that_is_refused_before_it_asks_is_told() -> None:
+    loaded = Loaded(connections=2, start=False)
+    loaded.reply(b"error busy: 1 connection\n")
+    loaded.lose()
+    loaded.load.start()
+    loaded.load.forget()
+    loaded.reply(b"ok\n", 1)
+    tally = loaded.tally
+    assert loaded.wires[0].value() == b""
+    assert (tally.refused, tally.unasked, tally.ended, tally.answered) == (1, 0, 1, 1)
+    assert tally.reason == "error busy: 1 connection"
+    loaded.load.close()
+    assert tally.unanswered == 2
 
 
 def test_a_server_with_replies_of_its_own_may_vary_them() -> None:
@@ -193,7 +217,10 @@ def test_at_a_rate_lines_due_while_warming_up_do_not_count() -> None:
 def test_tallies_add_up() -> None:
     one, other = Tally(answered=2, inTime=1), Tally(answered=3, lost=1)
     other.latencies.record(5)
+    other.fault("refused", "error \x1b")
     one.add(other)
+    assert (one.reason, one.refused) == ("error \x1b", 1)
+    assert "reason    error \\x1b" in table(SETTINGS, one, 1.0, bars=False)
     assert (one.answered, one.inTime, one.lost, one.latencies.total) == (5, 1, 1, 1)
     assert not one.whole
     assert Tally(answered=1).whole

@@ -150,7 +150,8 @@ def test_a_line_that_an_echo_server_changed_is_corrupt() -> None:
     made = sent(probes, 3)
     assert probes.receive(b"x" + made[0][1:], 0.1).fate is Fate.CORRUPT
     assert probes.receive(made[1], 0.1).fate is Fate.REPLY
-    assert probes.receive(b"short", 0.1).fate is Fate.CORRUPT
+    assert probes.receive(b"short", 0.1) == Event(Fate.CORRUPT, 3, 5)
+    assert (probes.received, probes.awaited, probes.corrupt) == (3, 0, 2)
     assert probes.echoed
 
 

@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.cli.output import Output
+from sockservice.cli.terminal import printable
 from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient, connect
 from sockservice.loading import FAULTS, SECOND, Load, Tally
 from sockservice.openfiles import allow
@@ -193,6 +194,7 @@ def summary(settings: Settings, tally: Tally, elapsed: float) -> dict[str, Any]:
         "perSecond": round(tally.inTime / elapsed, 3) if elapsed else 0.0,
     }
     found |= {name: getattr(tally, name) for name in FAULTS}
+    found["reason"] = tally.reason
     found["latency"] = None
     if tally.latencies.total:
         found["latency"] = {
@@ -212,6 +214,8 @@ def table(settings: Settings, tally: Tally, elapsed: float, bars: bool) -> list[
         f"{perSecond * settings.size / 1e6:,.1f} MB/s",
         "faults    " + (", ".join(f"{name} {n:,}" for name, n in faults if n) or "none"),
     ]
+    if tally.reason:
+        lines.append(f"reason    {printable(tally.reason.encode()).decode()}")
     if tally.latencies.total:
         found = {name: tally.latencies.quantile(part) for name, part in QUANTILES.items()}
         lines.append(

@@ -33,7 +33,7 @@ UNANSWERED = 4 * 1024 * 1024
 LONGEST = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
 #: Seconds until a probe for which the system had no room is tried again.
 RETRY = 0.01
-#: Least seconds to wait for a second copy of the last datagram.
+#: Least seconds to wait for a second reply to the last probe.
 LINGER = 0.02
 
 
@@ -458,11 +458,8 @@ class Pinging:
             self._finish(why, NOT_ALL)
 
     def _linger(self) -> None:
-        """All is told but what comes twice: a datagram may."""
+        """All is told but what comes twice."""
         if self._ending is not None:
-            return
-        if isinstance(self._link, LineLink):
-            self._finish("")
             return
         longest = max(self._probes.roundTrips, default=0.0)
         self._ending = self._clock.callLater(max(LINGER, 2 * longest), self._finish, "")
