@@ -1,10 +1,14 @@
 """A protocol of one's own on the connection of a client."""
 
+import socket
 from typing import Any
 
 from twisted.protocols.policies import ProtocolWrapper
 
-from sockservice.client import DatagramClient, LineClient
+from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient
+
+#: Longest datagrams, in bytes; those of UNIX sockets end where the system's buffer does.
+LONGEST = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
 
 
 def attach(client: LineClient | DatagramClient, protocol: Any) -> None:
@@ -18,3 +22,10 @@ def attach(client: LineClient | DatagramClient, protocol: Any) -> None:
     else:
         transport.protocol = protocol
     protocol.makeConnection(transport)
+
+
+def longest(client: LineClient | DatagramClient) -> int:
+    """Give the length of the longest line or datagram that can be asked."""
+    if isinstance(client, DatagramClient):
+        return LONGEST.get(client.transport.socket.family, REPLY_LIMIT)
+    return REPLY_LIMIT

@@ -5,7 +5,7 @@ import os
 import pty
 import signal
 import socket
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from twisted.internet.testing import StringTransport
 from sockservice.cli.bench import Settings, local, summary, table
 from sockservice.client import LineClient, connect
 from sockservice.loading import SECOND, Load, Tally
-from tests.conftest import Children, HandReactor, Running
+from tests.conftest import PATIENCE, Children, HandReactor, Running
 
 
 class Wire(StringTransport):
@@ -369,7 +369,7 @@ def test_ctrl_c_prints_what_was_measured(children: Children, opened: ExitStack) 
     while b" answered" not in shown:
         shown += os.read(ours, 65536)
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=10)
+    output, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert b"answered 0 " not in output
     assert output.decode().splitlines()[2] == "faults    none"
@@ -392,6 +392,26 @@ def test_bench_as_a_process(children: Children) -> None:
     done = children.run("sockservice", "bench", target)
     assert (done.returncode, done.stdout) == (3, b"")
     assert done.stderr.decode() == f"could not connect to {target}: Connection refused\n"
+
+
+def test_a_size_that_no_datagram_has_is_status_2(children: Children) -> None:
+    done = children.run("sockservice", "bench", "udp:127.0.0.1:7", "--size", "65508")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"--size: udp:127.0.0.1:7 takes at most 65507 bytes\n"
+
+
+def test_a_process_that_loads_ends_with_the_one_that_started_it(children: Children) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE)
+        target = f"tcp:127.0.0.1:{server.getsockname()[1]}"
+        process = children.start("sockservice", "bench", target, "--connections=1")
+        connection, _ = server.accept()
+    with connection:
+        connection.settimeout(PATIENCE)
+        assert connection.recv(100) == b"x" * 56 + b"\n"
+        process.kill()
+        with suppress(ConnectionResetError):
+            assert connection.recv(100) == b""
 
 
 def test_what_is_elsewhere_is_not_loaded(children: Children) -> None:

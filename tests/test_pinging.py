@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
 from twisted.internet.task import Clock
 
+from sockservice.attaching import longest
 from sockservice.cli.output import Output
-from sockservice.cli.ping import DatagramLink, LineLink, Link, Pinging, Report, linked, told
+from sockservice.cli.ping import LineLink, Link, Pinging, Report, linked, told
 from sockservice.client import connect
 from sockservice.pinging import Event, Fate, Probes, content, spread
 from tests.conftest import Children, HandReactor, Running
@@ -174,8 +176,6 @@ def test_the_spread_of_round_trips() -> None:
 
 class Wire(Link):
     """Keeps what is sent."""
-
-    longest = 65507
 
     def __init__(self) -> None:
         super().__init__()
@@ -433,11 +433,16 @@ def test_nobody_listening_is_noticed_over_udp(reactor: HandReactor) -> None:
     assert "nobody listens" in said
 
 
-def test_the_longest_datagrams(reactor: HandReactor) -> None:
-    link = linked(reactor.result(connect(reactor, "udp:127.0.0.1:7")))
-    assert isinstance(link, DatagramLink)
-    assert link.longest == 65507
-    link.close()
+@pytest.mark.parametrize(
+    ("host", "size"), [("127.0.0.1", 65507), ("[::1]", 65527)], ids=["IPv4", "IPv6"]
+)
+def test_the_longest_datagrams(reactor: HandReactor, host: str, size: int) -> None:
+    try:
+        client = reactor.result(connect(reactor, f"udp:{host}:7"))
+    except ConnectError:
+        pytest.skip("no IPv6 here")
+    assert longest(client) == size
+    client.close()
 
 
 # As whoever types it meets it

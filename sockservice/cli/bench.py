@@ -20,6 +20,7 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservice.attaching import longest
 from sockservice.cli.output import Output
 from sockservice.cli.terminal import printable
 from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient, connect
@@ -268,10 +269,11 @@ class Benching:
         processes = []
         for place in range(self._settings.processes):
             here, there = context.Pipe()
-            process = context.Process(target=work, args=(self._settings.part(place), there))
+            ours.append(here)
+            settings = self._settings.part(place)
+            process = context.Process(target=work, args=(settings, there, list(ours)))
             process.start()
             there.close()
-            ours.append(here)
             processes.append(process)
             self._pids.append(process.pid or 0)
         try:
@@ -363,8 +365,14 @@ class Bar:
 # The processes that load
 
 
-def work(settings: Settings, parent: Connection) -> None:
-    """Load, and send to `parent`: True when connected, how many were answered, the tally."""
+def work(settings: Settings, parent: Connection, others: list[Connection]) -> None:
+    """Load, and send to `parent`: True when connected, how many were answered, the tally.
+
+    `others` are the parent's own ends: while this process has them open, too, it would
+    not notice that the parent has gone.
+    """
+    for each in others:
+        each.close()
     # A terminal's Ctrl-C goes to a whole group; the parent passes it on.
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -492,6 +500,9 @@ class Working:
         if not (self._settings.yes or local(client)):
             client.abort()
             return Refusal(USAGE, f"{target} is not on this machine: --yes loads it all the same")
+        if self._settings.size > (most := longest(client)):
+            client.abort()
+            return Refusal(USAGE, f"--size: {target} takes at most {most} bytes")
         return client
 
     async def _until(self, deferred: Deferred[Any]) -> Any:

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import socket
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any, NoReturn
@@ -14,7 +13,7 @@ from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
-from sockservice.attaching import attach
+from sockservice.attaching import attach, longest
 from sockservice.cli.output import Output
 from sockservice.cli.terminal import printable
 from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient, connect
@@ -29,8 +28,6 @@ NOT_ALL, USAGE, NOT_CONNECTED, INTERRUPTED = 1, 2, 3, 130
 FLOOD_COUNT = 1000
 #: Bytes on a stream that a server may leave unanswered before probes stay unsent.
 UNANSWERED = 4 * 1024 * 1024
-#: Longest datagrams, in bytes; those of UNIX sockets end where the system's buffer does.
-LONGEST = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
 #: Seconds until a probe for which the system had no room is tried again.
 RETRY = 0.01
 #: Least seconds to wait for a second reply to the last probe.
@@ -118,9 +115,9 @@ def ping(
             reason = problem if error is None else os.strerror(error)
             _end(NOT_CONNECTED, f"could not connect to {target}: {reason}")
         reactor.removeSystemEventTrigger(trigger)
+        if size > longest(client):
+            _end(USAGE, f"--size: {target} takes at most {longest(client)} bytes")
         link = linked(client)
-        if size > link.longest:
-            _end(USAGE, f"--size: {target} takes at most {link.longest} bytes")
         pinging = Pinging(
             reactor,
             perf_counter,
@@ -146,9 +143,6 @@ def _end(status: int, said: str) -> NoReturn:
 class Link:
     """What probes travel on; says what it meets to whoever listens to it."""
 
-    #: Longest probe in bytes.
-    longest: int
-
     def __init__(self) -> None:
         self.received: Callable[[bytes], None] = lambda data: None
         self.refused: Callable[[], None] = lambda: None
@@ -169,7 +163,6 @@ class LineLink(Link, Protocol):
     """Probes as lines, or as packets that hold one."""
 
     transport: Any
-    longest = REPLY_LIMIT
 
     def connectionMade(self) -> None:
         packets = isinstance(self.transport, PacketServer)
@@ -202,7 +195,6 @@ class DatagramLink(Link, DatagramProtocol):
     def startProtocol(self) -> None:
         self._socket = self.transport.socket
         self._peer = self._socket.getpeername()
-        self.longest = LONGEST.get(self._socket.family, REPLY_LIMIT)
 
     def send(self, probe: bytes) -> None:
         try:
@@ -461,8 +453,8 @@ class Pinging:
         """All is told but what comes twice."""
         if self._ending is not None:
             return
-        longest = max(self._probes.roundTrips, default=0.0)
-        self._ending = self._clock.callLater(max(LINGER, 2 * longest), self._finish, "")
+        slowest = max(self._probes.roundTrips, default=0.0)
+        self._ending = self._clock.callLater(max(LINGER, 2 * slowest), self._finish, "")
 
     def _finish(self, why: str, status: int | None = None) -> None:
         if self._done is None:
