@@ -320,9 +320,10 @@ class LineLoad(Protocol):
             self._load.settle()
 
     def resumeProducing(self) -> None:
-        # All that was queued is sent.
-        self._queued = False
-        self.transport.unregisterProducer()
+        # Called as soon as it is registered, and then when all that was queued is sent.
+        if self._queued:
+            self._queued = False
+            self.transport.unregisterProducer()
 
     def stopProducing(self) -> None:
         """The connection ends."""
@@ -339,9 +340,9 @@ class LineLoad(Protocol):
                 return
             if not data:
                 return
-            self._queued = True
             self.transport.write(data)
             self.transport.registerProducer(self, False)
+            self._queued = True
         else:
             self.transport.write(data)
 

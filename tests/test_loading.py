@@ -6,17 +6,21 @@ import pty
 import signal
 import socket
 from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
+from sockservice.cli import main
 from sockservice.cli.bench import Settings, local, summary, table
 from sockservice.client import LineClient, connect
 from sockservice.loading import SECOND, Load, Tally
 from tests.conftest import PATIENCE, Children, HandReactor, Running
+from tests.test_tls import Identity
 
 
 class Wire(StringTransport):
@@ -230,11 +234,11 @@ def test_tallies_add_up() -> None:
 # On real sockets
 
 
-def run(reactor: HandReactor, target: str, rate: float | None, wanted: int) -> Load:
+def run(reactor: HandReactor, target: str, rate: float | None, wanted: int, size: int = 20) -> Load:
     def now() -> int:
         return round(reactor.seconds() * SECOND)
 
-    load = Load(reactor, now, 20, 4, rate)
+    load = Load(reactor, now, size, 4, rate)
     for _ in range(3):
         load.add(reactor.result(connect(reactor, target)))
     load.start()
@@ -252,13 +256,31 @@ def run(reactor: HandReactor, target: str, rate: float | None, wanted: int) -> L
     ["ack@unix", "echo@unix", "echo@unix-seqpacket", "echo@unix-datagram"],
 )
 def test_every_kind_of_unix_socket(
-    running: Running, tmp_path: Any, listener: str, rate: float | None
+    running: Running, tmp_path: Path, listener: str, rate: float | None
 ) -> None:
     running.start("--listen", f"{listener}:{tmp_path}/s")
     target = f"{listener.partition('@')[2]}:{tmp_path}/s"
     load = run(running.reactor, target, rate, 200)
     assert load.tally.whole
     assert load.tally.answered >= 200
+
+
+@pytest.mark.parametrize("kind", ["unix", "unix-seqpacket"])
+def test_more_than_the_system_takes_at_once_is_sent_all_the_same(
+    running: Running, tmp_path: Path, kind: str
+) -> None:
+    running.start("--listen", f"echo@{kind}:{tmp_path}/s", "--line-limit", "1000000")
+    load = run(running.reactor, f"{kind}:{tmp_path}/s", None, 40, size=100_000)
+    assert load.tally.whole
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Passing method to:DeprecationWarning")
+def test_tls(running: Running, tmp_path: Path) -> None:
+    running.start("--listen", f"echo@ssl:0:{Identity(tmp_path, 'a').said}:interface=127.0.0.1")
+    [(_, _, port)] = running.addresses
+    load = run(running.reactor, f"ssl:127.0.0.1:{port}", None, 200)
+    assert load.tally.whole
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "udp"])
@@ -358,6 +380,22 @@ def test_processes_share_connections_and_rate() -> None:
 # As whoever types it meets it
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--duration", "0"], "not a number of seconds greater than 0"),
+        (["--warmup", "-1"], "not a number of seconds"),
+        (["--rate", "0"], "not a number of lines greater than 0"),
+        (["--pipeline", "1000", "--size", "1000000"], "is more than 67108864 bytes"),
+        (["--processes", "3", "--connections", "2"], "each needs one of the --connections"),
+    ],
+)
+def test_bad_usage_is_status_2(options: list[str], why: str) -> None:
+    done = CliRunner().invoke(main, ["bench", *options, "tcp:127.0.0.1:7"])
+    assert done.exit_code == 2
+    assert why in done.stderr
+
+
 def test_ctrl_c_prints_what_was_measured(children: Children, opened: ExitStack) -> None:
     service = children.serve()
     target = f"tcp:127.0.0.1:{service.address[1]}"
@@ -394,7 +432,9 @@ def test_bench_as_a_process(children: Children) -> None:
     assert done.stderr.decode() == f"could not connect to {target}: Connection refused\n"
 
 
-def test_a_size_that_no_datagram_has_is_status_2(children: Children) -> None:
+def test_a_target_or_size_that_cannot_be_is_status_2(children: Children) -> None:
+    done = children.run("sockservice", "bench", "x")
+    assert (done.returncode, done.stderr) == (2, b"x: Unknown endpoint type: 'x'\n")
     done = children.run("sockservice", "bench", "udp:127.0.0.1:7", "--size", "65508")
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr == b"--size: udp:127.0.0.1:7 takes at most 65507 bytes\n"

@@ -5,9 +5,11 @@ import socket
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
@@ -15,11 +17,13 @@ from twisted.internet.error import ConnectError
 from twisted.internet.task import Clock
 
 from sockservice.attaching import longest
+from sockservice.cli import main
 from sockservice.cli.output import Output
 from sockservice.cli.ping import LineLink, Link, Pinging, Report, linked, told
 from sockservice.client import connect
 from sockservice.pinging import Event, Fate, Probes, content, spread
 from tests.conftest import Children, HandReactor, Running
+from tests.test_tls import Identity
 
 
 def sent(probes: Probes, count: int, every: float = 0.0) -> list[bytes]:
@@ -372,7 +376,7 @@ def test_every_size_of_datagram(
     "listener", ["echo@unix", "ack@unix", "echo@unix-datagram", "echo@unix-seqpacket"]
 )
 def test_unix_sockets(
-    running: Running, capsys: pytest.CaptureFixture[str], tmp_path: Any, listener: str
+    running: Running, capsys: pytest.CaptureFixture[str], tmp_path: Path, listener: str
 ) -> None:
     running.start("--listen", f"{listener}:{tmp_path}/s")
     reactor = running.reactor
@@ -383,6 +387,33 @@ def test_unix_sockets(
     assert outcome == [(0, "")]
     found = summary(capsys)
     assert (found["received"], found["echoed"]) == (50, listener.startswith("echo"))
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Passing method to:DeprecationWarning")
+def test_tls(running: Running, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    running.start("--listen", f"echo@ssl:0:{Identity(tmp_path, 'a').said}:interface=127.0.0.1")
+    [(_, _, port)] = running.addresses
+    reactor = running.reactor
+    outcome: list[Any] = []
+    over(reactor, f"ssl:127.0.0.1:{port}").addCallback(outcome.append)
+    reactor.until(lambda: outcome, passing=0.001)
+    assert outcome == [(0, "")]
+    assert summary(capsys)["echoed"]
+
+
+def test_a_server_that_never_answers_is_not_sent_more_than_it_may_owe(
+    running: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running.start("--listen", f"discard@unix:{tmp_path}/s", "--line-limit", "2000000")
+    reactor = running.reactor
+    outcome: list[Any] = []
+    size = 1_000_000
+    over(reactor, f"unix:{tmp_path}/s", size, count=8, flood=2).addCallback(outcome.append)
+    reactor.until(lambda: outcome, passing=0.1)
+    assert outcome == [(1, "")]
+    found = summary(capsys)
+    assert (found["sent"], found["lost"], found["roundTrip"]) == (8, 8, None)
 
 
 def test_a_peer_that_drops_repeats_reorders_and_corrupts(
@@ -446,6 +477,50 @@ def test_the_longest_datagrams(reactor: HandReactor, host: str, size: int) -> No
 
 
 # As whoever types it meets it
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--interval", "0", "x"], "not a number of seconds greater than 0"),
+        (["--timeout", "nan", "x"], "not a number of seconds greater than 0"),
+        (["--count", "0", "x"], "--count"),
+        (["--size", "-1", "x"], "--size"),
+        (["--flood", "1001", "x"], "--flood"),
+        ([], "Missing argument 'TARGET'"),
+    ],
+)
+def test_bad_usage_is_status_2(options: list[str], why: str) -> None:
+    done = CliRunner().invoke(main, ["ping", *options])
+    assert done.exit_code == 2
+    assert why in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["x"], "x: Unknown endpoint type: 'x'\n"),
+        (
+            ["udp:127.0.0.1:7", "--size", "65508"],
+            "--size: udp:127.0.0.1:7 takes at most 65507 bytes\n",
+        ),
+    ],
+)
+def test_a_target_that_cannot_be_is_status_2(
+    children: Children, arguments: list[str], said: str
+) -> None:
+    done = children.run("sockservice", "ping", *arguments)
+    assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", said)
+
+
+def test_what_cannot_be_printed_ends_it(children: Children, opened: ExitStack) -> None:
+    peer = opened.enter_context(closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+    peer.bind(("127.0.0.1", 0))
+    target = f"udp:127.0.0.1:{peer.getsockname()[1]}"
+    with open("/dev/full", "wb") as full:
+        done = children.run("sockservice", "ping", target, "--timeout=0.1", stdout=full)
+    assert done.returncode == 1
+    assert done.stderr == b"standard output: No space left on device\n"
 
 
 def test_ping_as_a_process(children: Children) -> None:
