@@ -1,11 +1,13 @@
 """Probes without I/O, the command's turns on a clock, and a peer that does everything wrong."""
 
 import json
+import signal
 import socket
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -22,7 +24,7 @@ from sockservice.cli.output import Output
 from sockservice.cli.ping import LineLink, Link, Pinging, Report, linked, told
 from sockservice.client import connect
 from sockservice.pinging import Event, Fate, Probes, content, spread
-from tests.conftest import Children, HandReactor, Running
+from tests.conftest import PATIENCE, Children, HandReactor, Running
 from tests.test_tls import Identity
 
 
@@ -513,6 +515,35 @@ def test_a_target_that_cannot_be_is_status_2(
     assert (done.returncode, done.stdout, done.stderr.decode()) == (2, b"", said)
 
 
+@pytest.mark.parametrize("command", ["ping", "bench"])
+def test_ctrl_c_while_it_connects(children: Children, opened: ExitStack, command: str) -> None:
+    full = opened.enter_context(closing(socket.socket()))
+    full.bind(("127.0.0.1", 0))
+    full.listen(0)
+    address = full.getsockname()
+    # Fills the backlog: who comes behind waits to be connected.
+    for _ in range(2):
+        waiting = opened.enter_context(closing(socket.socket()))
+        waiting.setblocking(False)
+        waiting.connect_ex(address)
+    target = f"tcp:127.0.0.1:{address[1]}"
+    process = children.start("sockservice", command, target)
+    deadline = monotonic() + PATIENCE
+    while connecting(address[1]) < 2:
+        assert monotonic() < deadline
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, output) == (130, b"")
+    assert errors.decode() == f"interrupted before {target} was connected\n"
+
+
+def connecting(port: int) -> int:
+    """Count the sockets that wait to be connected to a port of 127.0.0.1; proc(5)."""
+    wanted = f"0100007F:{port:04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines()
+    return sum(line.split()[2:4] == [wanted, "02"] for line in lines)
+
+
 def test_what_cannot_be_printed_ends_it(children: Children, opened: ExitStack) -> None:
     peer = opened.enter_context(closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
     peer.bind(("127.0.0.1", 0))
@@ -536,8 +567,8 @@ def test_ping_as_a_process(children: Children) -> None:
     process = children.start("sockservice", "ping", target, "--interval", "0.01")
     assert process.stdout is not None
     assert process.stdout.readline() and process.stdout.readline()
-    process.send_signal(2)
-    rest, errors = process.communicate(timeout=10)
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (0, b"")
     assert b"lost 0" in rest
     service.stop()

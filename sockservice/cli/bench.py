@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import click
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import react
 from twisted.python.failure import Failure
@@ -386,7 +387,8 @@ def work(settings: Settings, parent: Connection, others: list[Connection]) -> No
             try:
                 parent.send(await working.run())
             except CancelledError:
-                parent.send(Refusal(INTERRUPTED, "interrupted before it was connected"))
+                said = f"interrupted before {settings.target} was connected"
+                parent.send(Refusal(INTERRUPTED, said))
 
     react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
 
@@ -490,8 +492,8 @@ class Working:
             client: LineClient | DatagramClient = await self._until(connect(self._reactor, target))
         except ValueError as problem:
             return Refusal(USAGE, f"{target}: {problem}")
-        except CancelledError:
-            raise
+        except (CancelledError, ConnectingCancelledError):
+            raise CancelledError from None
         except Exception as problem:
             # Twisted says the number and the words of an OSError twice.
             error = getattr(problem, "osError", None)

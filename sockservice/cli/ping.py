@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
 from twisted.internet.task import react
 from twisted.python.failure import Failure
@@ -107,7 +108,7 @@ def ping(
             client = await connecting
         except ValueError as problem:
             _end(USAGE, f"{target}: {problem}")
-        except CancelledError:
+        except (CancelledError, ConnectingCancelledError):
             _end(INTERRUPTED, f"interrupted before {target} was connected")
         except Exception as problem:
             # Twisted says the number and the words of an OSError twice.
