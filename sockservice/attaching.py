@@ -17,9 +17,13 @@ def attach(client: LineClient | DatagramClient, protocol: Any) -> None:
     To be called as soon as the client is there, before anything was asked.
     """
     transport = client.transport
+    # The client may have asked to be told how full the transport is.
     if isinstance(transport, ProtocolWrapper):  # TLS
+        transport.unregisterProducer()
         transport.wrappedProtocol = protocol
     else:
+        if getattr(transport, "producer", None) is not None:
+            transport.unregisterProducer()
         transport.protocol = protocol
     protocol.makeConnection(transport)
 
