@@ -3,9 +3,10 @@
 import json
 import signal
 import socket
+import subprocess
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -522,26 +523,30 @@ def test_ctrl_c_while_it_connects(children: Children, opened: ExitStack, command
     full.listen(0)
     address = full.getsockname()
     # Fills the backlog: who comes behind waits to be connected.
-    for _ in range(2):
-        waiting = opened.enter_context(closing(socket.socket()))
-        waiting.setblocking(False)
-        waiting.connect_ex(address)
+    opened.enter_context(closing(socket.create_connection(address)))
     target = f"tcp:127.0.0.1:{address[1]}"
     process = children.start("sockservice", command, target)
     deadline = monotonic() + PATIENCE
-    while connecting(address[1]) < 2:
+    while not (connecting(address[1]) and catches(process.pid, signal.SIGTERM)):
         assert monotonic() < deadline
+        with suppress(subprocess.TimeoutExpired):
+            pytest.fail(f"it ended: {process.wait(0.05)}")
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (130, b"")
     assert errors.decode() == f"interrupted before {target} was connected\n"
 
 
-def connecting(port: int) -> int:
-    """Count the sockets that wait to be connected to a port of 127.0.0.1; proc(5)."""
-    wanted = f"0100007F:{port:04X}"
-    lines = Path("/proc/net/tcp").read_text().splitlines()
-    return sum(line.split()[2:4] == [wanted, "02"] for line in lines)
+def connecting(port: int) -> bool:
+    """Whether a socket waits to be connected to a port of 127.0.0.1; proc(5)."""
+    return f" 0100007F:{port:04X} 02 " in Path("/proc/net/tcp").read_text()
+
+
+def catches(pid: int, number: int) -> bool:
+    """Whether a process does something of its own at a signal, as a running reactor does."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught >> (number - 1) & 1)
 
 
 def test_what_cannot_be_printed_ends_it(children: Children, opened: ExitStack) -> None:

@@ -297,7 +297,7 @@ class Benching:
         for each in ours:
             refusal = received(each)
             if refusal is not True:
-                return refusal or self._ended()
+                return refusal or self._ended(f" before {self._settings.target} was connected")
         for each in ours:
             each.send(True)
         tally, elapsed = Tally(), 0.0
@@ -322,10 +322,10 @@ class Benching:
         bar.clear()
         return tally, elapsed
 
-    def _ended(self) -> Refusal:
+    def _ended(self, when: str = "") -> Refusal:
         """Say why a process has ended without a word."""
         if self.interrupted:
-            return Refusal(INTERRUPTED, "interrupted")
+            return Refusal(INTERRUPTED, f"interrupted{when}")
         return Refusal(NOT_ALL, "a process that loads has failed")
 
 
