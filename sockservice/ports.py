@@ -36,8 +36,9 @@ class StreamPort:
     is closed by whoever bound it.
     """
 
-    #: Connections accepted in one turn, before others get theirs.
-    TURN = 100
+    #: Connections accepted in one turn, before others get theirs. Each costs about a
+    #: reply's round trip, and one at a time no fewer are accepted in all.
+    TURN = 1
     #: Seconds until accepting is tried again after descriptors ran out.
     RETRY = 0.5
 
