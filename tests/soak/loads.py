@@ -9,7 +9,7 @@ import ssl
 import struct
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Thread
 from time import monotonic
@@ -149,7 +149,6 @@ class _Pouring:
         torn = self._at > 0 and _BLOCK[self._at - 1] != 10
         self.socket.settimeout(PATIENCE)
         with self.socket:
-            self.socket.shutdown(socket.SHUT_WR)
             return self.lines + torn, _rest(self.socket).count(b"\n")
 
 
@@ -164,6 +163,9 @@ def unread(control: Control, addresses: list[Address], peers: int) -> Done:
         for key, _ in selector.select(0.1):
             key.data.pour()
     selector.close()
+    # All at once, for a line that was begun has to end in time.
+    for peer in pouring:
+        peer.socket.shutdown(socket.SHUT_WR)
     done = Done(peers=peers)
     for peer in pouring:
         due, came = peer.end()
@@ -447,9 +449,19 @@ def telnet(control: Control, address: Address, peers: int) -> Done:
     return done
 
 
-def together(loads: Iterable[Load]) -> Done:
-    """End several loads; give what they did together."""
+def together(loads: Sequence[Load]) -> Done:
+    """End several loads; give what they did together.
+
+    :raises AssertionError: The server did not do right by one of them.
+    """
     done = Done()
+    problems = []
     for load in loads:
-        done.update(load.finish())
+        load.control.end()
+    for load in loads:
+        try:
+            done.update(load.finish())
+        except AssertionError as problem:
+            problems.append(str(problem))
+    assert not problems, "; ".join(problems)
     return done
