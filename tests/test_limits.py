@@ -15,7 +15,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from sockservice import openfiles
 from sockservice.addresses import LocalPeer
 from sockservice.limits import SOURCES, Access, Admission, Limits, Rate, source
-from sockservice.turning import PATIENCE, SUMMED
+from sockservice.turning import PATIENCE, SUMMED, WAITED_FOR
 from tests.conftest import HandReactor, Log, Running
 
 
@@ -279,13 +279,17 @@ def test_who_never_reads_is_cut_in_the_end(
 # Open files
 
 
+def test_who_is_turned_away_has_a_descriptor_too() -> None:
+    assert openfiles.OTHERS > WAITED_FOR + 50
+
+
 @pytest.mark.parametrize(
     ("before", "set", "warned"),
     [
-        ((1024, 4096), (1064, 4096), False),
-        ((1024, 1030), (1030, 1030), True),
-        ((1024, resource.RLIM_INFINITY), (1064, resource.RLIM_INFINITY), False),
-        ((2000, 4096), None, False),
+        ((1024, 4096), (2064, 4096), False),
+        ((1024, 2030), (2030, 2030), True),
+        ((1024, resource.RLIM_INFINITY), (2064, resource.RLIM_INFINITY), False),
+        ((3000, 4096), None, False),
         ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None, False),
     ],
 )
