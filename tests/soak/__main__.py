@@ -155,6 +155,15 @@ def storm(rate: int, seconds: float, tries: int) -> None:
 
 
 @main.command()
+@peers(2000)
+@seconds(10)
+@TRIES
+def refused(peers: int, seconds: float, tries: int) -> None:
+    """Peers that are one too many and do not close."""
+    flooded(tries, floods.refused(peers, seconds))
+
+
+@main.command()
 @RATE
 @seconds(10)
 @TRIES
@@ -193,6 +202,7 @@ def every(tries: int) -> None:
         floods.slow(200, 10),
         floods.idle(10_000, 10),
         floods.storm(0, 10),
+        floods.refused(2000, 10),
         floods.tls(0, 10),
         *([floods.forged(0, 10)] if os.geteuid() == 0 else []),
         floods.telnet(50, 10),

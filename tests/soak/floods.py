@@ -278,6 +278,27 @@ def storm(rate: int, seconds: float, loaders: int = 2) -> Flood:
     return Flood("storm", _usual, start, seconds, bound=64 * MIB, slack=32 * MIB, counted=counted)
 
 
+def refused(peers: int, seconds: float) -> Flood:
+    """Peers that are one too many, over and over; so many of them do not close.
+
+    They must not use up the descriptors of the process: then nobody would be told anything.
+    """
+    places = 100
+
+    def start(server: Watched) -> list[Load]:
+        return [Load(loads.refused, server.addresses["ack tcp"], places, peers)]
+
+    return Flood(
+        "refused",
+        # The bystander has a place, too.
+        lambda folder: ["--max-connections", str(places + 1)],
+        start,
+        seconds,
+        bound=16 * MIB + peers * 10 * 1024,
+        slack=16 * MIB + peers * 2 * 1024,
+    )
+
+
 def tls(rate: int, seconds: float) -> Flood:
     """Handshakes: garbage, begun ones that get no further, and whole ones."""
 

@@ -259,6 +259,32 @@ def storm(control: Control, address: Address, rate: int) -> Done:
     return done
 
 
+def refused(control: Control, address: Address, places: int, peers: int) -> Done:
+    """Take all places there are, then come again and again; who is refused does not close."""
+    inside = [_connected(address, _source(number)) for number in range(places)]
+    for peer in inside:
+        peer.sendall(b"x\n")
+        reply = peer.recv(100)
+        assert reply == b"ok\n", f"told {reply!r}"
+    done = Done(lines=places)
+    held: deque[socket.socket] = deque()
+    control.up()
+    while not control.over():
+        began = monotonic()
+        peer = _connected(address, _source(done["refused"]))
+        reply = peer.recv(100)
+        assert reply.startswith(b"error busy: ") and reply.endswith(b"\n"), f"told {reply!r}"
+        done["refused"] += 1
+        done["ms the slowest"] = max(done["ms the slowest"], round((monotonic() - began) * 1000))
+        held.append(peer)
+        if len(held) > peers:
+            held.popleft().close()
+    assert done["ms the slowest"] < 2000, f"told after {done['ms the slowest']} ms"
+    for peer in [*inside, *held]:
+        peer.close()
+    return done
+
+
 def _hello() -> bytes:
     """Give the first bytes that a TLS client sends."""
     sent = ssl.MemoryBIO()
