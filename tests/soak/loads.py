@@ -385,7 +385,8 @@ def forged(control: Control, to: Address, rate: int, size: int = 100) -> Done:
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as service,
     ):
         # A service that answers anything: it must not hear of this one.
-        service.bind(("127.0.0.77", 7))
+        answering = _source(os.getpid())
+        service.bind((answering, 7))
         service.setblocking(False)
         data = bytes(size)
         packets = []
@@ -396,7 +397,7 @@ def forged(control: Control, to: Address, rate: int, size: int = 100) -> Done:
             port = chance.randrange(1024, 65536)
             if silent := not number % 4:
                 port = SILENT[number // 4 % len(SILENT)] or to[1]
-                source = chance.choice((source, to[0], "127.0.0.77"))
+                source = chance.choice((source, to[0], answering))
             packets.append((_datagram(source, port, to, data), silent))
         control.up()
         began = monotonic()

@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing, suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median, quantiles
+from subprocess import TimeoutExpired
 from threading import Event, Thread
 from time import monotonic, perf_counter, sleep
 from typing import NamedTuple
@@ -107,7 +108,10 @@ class Watched:
     def end(self) -> Ended:
         """Have it stop, and give what it sums up."""
         self.process.terminate()
-        status = self.process.wait(PATIENCE)
+        try:
+            status = self.process.wait(PATIENCE)
+        except TimeoutExpired:
+            raise AssertionError(f"it does not end, not in {PATIENCE:g} seconds") from None
         assert (status, self._errors.read_bytes()) == (0, b""), "it did not end well"
         found = _ENDED.search(self.log)
         assert found, "it did not sum up"
