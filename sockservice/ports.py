@@ -36,8 +36,8 @@ class StreamPort:
     is closed by whoever bound it.
     """
 
-    #: Connections accepted in one turn, before others get theirs. Each costs about a
-    #: reply's round trip, and one at a time no fewer are accepted in all.
+    #: Connections accepted in one turn, before others get theirs. Each costs them about a
+    #: round trip; one at a time costs a connection a fifth more of the processor.
     TURN = 1
     #: Seconds until accepting is tried again after descriptors ran out.
     RETRY = 0.5
