@@ -108,6 +108,7 @@ class LineServer(Protocol):
     _shut = False  # the last reply is out
     _seen = -1  # lines at the last inspection
     _quietSince = 0.0
+    _unreadUntil = 0.0  # when it was last found paused
     _handshaken = True  # or there is no TLS
     _lingering: IDelayedCall | None = None
 
@@ -160,8 +161,10 @@ class LineServer(Protocol):
             self._seen, self._quietSince = self.lines, now
             return
         quiet = now - self._quietSince
-        # What we don't read we can't call unfinished.
-        if unfinished and quiet >= unfinished and not self._paused:
+        if self._paused:
+            self._unreadUntil = now
+        # What we don't read we can't call unfinished, nor what we have just begun to.
+        if unfinished and now - max(self._quietSince, self._unreadUntil) >= unfinished:
             if not self._handshaken:
                 self._give(f"no TLS handshake for {unfinished} seconds")
                 return

@@ -53,8 +53,9 @@ class StreamPort:
     is closed by whoever bound it.
     """
 
-    #: Connections accepted in one turn, before others get theirs.
-    TURN = 100
+    #: Connections accepted in one turn, before others get theirs. Each costs them about a
+    #: round trip; one at a time costs a connection a fifth more of the processor.
+    TURN = 1
     #: Seconds until accepting is tried again after descriptors ran out.
     RETRY = 0.5
 

@@ -992,3 +992,23 @@ def test_the_log_names_the_peer(
     host, port = peer.getsockname()
     assert f"{host}:{port} connected" in log.texts
     assert not [text for text in log.texts if re.search(r"[\r\n]", text)]
+
+
+def test_a_line_is_not_unfinished_when_it_could_not_be_read_until_now() -> None:
+    memory = Memory(Ack)
+    memory.send(b"a\nbegun")
+    memory.server.pauseProducing()
+    memory.send(b"")
+    assert memory.paused
+    for second in range(100):
+        memory.server.inspect(float(second), 600, 60)
+    memory.server.resumeProducing()
+    assert not memory.paused
+    memory.server.inspect(100.0, 600, 60)
+    assert memory.sent == b"ok\n"
+    memory.send(b" and ended\n")
+    assert memory.sent == b"ok\n"
+    for second in range(100, 200):
+        memory.send(b"x")
+        memory.server.inspect(float(second), 600, 60)
+    assert memory.sent == b"error unfinished line for 60 seconds\n"
