@@ -59,6 +59,7 @@ class Framing(Protocol):
         """Give the bytes to send for the replies to lines that ended in `ending`.
 
         :raises TypeError: A reply is no bytes.
+        :raises ValueError: A reply can't be framed.
         """
 
 
@@ -159,8 +160,16 @@ class Framer:
         return None
 
     def encode(self, replies: list[bytes], ending: bytes) -> bytes:
-        """Give the bytes to send: each reply ends as its line did."""
-        return ending.join(replies) + ending if replies else b""
+        """Give the bytes to send: each reply ends as its line did.
+
+        :raises ValueError: A reply holds an LF, which would make two of it.
+        """
+        if not replies:
+            return b""
+        data = ending.join(replies) + ending
+        if data.count(LF) != len(replies):
+            raise ValueError("a reply holds an LF")
+        return data
 
     def _begin(self) -> None:
         """Keep the begin of a line apart from what may hold an LF."""

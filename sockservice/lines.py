@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.addresses import named
-from sockservice.answers import NONE_AWAITED, Answer, Due, Refused, Replies, escaped
+from sockservice.answers import NONE_AWAITED, Answer, Due, Refused, Replies, escaped, refusal
 from sockservice.framing import LF, Framer, Framing, Lines, Packets, Refusal
 from sockservice.pace import Pace
 from sockservice.packets import PacketServer
@@ -108,6 +108,7 @@ class LineServer(Protocol):
     _shut = False  # the last reply is out
     _seen = -1  # lines at the last inspection
     _quietSince = 0.0
+    _unreadUntil = 0.0  # when it was last found paused
     _handshaken = True  # or there is no TLS
     _lingering: IDelayedCall | None = None
 
@@ -115,7 +116,7 @@ class LineServer(Protocol):
         """Say what to reply to `line`, which comes without its ending.
 
         Called once for each line, in order. Return the reply without an ending
-        (it gets the line's own), None for silence, or a coroutine or Deferred
+        (it gets the line's own) and without an LF, None for silence, or a coroutine or Deferred
         of either: the replies keep the order of the lines, whichever is ready
         first. What is still awaited when the peer has gone is cancelled. An
         exception is logged and answered with `error internal error`; the
@@ -160,8 +161,10 @@ class LineServer(Protocol):
             self._seen, self._quietSince = self.lines, now
             return
         quiet = now - self._quietSince
-        # What we don't read we can't call unfinished.
-        if unfinished and quiet >= unfinished and not self._paused:
+        if self._paused:
+            self._unreadUntil = now
+        # What we don't read we can't call unfinished, nor what we have just begun to.
+        if unfinished and now - max(self._quietSince, self._unreadUntil) >= unfinished:
             if not self._handshaken:
                 self._give(f"no TLS handshake for {unfinished} seconds")
                 return
@@ -208,6 +211,8 @@ class LineServer(Protocol):
 
         False means that nothing was sent, since the peer has not read what it was
         sent before, or has gone.
+
+        :raises ValueError: `line` holds an LF.
         """
         if self._unsent or self._shut:
             return False
@@ -495,12 +500,16 @@ class LineServer(Protocol):
         try:
             # The usual batch is all bytes; encoding it is the quickest way to find out.
             data = self._framing.encode(replies, ending) if replies else b""  # type: ignore[arg-type]
-        except TypeError:
+        except (TypeError, ValueError):
             size = sum(map(len, lines)) // count
             for reply in replies:
                 if reply is None or isinstance(reply, (bytes, bytearray)):
                     factory.counters.answered += 1
-                    self._put(self._encoded([reply], ending), 1)
+                    try:
+                        data = self._encoded([reply], ending)
+                    except ValueError:
+                        data = self._encoded(self._failed(Failure(), 1), ending)
+                    self._put(data, 1)
                 else:
                     self._wait(reply, 1, size, lambda given: [given], ending)
         else:
@@ -640,7 +649,7 @@ class LineServer(Protocol):
             return []
         self._refused(lines)
         if failure.check(Refused):
-            return [b"error " + str(failure.value).encode()] * lines
+            return [refusal(failure)] * lines
         if self.factory.journal.admits("an answer failed"):
             log.failure("{peer}: answer failed", escaped(failure), peer=self.peer)
         return [b"error internal error"] * lines
