@@ -136,3 +136,20 @@ def test_with_limits_for_each_source_one_worker_has_what_cannot_be_steered(
         [0, 1],
         [0, 1],
     ]
+
+
+def test_what_the_system_does_not_do_is_told(sharing: Sharing, tmp_path: Path) -> None:
+    alone = Sharing(1)
+    alone(lambda: inet("127.0.0.1", 0, socket.SOCK_STREAM))
+    alone.spread([])
+    with pytest.raises(CannotListen, match=r"^--workers: limits for each source can't be kept: "):
+        alone.steer()
+    alone.close()
+
+    def one() -> list[Bound]:
+        made = local(str(tmp_path / "s"), socket.SOCK_STREAM, {})
+        return [Bound(made.socket, str(tmp_path / "s"), spreads=True)]
+
+    sharing(one)
+    with pytest.raises(CannotListen, match=r"^--workers: .*/s can't be shared: "):
+        sharing.spread([])

@@ -23,6 +23,7 @@ from sockservice.store.remote import framed, packed
 from sockservice.supervision import (
     GRACE,
     LINES,
+    LONGEST,
     PIPES,
     REPORTS,
     RESTART_FIRST,
@@ -270,6 +271,15 @@ def test_nobody_is_started_any_more_when_it_stops(
     assert reactor.getDelayedCalls() == []
 
 
+def test_a_stop_has_nobody_to_wait_for_when_all_have_died(
+    reactor: Processes, supervised: Supervised
+) -> None:
+    for each in supervised.ready().reactor.started:
+        each.die(signal=9)
+    assert supervised.workers.stopService().called
+    assert reactor.getDelayedCalls() == []
+
+
 def test_a_dead_workers_pipes_are_not_waited_for_long(
     reactor: Processes, supervised: Supervised
 ) -> None:
@@ -293,6 +303,10 @@ def test_what_a_worker_writes_is_logged_escaped_whole_lines_at_a_time(
     assert log.texts == ["worker 2 wrote: printed"]
     reactor.started[1].die(status=1)
     assert log.texts[1] == "worker 2 wrote: a\\x1b[2J"
+    receive = reactor.started[0].protocol.childDataReceived
+    for _ in range(LONGEST // 1000 + 1):
+        receive(1, b"x" * 1000)
+    assert len(log.texts[-1]) > LONGEST
 
 
 Told = Callable[[Process], Any]
@@ -343,6 +357,7 @@ def test_failures_arrive_with_their_tracebacks(
     [text] = log.texts
     assert text.startswith("it failed\nTraceback")
     assert "ZeroDivisionError: by 0" in text
+    log.events.clear()  # it was asked for
 
 
 def test_a_dead_worker_is_not_told_what_became_of_its_lines(
