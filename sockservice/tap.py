@@ -27,7 +27,6 @@ from sockservice.sockets import CannotListen, SocketOption, socketOption
 from sockservice.spread import Ask, Sharing, asked
 from sockservice.store import EVERYTHING, Backend, Retention, backend
 from sockservice.store.commit import Store
-from sockservice.supervision import Workers
 from sockservice.turning import Turning
 
 log = Logger()
@@ -380,6 +379,8 @@ def makeService(options: Options) -> MultiService:
     Signals(reactor, lambda: reload(options, shared, service)).setServiceParent(service)
     listen(options, shared, service)
     if isinstance(ask, Sharing):
+        from sockservice.supervision import Workers
+
         supervising = Workers(
             reactor,
             workers,
