@@ -32,7 +32,8 @@ from sockservice import (
     connect,
 )
 from sockservice.answers import Answer
-from sockservice.client import REPLY_LIMIT, UNASKED_LIMIT, hostAndPort
+from sockservice.client import REPLY_LIMIT, UNASKED_LIMIT
+from sockservice.targets import hostAndPort
 from tests.conftest import PATIENCE, HandReactor
 
 
@@ -534,7 +535,7 @@ def test_what_is_no_host_and_port_is_told_apart(text: str, why: str) -> None:
     assert str(problem.value) == why
 
 
-@pytest.mark.parametrize("target", ["tcp:", "udp:nowhere", "nonsense:1", "", "tcp:::1:5555"])
+@pytest.mark.parametrize("target", ["tcp:", "udp:nowhere", "nonsense:x", "", "tcp:::1:5555"])
 def test_what_is_no_target_is_a_value_error(reactor: HandReactor, target: str) -> None:
     assert isinstance(reactor.failure(connect(reactor, target)), ValueError)
 
