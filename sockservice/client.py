@@ -337,10 +337,12 @@ class LineClient(Protocol):
             self._timer = None
         while self._asked:
             asked = self._asked.popleft()
+            why = Unanswered(self._closed)
+            why.__cause__ = reason.value
             if isinstance(asked, _Asked):
-                asked.fail(Unanswered(self._closed))
+                asked.fail(why)
             elif asked.answered is not None:
-                self._giveUp(asked, Unanswered(self._closed))
+                self._giveUp(asked, why)
         self._end.come()
         self._room.resumeProducing()
         self._wake()

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from random import uniform
 from typing import Any
 
 from twisted.application.internet import ClientService, backoffPolicy
@@ -22,6 +23,14 @@ from sockservice.targets import explained, isDatagram, streamEndpoint
 LINES, BYTES = 100_000, 16 * 1024 * 1024
 
 log = Logger()
+
+
+_growing = backoffPolicy(initialDelay=0.1, maxDelay=40.0, factor=2.0, jitter=lambda: 0.0)
+
+
+def backoff(attempts: int) -> float:
+    """Give the seconds to wait behind so many attempts: more each time, at most 60, by chance."""
+    return _growing(attempts - 1) * uniform(0.5, 1.5)
 
 
 class Full(Exception):
@@ -44,7 +53,7 @@ class ReliableSender(Service):
     """Keep a connection to a line server and send it lines until each has its reply.
 
     When the connection breaks, or no reply comes for `timeout` seconds, another is
-    made, after a delay that grows up to a minute and differs each time; then the
+    made, after a delay that grows up to a minute, differently each time; then the
     lines without a reply are sent again, and no others, in their order. A line is
     so sent **at least once**: the server may have had one whose reply was lost.
 
@@ -64,7 +73,7 @@ class ReliableSender(Service):
         connectTimeout: float = 30.0,
         lines: int = LINES,
         bytes: int = BYTES,
-        backoff: Callable[[int], float] | None = None,
+        backoff: Callable[[int], float] = backoff,
         framing: Callable[[int], Framing] = Framer,
         ending: bytes = LF,
         **how: Any,
@@ -80,7 +89,7 @@ class ReliableSender(Service):
         self._timeout = timeout
         self._drainTimeout = drainTimeout
         self._most = lines, bytes
-        self._backoff = backoff or backoffPolicy(initialDelay=0.5, maxDelay=60.0)
+        self._backoff = backoff
         self._kept: deque[_Kept] = deque()
         self._lines = 0
         self._bytes = 0
@@ -255,7 +264,11 @@ class ReliableSender(Service):
     def _delay(self, _: int) -> float:
         self._fruitless += 1
         delay = self._backoff(self._fruitless)
-        self.retrying(self._why, delay)
+        try:
+            self.retrying(self._why, delay)
+        except Exception:
+            # What another wrote must not end the attempts.
+            log.failure("retrying of {sender} failed", sender=self)
         return delay
 
 

@@ -129,7 +129,7 @@ class _Handshake(Protocol):
 
     def _fail(self, why: str) -> None:
         if not self.made.called:
-            self.made.errback(HandshakeError(why))
+            self.made.errback(HandshakeError(string=why))
 
 
 def _isFor(connection: Any, host: str) -> bool:

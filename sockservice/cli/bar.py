@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from contextlib import suppress
 
 #: Seconds until there is one, and between looks.
 INTERVAL = 0.25
@@ -70,4 +71,5 @@ class Bar:
             self._shown = False
 
     def _write(self, text: str) -> None:
-        os.write(self._descriptor, text.encode())
+        with suppress(OSError):
+            os.write(self._descriptor, text.encode())

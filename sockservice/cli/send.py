@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, NoReturn
 
 import click
-from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import react
 from twisted.python.failure import Failure
@@ -22,12 +21,13 @@ from twisted.python.failure import Failure
 from sockservice.cli.bar import INTERVAL, Bar, drawn
 from sockservice.cli.source import Given, Input, Source
 from sockservice.cli.target import seconds, targeted
-from sockservice.cli.terminal import printable
+from sockservice.cli.terminal import printable, tell
 from sockservice.cli.unacked import Unacked
 from sockservice.client import DatagramClient, LineClient, TimedOut
 from sockservice.framing import CRLF, LF, Chunks, Framer
 from sockservice.sending import BYTES, LINES, ReliableSender
 from sockservice.targets import connect, explained, isDatagram
+from sockservice.trust import refusal
 
 NOT_ALL, USAGE, NOT_CONNECTED, TIMED_OUT, SIGNALLED = 1, 2, 3, 4, 128
 #: Datagrams in flight: they are lost where they find no room, and the longest fill it soon.
@@ -205,7 +205,7 @@ def _catch(reactor: Any, number: signal.Signals, sending: "Sending") -> None:
 
 def _end(status: int, said: str) -> NoReturn:
     if said:
-        click.echo(said, err=True)
+        tell(said)
     raise SystemExit(status)
 
 
@@ -390,7 +390,6 @@ class Sending:
             self._target,
             timeout=self._timeout,
             drainTimeout=0,
-            backoff=backoffPolicy(initialDelay=0.2, maxDelay=30.0),
             **how,
         )
         sender.said, sender.heard = self._say, self._unasked
@@ -541,6 +540,10 @@ class Sending:
         elif not self._why:
             self._why = failure.getErrorMessage()
             self._status = TIMED_OUT if late else NOT_ALL
+            cause = failure.value and failure.value.__cause__
+            if cause is not None and refusal(cause) and not self._answeredBytes:
+                # In TLS 1.3 a client is refused behind what it takes for the handshake's end.
+                self._status = NOT_CONNECTED
         self._continue()
 
     def _unasked(self, line: bytes) -> None:
@@ -579,7 +582,7 @@ class Sending:
     def _say(self, text: str) -> None:
         if self._bar is not None:
             self._bar.clear()
-        click.echo(text, err=True)
+        tell(text)
 
     def _tick(self) -> None:
         if self._bar is None or self._ended:
@@ -617,7 +620,7 @@ class Sending:
         else:
             status = 0
         text = f"sent {self._sent}, acknowledged {self._acknowledged}: {'; '.join(said)}"
-        if status == NOT_CONNECTED or (self._client is None and self._sender is None):
+        if self._client is None and self._sender is None:
             text = "; ".join(said)
         self._print(
             lambda output: output.sum(

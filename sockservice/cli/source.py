@@ -47,17 +47,19 @@ class Given:
     def __init__(self, lines: list[bytes]) -> None:
         self.size: int | None = sum(len(line) + 1 for line in lines)
         self._lines = lines
-        self._rest: list[bytes] = []
+        self._stopped = False
 
     async def read(self) -> list[bytes]:
+        if self._stopped:
+            return []
         lines, self._lines = self._lines, []
         return lines
 
     def stop(self) -> None:
-        self._rest, self._lines = self._rest + self._lines, []
+        self._stopped = True
 
     def rest(self) -> Iterator[list[bytes]]:
-        yield self._rest
+        yield self._lines
 
 
 @implementer(IReadDescriptor)
