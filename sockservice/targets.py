@@ -130,12 +130,12 @@ def explained(problem: BaseException) -> str:
     """Say on one line why a connection could not be made."""
     if refused := refusal(problem):
         return refused
-    number = getattr(problem, "osError", None)
-    if isinstance(problem, TCPTimedOutError) and len(problem.args) > 1:
-        return str(problem.args[1])
     # Twisted says the number and the words of an OSError twice.
-    said = os.strerror(number) if isinstance(number, int) else str(problem)
-    return " ".join(said.split())
+    number = getattr(problem, "osError", None)
+    words = problem.args[0] if problem.args else ""
+    if isinstance(number, int):
+        return words if words and isinstance(words, str) else os.strerror(number)
+    return " ".join(str(problem).split())
 
 
 def hostAndPort(text: str) -> tuple[str, int]:

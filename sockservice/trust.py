@@ -44,13 +44,14 @@ def refusal(problem: BaseException) -> str:
 
     if not isinstance(problem, SSL.Error):
         return ""
-    [reason, *_] = [*(each[2] for each in problem.args[0] or ())] if problem.args else [""]
+    said = problem.args[0] if problem.args else ()
+    reason = next((each[2] for each in said), "")
     if any(each in reason for each in _NO_TLS):
         return "the server does not speak TLS"
-    _, alert, said = reason.partition("alert ")
+    _, alert, why = reason.partition("alert ")
     if alert:
-        what = "our certificate" if "certificate" in said or said == "unknown ca" else "TLS"
-        return f"the server refused {what}: {said}"
+        what = "our certificate" if "certificate" in why or why == "unknown ca" else "TLS"
+        return f"the server refused {what}: {why}"
     return f"TLS failed: {reason or 'cut off'}"
 
 

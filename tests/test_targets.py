@@ -13,6 +13,7 @@ import pytest
 from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.error import ConnectError, TCPTimedOutError
+from twisted.internet.tcp import Client
 
 from sockservice import DatagramClient, LineClient, Unanswered, connect
 from sockservice.targets import explained
@@ -77,10 +78,17 @@ def unreached(reactor: HandReactor, target: str, **how: Any) -> str:
     outcome = Outcome(connect(reactor, target, **how))
     # An endpoint waits a little for other addresses of the host.
     reactor.until(lambda: outcome.came, passing=0.1)
+    closed(reactor)
     assert isinstance(outcome.error, ConnectError)
     said = explained(outcome.error)
     assert "\n" not in said
     return said
+
+
+def closed(reactor: HandReactor) -> None:
+    """See what was given up closed, which takes turns."""
+    reactor.until(lambda: not any(isinstance(each, Client) for each in reactor.getReaders()))
+    reactor.advance(0)
 
 
 # What they are
@@ -122,7 +130,6 @@ def test_the_source_is_an_address_of_ours(running: Running, scheme: str) -> None
     ("target", "how", "why"),
     [
         ("udp:127.0.0.1:5", {"source": "::1"}, "no address of the source's family"),
-        ("127.0.0.1:5", {"source": "192.0.2.1"}, "Cannot assign requested address"),
         ("udp:127.0.0.1:5", {"source": "192.0.2.1"}, "Cannot assign requested address"),
         ("unix:/nowhere/at/all", {}, "No such file or directory"),
         ("unix-seqpacket:/nowhere/at/all", {}, "No such file or directory"),
@@ -275,7 +282,7 @@ def test_a_client_that_is_refused_is_told(
 
 
 def test_a_key_of_another_is_told(reactor: HandReactor, alice: Identity, mallory: Identity) -> None:
-    how = {"cert": str(alice.certKey), "key": str(mallory.privateKey)}
+    how: dict[str, Any] = {"cert": str(alice.certKey), "key": str(mallory.privateKey)}
     error = reactor.failure(connect(reactor, "tls:localhost:5", **how))
     assert "is not that of the certificate" in str(error)
     error = reactor.failure(connect(reactor, "tls:localhost:5", cert=str(alice.certKey)))
@@ -323,10 +330,8 @@ def test_a_handshake_that_takes_too_long_is_given_up(running: Running, opened: E
     outcome = Outcome(
         connect(running.reactor, f"tls:127.0.0.1:{listening.getsockname()[1]}", timeout=2)
     )
-    peer, _ = listening.accept() if running.reactor.iterate(0.1) is None else (None, None)
-    assert peer is not None
-    opened.enter_context(peer)
     running.reactor.until(lambda: outcome.came, passing=0.1)
+    closed(running.reactor)
     assert isinstance(outcome.error, TCPTimedOutError)
     assert explained(outcome.error) == "not connected within 2 seconds"
 
