@@ -40,11 +40,12 @@ class Full(Exception):
 class _Kept:
     """Lines given at once, and how many of them have been answered."""
 
-    __slots__ = ("answered", "count", "done", "lines")
+    __slots__ = ("answered", "count", "done", "lines", "sent")
 
     def __init__(self, lines: list[bytes], answered: Callable[[list[bytes]], object]) -> None:
         self.lines = lines
         self.count = 0
+        self.sent = False
         self.answered = answered
         self.done: Deferred[None] = Deferred()
 
@@ -97,6 +98,8 @@ class ReliableSender(Service):
         self._drained: Deferred[None] | None = None
         self._stopped = ""  # why nothing is taken any more
         self._client: LineClient | None = None
+        #: Lines that were sent, however often.
+        self.sent = 0
         self._why = ""
         self._fruitless = 0  # attempts since the latest reply
         make = partial(_Connection, self, reactor, framing, ending)
@@ -218,6 +221,9 @@ class ReliableSender(Service):
             self._waiting.popleft().callback(None)
 
     def _send(self, client: LineClient, kept: _Kept) -> None:
+        if not kept.sent:
+            kept.sent = True
+            self.sent += len(kept.lines)
         lines = kept.lines[kept.count :] if kept.count else kept.lines
         done = client.askAll(lines, partial(self._answered, kept), self._timeout)
         done.addErrback(self._unanswered, client)

@@ -389,6 +389,20 @@ def test_a_server_killed_and_started_again_has_every_line(children: Children) ->
     assert set(map(int, kept)) == set(range(count))
 
 
+def test_what_could_not_even_be_sent_is_kept(children: Children) -> None:
+    target = f"127.0.0.1:{closed_number(socket.SOCK_STREAM)}"
+    process = children.start(
+        "sockservice", "send", "--retry", "--unacked", "kept", target, "a", "b"
+    )
+    assert process.stderr is not None
+    assert b"could not connect: Connection refused; trying again in" in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    status, said = Child(process).end()
+    summed = b"terminated; lines 1 to 2 are unacknowledged; 2 lines are in kept"
+    assert (status, said.splitlines()[-1]) == (143, b"sent 0, acknowledged 0: " + summed)
+    assert (children.folder / "kept").read_bytes() == b"a\nb\n"
+
+
 # Foreign servers
 
 CAT = shutil.which("cat") or "cat"

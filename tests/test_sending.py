@@ -105,8 +105,9 @@ def test_each_line_gets_its_reply() -> None:
 def test_lines_given_before_the_start_are_sent_then() -> None:
     sender = Sender()
     reply = Outcome(sender.send(b"a"))
+    assert sender.sent == 0
     sender.startService()
-    assert sender.wire.lines == [b"a"]
+    assert (sender.wire.lines, sender.sent) == ([b"a"], 1)
     sender.wire.answer(b"ok")
     assert reply.value == b"ok"
 
@@ -120,12 +121,14 @@ def test_what_has_no_reply_is_sent_again_and_nothing_else() -> None:
     sender.wire.lose(ConnectionDone())
     assert sender.heard == [("connection lost: closed by the server", 1.0, 2)]
     assert sender.unacknowledged == [b"c", b"d"]
+    assert sender.sent == 4
     sender.clock.advance(0.9)
     assert len(sender.endpoint.wires) == 1
     sender.clock.advance(0.1)
     assert sender.wire.lines == [b"c", b"d"]
     sender.wire.answer(b"C", b"D")
     assert (replies, done.value, single.value) == ([b"A", b"B", b"C"], None, b"D")
+    assert sender.sent == 4
 
 
 @given(st.lists(st.integers(0, 4), max_size=6), st.integers(1, 12))

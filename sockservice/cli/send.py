@@ -619,12 +619,13 @@ class Sending:
             said += self._kept()
         else:
             status = 0
-        text = f"sent {self._sent}, acknowledged {self._acknowledged}: {'; '.join(said)}"
+        sent = self._sent if self._sender is None else self._sender.sent
+        text = f"sent {sent}, acknowledged {self._acknowledged}: {'; '.join(said)}"
         if self._client is None and self._sender is None:
             text = "; ".join(said)
         self._print(
             lambda output: output.sum(
-                sent=self._sent,
+                sent=sent,
                 acknowledged=self._acknowledged,
                 refused=self._refused,
                 unacknowledged=left,
