@@ -168,7 +168,7 @@ class ReliableSender(Service):
         As it is here it logs that. To be overridden.
         """
         log.warn(
-            "{why}; trying again in {delay:.1f} seconds, {lines} lines unacknowledged",
+            "{why}; trying again in {delay:.1f} seconds, {lines} unacknowledged",
             why=why,
             delay=delay,
             lines=self._lines,

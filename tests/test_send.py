@@ -19,7 +19,9 @@ from pathlib import Path
 from time import monotonic
 
 import pytest
+from click.testing import CliRunner
 
+from sockservice.cli import main
 from sockservice.cli.bar import drawn
 from sockservice.cli.source import LINE_LIMIT
 from sockservice.cli.unacked import Unacked
@@ -207,13 +209,6 @@ def test_nothing_is_kept_when_all_was_acknowledged(children: Children, service: 
     assert (children.folder / "kept").read_bytes() == b"before"
 
 
-@pytest.mark.parametrize("path", [".", "none/kept", "/dev/null"])
-def test_where_nothing_can_be_kept_is_told_first(children: Children, path: str) -> None:
-    done = children.run("sockservice", "send", "--unacked", path, "127.0.0.1:1", "a")
-    assert done.returncode == 2
-    assert "'--unacked'" in done.stderr.decode()
-
-
 def test_a_file_that_cannot_be_put_in_its_place_is_told(tmp_path: Path) -> None:
     unacked = Unacked(str(tmp_path / "kept"))
     unacked.add([b"a"])
@@ -227,10 +222,12 @@ def test_a_file_that_cannot_be_put_in_its_place_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "word"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    ("number", "status", "word", "options"),
+    [
+        (signal.SIGINT, 130, "interrupted", []),
+        (signal.SIGTERM, 143, "terminated", ["--retry"]),
+    ],
 )
-@pytest.mark.parametrize("options", [[], ["--retry"]])
 def test_a_signal_ends_it_in_good_order(
     children: Children,
     answering: Answer,
@@ -251,7 +248,7 @@ def test_a_signal_ends_it_in_good_order(
     sending.until(b"ok\n")
     process.send_signal(number)
     ended = sending.end()
-    said = f"{word}; line 2 is unacknowledged; 1 lines are in kept"
+    said = f"{word}; line 2 is unacknowledged; 1 line is in kept"
     assert ended == (status, f"sent 2, acknowledged 1: {said}\n".encode())
 
 
@@ -271,6 +268,53 @@ def test_a_signal_ends_it_while_nobody_reads_the_replies(
     assert process.wait(PATIENCE) == 130
     assert process.stderr is not None
     assert b": interrupted" in process.stderr.read()
+
+
+@pytest.mark.parametrize("options", [[], ["--unacked", "kept"]])
+def test_each_datagram_that_is_lost_is_told(
+    children: Children, opened: ExitStack, options: list[str]
+) -> None:
+    bound = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    bound.settimeout(PATIENCE)
+    bound.bind(("127.0.0.1", 0))
+    target = f"udp:127.0.0.1:{bound.getsockname()[1]}"
+    command = ["send", "--timeout", "0.5", *options, target, "a", "b", "c"]
+    process = children.start("sockservice", *command)
+    heard = [bound.recvfrom(100) for _ in range(3)]
+    assert [datagram for datagram, _ in heard] == [b"a", b"b", b"c"]
+    bound.sendto(*heard[1])
+    sending = Child(process)
+    status, said = sending.end()
+    kept = b"; 2 lines are in kept" if options else b""
+    assert (status, sending.output) == (4, b"b\n")
+    summed = b"no reply within 0.5 seconds; 2 lines are unacknowledged"
+    assert said == b"sent 3, acknowledged 1: " + summed + kept + b"\n"
+    if options:
+        assert (children.folder / "kept").read_bytes() == b"a\nc\n"
+
+
+def test_input_that_cannot_be_read_is_told(children: Children, service: Service) -> None:
+    writing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        done = children.run("sockservice", "send", "--file", "-", tcp(service), stdin=writing)
+    finally:
+        os.close(writing)
+    said = "sent 0, acknowledged 0: standard input: Bad file descriptor\n"
+    assert outcome(done) == (1, b"", said)
+
+
+def test_standard_output_that_does_not_block_is_waited_for(
+    children: Children, service: Service
+) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    (children.folder / "lines").write_bytes(b"x\n" * 100_000)
+    command = ["send", "--file", "lines", tcp(service)]
+    process = children.start("sockservice", *command, stdout=writing)
+    os.close(writing)
+    with open(reading, "rb") as printed:
+        assert printed.read() == b"ok\n" * 100_000
+    assert process.wait(PATIENCE) == 0
 
 
 def test_a_server_that_stops_reading_is_given_up(children: Children, answering: Answer) -> None:
@@ -311,17 +355,22 @@ def test_without_standard_output_nothing_is_sent(children: Children) -> None:
         (["--retry", "udp:127.0.0.1:5", "a"], "--retry is for connections"),
         (["--file", "-", "127.0.0.1:5", "a"], "as arguments or in files"),
         (["--rate", "0", "127.0.0.1:5", "a"], "'--rate'"),
-        (["--cafile", "x", "127.0.0.1:5", "a"], "what is said of TLS"),
-        (["--source", "::1", "unix:x", "a"], "a source address applies to"),
-        (["--retry", "nonsense:x", "a"], "nonsense:x: Unknown endpoint type"),
+        (["--unacked", ".", "127.0.0.1:5", "a"], "'--unacked'"),
+        (["--unacked", "/dev/null", "127.0.0.1:5", "a"], "'--unacked'"),
+        (["--unacked", "/nowhere/kept", "127.0.0.1:5", "a"], "'--unacked'"),
     ],
 )
-def test_what_makes_no_sense_is_status_2(
-    children: Children, arguments: list[str], why: str
-) -> None:
-    status, printed, said = outcome(children.run("sockservice", "send", *arguments))
-    assert (status, printed) == (2, b"")
-    assert why in said.splitlines()[-1]
+def test_what_makes_no_sense_is_status_2(arguments: list[str], why: str) -> None:
+    done = CliRunner().invoke(main, ["send", *arguments])
+    assert done.exit_code == 2
+    assert why in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("option", [[], ["--retry"]])
+def test_a_target_that_makes_no_sense_is_status_2(children: Children, option: list[str]) -> None:
+    done = children.run("sockservice", "send", *option, "--cafile", "x", "127.0.0.1:5", "a")
+    said = "127.0.0.1:5: what is said of TLS applies to tls:HOST:PORT alone\n"
+    assert outcome(done) == (2, b"", said)
 
 
 # Over several connections

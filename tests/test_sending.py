@@ -286,7 +286,7 @@ def test_what_happens_is_logged(log: Log) -> None:
     sender.send(b"a")
     endpoint.wires[0].lose(ConnectionLost())
     assert r"a line came that nobody asked for: \x1bstrange" in log.texts
-    said = "; trying again in 1.0 seconds, 1 lines unacknowledged"
+    said = "; trying again in 1.0 seconds, 1 unacknowledged"
     assert any(text.startswith("connection lost") and text.endswith(said) for text in log.texts)
 
 

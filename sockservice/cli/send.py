@@ -267,6 +267,10 @@ def _asJson(number: int, reply: bytes, took: float) -> bytes:
     return json.dumps(said | {"seconds": round(took, 6)}).encode()
 
 
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count} lines"
+
+
 def _size(lines: list[bytes]) -> int:
     return sum(map(len, lines)) + len(lines)
 
@@ -291,7 +295,7 @@ class _Retrying(ReliableSender):
     heard: Callable[[bytes], None]
 
     def retrying(self, why: str, delay: float) -> None:
-        kept = f"{self.outstanding} lines unacknowledged"
+        kept = f"{_lines(self.outstanding)} unacknowledged"
         self.said(f"{why}; trying again in {delay:.1f} seconds, {kept}")
 
     def unasked(self, line: bytes) -> None:
@@ -607,13 +611,14 @@ class Sending:
         if self._refused:
             said.append(f"{self._refused} refused")
         if self._strange:
-            said.append(f"{self._strange} lines came that nobody asked for")
+            said.append(f"{_lines(self._strange)} came that nobody asked for")
         if left:
             first = self._flying[0].first + self._flying[0].count
-            which = f"line {first} is" if left == 1 else f"lines {first} to {self._sent} are"
-            if left != self._sent - first + 1:
+            if left == self._sent - first + 1:
+                which = f"lines {first} to {self._sent} are"
+            else:
                 which = f"{left} lines are"
-            said.append(f"{which} unacknowledged")
+            said.append(f"{f'line {first} is' if left == 1 else which} unacknowledged")
         if said or left:
             status = self._status or NOT_ALL
             said += self._kept()
@@ -644,7 +649,8 @@ class Sending:
         for lines in self._source.rest():
             self._unacked.add(lines)
         if self._unacked.keep():
-            return [f"{self._unacked.count} lines are in {self._unacked.path}"]
+            count = self._unacked.count
+            return [f"{_lines(count)} {'is' if count == 1 else 'are'} in {self._unacked.path}"]
         if self._unacked.problem:
             return [f"{self._unacked.path}: {self._unacked.problem}"]
         return []
