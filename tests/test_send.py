@@ -14,7 +14,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from time import monotonic
 
@@ -168,7 +168,7 @@ def test_the_bar_fits_its_terminal(total: int | None, width: int, expected: str)
 
 def test_what_has_no_reply_is_kept_to_be_sent_again(children: Children, answering: Answer) -> None:
     """Refused, unanswered, and not even sent, of files to their end; as the bytes they are."""
-    lines = [b"%d\xff" % number for number in range(200_000)]
+    lines = [b"%06d\xff" % number for number in range(200_000)]
     lines[3] = b"carriage return\r"
     path = children.folder / "lines"
     path.write_bytes(b"\n".join([*lines[:3], lines[3] + b"\r", *lines[4:]]))
@@ -189,6 +189,8 @@ def test_what_has_no_reply_is_kept_to_be_sent_again(children: Children, answerin
         r"unacknowledged; 199998 lines are in kept\n",
         said,
     )
+    # No more was sent than may be in flight.
+    assert int(said.split()[1].strip(",")) * 8 <= 65536 + 4 * 8
     written = (children.folder / "kept").read_bytes()
     assert written == b"".join(line + (b"\r\n" if line.endswith(b"\r") else b"\n") for line in kept)
     assert sorted(each.name for each in children.folder.iterdir()) == ["kept", "lines"]
@@ -329,6 +331,25 @@ def test_a_server_that_stops_reading_is_given_up(children: Children, answering: 
         process = children.start("sockservice", "send", *options, stdin=lines)
     status, said = Child(process).end()
     assert (status, b"no reply within 0.3 seconds" in said) == (4, True)
+
+
+def test_no_more_is_in_flight_than_a_pair_of_pipes_holds(
+    children: Children, answering: Answer
+) -> None:
+    """`ncat -e` and the like get stuck otherwise."""
+    received = bytearray()
+
+    def does(connection: socket.socket) -> None:
+        with suppress(ConnectionResetError):
+            while data := connection.recv(65536):
+                received.extend(data)
+
+    options = ["--timeout", "0.5", answering(does)]
+    done = children.run("sockservice", "send", *options, input=b"1234567\n" * 100_000)
+    status, printed, said = outcome(done)
+    assert (status, printed) == (4, b"")
+    assert 32768 < len(received) <= 65536
+    assert said.startswith(f"sent {len(received) // 8}, acknowledged 0: no reply within 0.5 sec")
 
 
 def test_standard_error_may_be_gone(children: Children) -> None:

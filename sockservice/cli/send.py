@@ -538,16 +538,17 @@ class Sending:
         left = batch.lines[batch.count :]
         self._awaited -= len(left)
         self._awaitedBytes -= _size(left)
-        late = failure.check(TimedOut)
-        if late and isinstance(self._client, LineClient):
-            self._stop(failure.getErrorMessage(), TIMED_OUT)
+        status = TIMED_OUT if failure.check(TimedOut) else NOT_ALL
+        cause = failure.value and failure.value.__cause__
+        if cause is not None and refusal(cause) and not self._answeredBytes:
+            # In TLS 1.3 a client is refused behind what it takes for the handshake's end.
+            status = NOT_CONNECTED
+        if isinstance(self._client, LineClient):
+            # At once: what is sent from here on would not even leave.
+            self._stop(failure.getErrorMessage(), status, abort=status == TIMED_OUT)
         elif not self._why:
             self._why = failure.getErrorMessage()
-            self._status = TIMED_OUT if late else NOT_ALL
-            cause = failure.value and failure.value.__cause__
-            if cause is not None and refusal(cause) and not self._answeredBytes:
-                # In TLS 1.3 a client is refused behind what it takes for the handshake's end.
-                self._status = NOT_CONNECTED
+            self._status = status
         self._continue()
 
     def _unasked(self, line: bytes) -> None:
