@@ -3,6 +3,7 @@
 import base64
 import fcntl
 import json
+import math
 import os
 import pty
 import re
@@ -23,6 +24,7 @@ from click.testing import CliRunner
 
 from sockservice.cli import main
 from sockservice.cli.bar import drawn
+from sockservice.cli.send import window
 from sockservice.cli.source import LINE_LIMIT
 from sockservice.cli.unacked import Unacked
 from tests.conftest import PATIENCE, Child, Children, Service
@@ -161,6 +163,20 @@ def test_a_bar_grows_on_a_terminal_and_leaves_nothing(
 )
 def test_the_bar_fits_its_terminal(total: int | None, width: int, expected: str) -> None:
     assert drawn(1500, 12_000, total, 10.0, 3, width) == expected
+
+
+@pytest.mark.parametrize(
+    ("shortest", "fastest", "expected"),
+    [
+        (math.inf, 0.0, 65536),
+        (0.001, 1e9, 65536),
+        (0.1, 1e5, 65536),
+        (0.1, 1e6, 200_000),
+        (1.0, 1e9, 16 * 1024 * 1024),
+    ],
+)
+def test_a_long_way_is_filled(shortest: float, fastest: float, expected: float) -> None:
+    assert window(shortest, fastest) == expected
 
 
 # What is kept

@@ -47,6 +47,16 @@ Converse = Callable[[Any, LineClient | DatagramClient, float], Coroutine[Any, An
 converse: Converse | None = None
 
 
+def window(shortest: float, fastest: float) -> float:
+    """Give the bytes that may be in flight: twice what the way there and back holds.
+
+    `shortest` is the shortest round trip in seconds, `fastest` the most bytes a second.
+    """
+    if not LONG < shortest < math.inf:
+        return WINDOW
+    return min(BYTES, max(WINDOW, 2 * shortest * fastest))
+
+
 def _path(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
     if value is None:
         return None
@@ -465,7 +475,8 @@ class Sending:
         while (size := _size(self._unsent[:count])) > WINDOW // 2 and count > 1:
             count //= 2
         while self._awaited and (
-            self._awaited + count > self._most or self._awaitedBytes + size > self._window()
+            self._awaited + count > self._most
+            or self._awaitedBytes + size > window(self._shortest, self._fastest)
         ):
             await self._woken()
         if self._rate is None or self._stopped:
@@ -484,12 +495,6 @@ class Sending:
         count = max(1, min(count, int((now - self._due) * self._rate) + 1))
         self._due += count / self._rate
         return count
-
-    def _window(self) -> float:
-        """Give the bytes that may be in flight: twice what the way there and back holds."""
-        if not LONG < self._shortest < math.inf:
-            return WINDOW
-        return min(BYTES, max(WINDOW, 2 * self._shortest * self._fastest))
 
     def _disconnected(self, _: None) -> None:
         if not self._ended and not self._stopped:
