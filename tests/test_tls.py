@@ -3,7 +3,7 @@
 import datetime
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -38,23 +38,35 @@ ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
 
 
 class Identity:
-    """A key and a certificate, signed by another or by itself, in PEM files."""
+    """A key and a certificate, signed by another or by itself, in PEM files.
 
-    def __init__(self, folder: Path, name: str, issuer: "Identity | None" = None) -> None:
+    `hosts` are the names and addresses it is for; it expires in `days` days.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        issuer: "Identity | None" = None,
+        hosts: Sequence[x509.GeneralName] = (),
+        days: int = 1,
+    ) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.datetime.now(datetime.UTC)
-        self.certificate = (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(self.name)
             .issuer_name((issuer or self).name)
             .public_key(self.key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now - datetime.timedelta(days=9))
+            .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), True)
-            .sign((issuer or self).key, hashes.SHA256())
         )
+        if hosts:
+            builder = builder.add_extension(x509.SubjectAlternativeName(hosts), False)
+        self.certificate = builder.sign((issuer or self).key, hashes.SHA256())
         self.certKey = folder / f"{name}.crt"
         self.certKey.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
         self.privateKey = folder / f"{name}.key"
