@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockservice.addresses import named
+from sockservice.turning import TurnedAway
 
 _V1_LONGEST = 107  # section 2.1, its line ending included
 _V1 = re.compile(
@@ -172,8 +173,9 @@ class ProxyHeader(Protocol):
             log.info(
                 "{peer} refused: {reason}", peer=named(self.transport.getPeer()), reason=reason
             )
-        self.transport.write(b"error %s\n" % reason.encode())
-        self.transport.loseConnection()
+        # Told as whoever is turned away: so that it is heard, and nothing is waited for long.
+        self.transport.protocol = told = TurnedAway(self._factory.lines.turning, reason)
+        told.makeConnection(self.transport)
 
     def _end(self) -> None:
         """It is a connection that waits for its header no more."""

@@ -152,5 +152,6 @@ def test_counters_say_what_was_acknowledged() -> None:
     assert counters.acknowledged == 4
     assert str(counters) == (
         "2 connections, 1 of them cut; 9 lines, 4 acknowledged, 3 refused; "
-        "5 datagrams, 0 met with silence, 0 replies not sent; 0 connections turned away"
+        "5 datagrams, 0 met with silence, 0 replies not sent; 0 connections turned away, "
+        "0 closed to make room, 0 pauses of too fast ones"
     )
