@@ -23,7 +23,7 @@ def handlers() -> Iterator[None]:
     """What the service has done with signals it has undone."""
     Slow.due.clear()
     yield
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         assert not isinstance(getattr(signal.getsignal(number), "__self__", None), Signals)
 
 
