@@ -513,7 +513,7 @@ class Traffic(RuleBasedStateMachine):
             each.lose()
         assert self.factory.memory.held == 0
         assert not self.factory.memory._of
-        assert [call for call in self.factory.reactor.getDelayedCalls() if call.active()] == []  # type: ignore[attr-defined]
+        assert [call for call in self.factory.reactor.getDelayedCalls() if call.active()] == []
 
 
 Traffic.TestCase.settings = settings(max_examples=40, stateful_step_count=40)
