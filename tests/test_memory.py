@@ -57,6 +57,13 @@ def test_those_that_hold_most_make_room_until_a_quarter_is_free() -> None:
     assert memory.held == 61
 
 
+def test_as_many_make_room_as_are_needed() -> None:
+    memory = Memory(100)
+    holding = [Holding(memory, 10) for _ in range(11)]
+    assert len([each for each in holding if each.told]) == 4
+    assert memory.held == 70
+
+
 def test_whoever_asks_for_too_much_may_be_told_itself() -> None:
     memory = Memory(100)
     small, large = Holding(memory, 40), Holding(memory, 101)

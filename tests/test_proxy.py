@@ -324,3 +324,16 @@ def test_what_was_received_behind_a_proxy_is_answered_when_the_service_stops(
     assert reactor.received(torn) == b""
     unread.close()
     reactor.result(stopping)
+
+
+def test_who_has_sent_no_header_does_not_keep_the_service_from_stopping(
+    running: Running, reactor: HandReactor
+) -> None:
+    service = running.start("--listen", "haproxy:tcp:0:interface=127.0.0.1")
+    [(_, host, port)] = running.addresses
+    peer = running.peer(host, port)
+    peer.sendall(V1_4[:20])
+    for _ in range(5):
+        reactor.iterate(0)
+    reactor.result(running.stopping(service))
+    assert reactor.received(peer) == b""
