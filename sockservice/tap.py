@@ -102,7 +102,8 @@ class Options(usage.Options):
     synopsis = "[options]"
     longdesc = (
         "Acknowledges every line it receives over TCP with `ok` and sends every "
-        "datagram it receives over UDP back."
+        "datagram it receives over UDP back. A number may be given as @FILE, a file that holds "
+        "it; such files are read again at SIGHUP."
     )
     optParameters = [
         [
@@ -174,8 +175,8 @@ class Options(usage.Options):
             "line-timeout",
             None,
             60,
-            "Seconds in which a line that was begun has to end, and a TLS handshake; 0 is no "
-            "limit. The default is met by any line over any link.",
+            "Seconds in which a line that was begun has to end, a TLS handshake and a PROXY "
+            "header; 0 is no limit. The default is met by any line over any link.",
             _number("line-timeout", 0, 10**9, "a number of seconds"),
         ],
         [

@@ -351,23 +351,8 @@ def test_who_makes_room_while_its_lines_are_answered_says_no_more() -> None:
 
 
 def test_who_goes_while_the_store_is_full_is_forgotten() -> None:
-    class Full:
-        """A store with too much to do."""
-
-        full = True
-
-        def __init__(self) -> None:
-            self.waiting: list[Deferred[None]] = []
-            self.stored: list[Callable[[StoreError | None], None]] = []
-
-        def put(self, batch: Batch, stored: Callable[[StoreError | None], None]) -> None:
-            self.stored.append(stored)
-
-        def room(self) -> Deferred[None]:
-            self.waiting.append(Deferred())
-            return self.waiting[-1]
-
-    store = Full()
+    store = Kept()
+    store.full = True
     made = factory(Ack, store=store)
     connection = Connection(made)
     connection.send(b"a\n")
@@ -375,9 +360,7 @@ def test_who_goes_while_the_store_is_full_is_forgotten() -> None:
     assert made.memory.held == 1 + 104
     connection.lose()
     assert made.memory.held == 0
-    store.full = False
-    store.waiting[0].callback(None)
-    store.stored[0](None)
+    store.ready()
     assert made.memory.held == 0
 
 
@@ -427,6 +410,32 @@ def test_an_answer_that_comes_although_cancelled_weighs_nothing() -> None:
     assert connection.wire.value() == b""
 
 
+class Kept:
+    """A store whose lines are durable, and which has room, when the test says so."""
+
+    full = False
+
+    def __init__(self) -> None:
+        self._waiting: list[Deferred[None]] = []
+        self._stored: list[Callable[[StoreError | None], None]] = []
+
+    def put(self, batch: Batch, stored: Callable[[StoreError | None], None]) -> None:
+        self._stored.append(stored)
+
+    def room(self) -> Deferred[None]:
+        self._waiting.append(Deferred())
+        return self._waiting[-1]
+
+    def ready(self, problem: StoreError | None = None) -> None:
+        self.full = False
+        stored, self._stored = self._stored, []
+        for each in stored:
+            each(problem)
+        waiting, self._waiting = self._waiting, []
+        for room in waiting:
+            room.callback(None)
+
+
 class Traffic(RuleBasedStateMachine):
     """Whatever comes and goes: what is held is what the connections hold, within the limit."""
 
@@ -435,6 +444,9 @@ class Traffic(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.factory = factory(Slow, self.MOST, lineLimit=100)
+        self.store = Kept()
+        clock, memory = self.factory.reactor, self.factory.memory
+        self.storing = LineFactory(clock, Ack, lineLimit=100, memory=memory, store=self.store)  # type: ignore[arg-type]
         self.connections: list[Connection] = []
 
     def _one(self, data: st.DataObject) -> Connection:
@@ -442,9 +454,17 @@ class Traffic(RuleBasedStateMachine):
         return data.draw(st.sampled_from(live))
 
     @precondition(lambda self: sum(not each.ended for each in self.connections) < 5)
-    @rule()
-    def come(self) -> None:
-        self.connections.append(Connection(self.factory))
+    @rule(stores=st.booleans())
+    def come(self, stores: bool) -> None:
+        self.connections.append(Connection(self.storing if stores else self.factory))
+
+    @rule(full=st.booleans())
+    def store_is(self, full: bool) -> None:
+        self.store.full = full
+
+    @rule(fails=st.booleans())
+    def store_has_room(self, fails: bool) -> None:
+        self.store.ready(StoreError("disk full", retry=True) if fails else None)
 
     live = precondition(lambda self: any(not each.ended for each in self.connections))
 
@@ -467,7 +487,7 @@ class Traffic(RuleBasedStateMachine):
     @rule(data=st.data(), reply=st.sampled_from([b"", None, b"x" * 5000, ZeroDivisionError()]))
     def answer(self, data: st.DataObject, reply: Any) -> None:
         one = self._one(data)
-        due = [each for each in one.server.due if not each.called]
+        due = [each for each in getattr(one.server, "due", ()) if not each.called]
         if due and isinstance(reply, Exception):
             from sockservice.answers import Refused
 

@@ -303,9 +303,18 @@ def test_who_is_idle_behind_a_proxy_is_told_to_make_room(
 
 
 def test_a_refusal_is_heard_by_who_sends_more(running: Running, reactor: HandReactor) -> None:
+    """A reset would destroy it; where it comes, the second send fails."""
     running.start("--listen", "haproxy:tcp:0:interface=127.0.0.1")
     [(_, host, port)] = running.addresses
-    assert running.ask(host, port, b"x" * 300_000) == b"error no PROXY header\n"
+    peer = running.peer(host, port)
+    peer.sendall(b"x" * 300_000)
+    said = b"error no PROXY header\n"
+    assert reactor.received(peer, len(said)) == said
+    for _ in range(5):
+        peer.send(b"more")
+        reactor.iterate(0)
+    peer.shutdown(socket.SHUT_WR)
+    assert reactor.received(peer) == b""
 
 
 def test_what_was_received_behind_a_proxy_is_answered_when_the_service_stops(
