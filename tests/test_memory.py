@@ -251,6 +251,10 @@ def test_short_lines_that_end_in_turn_differently_weigh_what_they_take_up() -> N
     assert framer.held == 300
     framer.take(200)
     assert framer.held == 199 * (LINES_SIZE + LINE_SIZE)
+    framer = Framer(3)
+    framer.receive(b"\nlong\n" * 2)
+    framer.take(4)
+    assert framer.held == 3 * LINES_SIZE + LINE_SIZE
 
 
 def test_what_is_told_unasked_is_held_until_it_is_read() -> None:

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from sockservice import LineFactory, LineServer
 from sockservice.answers import Answer
+from sockservice.journal import Journal
 from sockservice.limits import Admission, Limits
 from sockservice.proxy import HEADER_LIMIT, ProxyFactory, ProxyHeader, parsed
 from tests.conftest import HandReactor, Log, Running
@@ -346,3 +347,19 @@ def test_who_has_sent_no_header_does_not_keep_the_service_from_stopping(
         reactor.iterate(0)
     reactor.result(running.stopping(service))
     assert reactor.received(peer) == b""
+
+
+def test_a_flood_of_refused_headers_is_summed_up(log: Log) -> None:
+    clock = Clock()
+    factory = LineFactory(clock, Whose, journal=Journal(clock, 2))
+    for _ in range(5):
+        Proxied(factory).send(b"nonsense")
+        torn = Proxied(factory)
+        torn.send(V1_4[:20])
+        torn.lose()
+    assert len([text for text in log.texts if " refused: no PROXY header" in text]) == 2
+    clock.advance(10)
+    assert log.texts[-2:] == [
+        "3 more in 10 seconds: PROXY headers refused",
+        "3 more in 10 seconds: gone in a PROXY header",
+    ]
