@@ -183,6 +183,7 @@ class ProxyHeader(Protocol):
 
     def _refuse(self, reason: str) -> None:
         self._lines.admission.left(None)
+        self._lines.counters.turnedAway += 1
         if self._lines.journal.admits("PROXY headers refused"):
             log.info(
                 "{peer} refused: {reason}", peer=named(self.transport.getPeer()), reason=reason

@@ -275,6 +275,7 @@ def test_a_connection_counts_from_its_first_moment_to_its_last(sent: bytes) -> N
 def test_a_refused_connection_counts_no_more() -> None:
     factory = limited(connections=1)
     Proxied(factory).send(b"nonsense")
+    assert factory.counters.turnedAway == 1
     assert not turnedAway(factory)
 
 
