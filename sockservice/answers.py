@@ -26,6 +26,11 @@ class Refused(Exception):
     """
 
 
+def refusal(failure: Failure) -> bytes:
+    """Give the reply, on one line, that a :class:`Refused` stands for."""
+    return b"error " + str(failure.value).replace("\n", " ").encode()
+
+
 def escaped(failure: Failure) -> Failure:
     """Make a failure fit for the log: a peer's bytes in its text can't command a terminal."""
     traceback = failure.getTraceback()

@@ -9,10 +9,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockservice.addresses import named
-from sockservice.answers import Answer, Refused, awaited, cancel, escaped
+from sockservice.answers import Answer, Refused, awaited, cancel, escaped, refusal
 from sockservice.counters import Counters
 from sockservice.journal import Journal
 from sockservice.limits import Admission, Limits
+from sockservice.sources import Source, unicast
 from sockservice.store import Batch
 from sockservice.store.commit import Store
 
@@ -115,37 +116,65 @@ class DatagramServer(DatagramProtocol):
         self.cut()
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
-        self.counters.datagrams += 1
-        if self.verbose:
-            log.info("{peer} datagram {line!r}", peer=named(addr), line=datagram)
-        if isinstance(addr, tuple):
-            if self._suspect(addr):
-                self.counters.suspect += 1
-                return
-            if self.clock is not None and not self._admission.answers(
-                addr[0], self.clock.seconds()
-            ):
-                self.counters.throttled += 1
-                return
-        try:
-            reply = self.answer(datagram, addr)
-        except Exception:
-            reply = self._failed(Failure(), addr)
-        if isinstance(reply, bytes):
-            self._send(reply, addr)
-        elif reply is not None:
-            self._await(reply, addr)
+        for reply, to in self.datagramsReceived([(datagram, addr)]):
+            self._send(reply, to)
 
-    def _suspect(self, addr: tuple[Any, ...]) -> bool:
-        """Whether a reply to `addr` could start a loop or take part in an attack."""
+    @property
+    def batched(self) -> bool:
+        """Whether `datagramsReceived` may be called instead of `datagramReceived`."""
+        return type(self).datagramReceived is DatagramServer.datagramReceived
+
+    def datagramsReceived(self, received: list[tuple[bytes, Any]]) -> list[tuple[bytes, Any]]:
+        """Take datagrams, and where they came from, off the front of `received`.
+
+        Gives the replies that are there, and where they go. When `answerLimit` is
+        reached the rest is left.
+        """
+        replies = []
+        taken = 0
+        for datagram, addr in received:
+            taken += 1
+            if self.verbose:
+                log.info("{peer} datagram {line!r}", peer=named(addr), line=datagram)
+            if isinstance(addr, tuple) and self._silent(addr):
+                continue
+            try:
+                reply = self.answer(datagram, addr)
+            except Exception:
+                reply = self._failed(Failure(), addr)
+            if isinstance(reply, bytes):
+                # The sender on a UNIX socket need not have a name.
+                if addr:
+                    replies.append((reply, addr))
+            elif reply is not None:
+                self._await(reply, addr)
+                if len(self._pending) >= self.answerLimit:
+                    break
+        self.counters.datagrams += taken
+        del received[:taken]
+        return replies
+
+    def unsendable(self) -> None:
+        """The system would not send a reply."""
+        self.counters.unsendable += 1
+
+    def _silent(self, addr: tuple[Any, ...]) -> bool:
+        """Whether a datagram is not answered: a limit, or it could do harm."""
         host, port = addr[:2]
-        return (
-            port in self._ownPorts
+        toMany = addr.toMany if isinstance(addr, Source) else not unicast(host)
+        if (
+            toMany
+            # A reply could start a loop, or take part in an attack.
+            or port in self._ownPorts
             or port in self.silentPorts
-            or not _unicast(host)
-            or getattr(addr, "toMany", False)
             or not self._admission.permits(host)
-        )
+        ):
+            self.counters.suspect += 1
+            return True
+        if self.clock is None or self._admission.answers(host, self.clock.seconds()):
+            return False
+        self.counters.throttled += 1
+        return True
 
     def _await(self, answer: object, addr: Any) -> None:
         pending = awaited(answer)
@@ -183,26 +212,15 @@ class DatagramServer(DatagramProtocol):
             if addr and self.transport is not None:
                 self.transport.write(reply, addr)
         except OSError:
-            # Too long, no route, not permitted: one peer's reply is lost, as
-            # datagrams are, and nobody else's.
-            self.counters.unsendable += 1
+            # As in DatagramPort.
+            self.unsendable()
 
     def _failed(self, failure: Failure, addr: Any) -> bytes:
         if failure.check(Refused):
-            return b"error " + str(failure.value).encode()
+            return refusal(failure)
         if self._journal is None or self._journal.admits("an answer failed"):
             log.failure("{peer}: answer failed", escaped(failure), peer=named(addr))
         return b"error internal error"
-
-
-def _unicast(host: str) -> bool:
-    """Whether an IP address is one host's: no broadcast, multicast or reserved one."""
-    if host.startswith("ff"):
-        return False
-    if "." in host:
-        first = int(host.rpartition(":")[2].partition(".")[0])
-        return 0 < first < 224
-    return True
 
 
 class Echo(DatagramServer):

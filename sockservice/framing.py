@@ -63,6 +63,7 @@ class Framing(Protocol):
         """Give the bytes to send for the replies to lines that ended in `ending`.
 
         :raises TypeError: A reply is no bytes.
+        :raises ValueError: A reply can't be framed.
         """
 
 
@@ -103,6 +104,22 @@ class Framer:
             if isinstance(item, Lines):
                 held += sum(map(len, item.lines)) + LINE_SIZE * len(item.lines)
         return held
+
+    def whole(self, data: bytes) -> list[bytes] | None:
+        """Give the lines of `data` if they can be had at once, as usual; else None.
+
+        It is as if `data` had been received and taken: nothing was kept before,
+        nothing is now, and all lines end in LF and fit.
+        """
+        if self._fresh or self._partial or self._dropped or self._items:
+            return None
+        if len(data) > self.limit or b"\r" in data:
+            return None
+        lines = data.split(LF)
+        if lines.pop():
+            return None
+        self._lastEnding = LF
+        return lines
 
     def receive(self, data: bytes) -> None:
         """Keep `data` until it is taken."""
@@ -149,8 +166,16 @@ class Framer:
         return None
 
     def encode(self, replies: list[bytes], ending: bytes) -> bytes:
-        """Give the bytes to send: each reply ends as its line did."""
-        return ending.join(replies) + ending if replies else b""
+        """Give the bytes to send: each reply ends as its line did.
+
+        :raises ValueError: A reply holds an LF, which would make two of it.
+        """
+        if not replies:
+            return b""
+        data = ending.join(replies) + ending
+        if data.count(LF) != len(replies):
+            raise ValueError("a reply holds an LF")
+        return data
 
     def _begin(self) -> None:
         """Keep the begin of a line apart from what may hold an LF."""

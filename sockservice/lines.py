@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.addresses import named
-from sockservice.answers import NONE_AWAITED, Answer, Due, Refused, Replies, escaped
+from sockservice.answers import NONE_AWAITED, Answer, Due, Refused, Replies, escaped, refusal
 from sockservice.framing import LF, Framer, Framing, Lines, Packets, Refusal
 from sockservice.pace import Pace
 from sockservice.packets import PacketServer
@@ -98,6 +98,7 @@ class LineServer(Protocol):
     _weight = 0  # bytes held, as last told to the process's memory
     _pace: Pace | None = None
     _slowed: IDelayedCall | None = None
+    _keeps = False  # every line is stored, and acknowledged when it is durable
     _paused = False
     _advancing = False
     _ended = False  # the peer has half-closed
@@ -107,6 +108,7 @@ class LineServer(Protocol):
     _shut = False  # the last reply is out
     _seen = -1  # lines at the last inspection
     _quietSince = 0.0
+    _unreadUntil = 0.0  # when it was last found paused
     _handshaken = True  # or there is no TLS
     _lingering: IDelayedCall | None = None
 
@@ -114,7 +116,7 @@ class LineServer(Protocol):
         """Say what to reply to `line`, which comes without its ending.
 
         Called once for each line, in order. Return the reply without an ending
-        (it gets the line's own), None for silence, or a coroutine or Deferred
+        (it gets the line's own) and without an LF, None for silence, or a coroutine or Deferred
         of either: the replies keep the order of the lines, whichever is ready
         first. What is still awaited when the peer has gone is cancelled. An
         exception is logged and answered with `error internal error`; the
@@ -159,8 +161,10 @@ class LineServer(Protocol):
             self._seen, self._quietSince = self.lines, now
             return
         quiet = now - self._quietSince
-        # What we don't read we can't call unfinished.
-        if unfinished and quiet >= unfinished and not self._paused:
+        if self._paused:
+            self._unreadUntil = now
+        # What we don't read we can't call unfinished, nor what we have just begun to.
+        if unfinished and now - max(self._quietSince, self._unreadUntil) >= unfinished:
             if not self._handshaken:
                 self._give(f"no TLS handshake for {unfinished} seconds")
                 return
@@ -205,6 +209,8 @@ class LineServer(Protocol):
 
         False means that nothing was sent, since the peer has not read what it was
         sent before, or has gone.
+
+        :raises ValueError: `line` holds an LF.
         """
         if self._unsent or self._shut:
             return False
@@ -275,8 +281,30 @@ class LineServer(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         framing = self._framing
-        if b"\xff" in data and self.telnet and type(framing) is Framer:
-            self._framing = framing = Telnet(framing, first=not self.lines and framing.startsLine)
+        if type(framing) is Framer:
+            if b"\xff" in data and self.telnet:
+                first = not self.lines and framing.startsLine
+                self._framing = framing = Telnet(framing, first=first)
+            elif not (
+                self._paused
+                or self._unsent
+                or self._closing
+                or self._advancing
+                or self._replies.outstanding
+                or self.factory.admission.limits.lineRate
+            ):
+                # Nothing is due and nothing is in the way: half the time of what follows.
+                lines = framing.whole(data)
+                if lines is not None and len(lines) <= self.answerLimit:
+                    self._advancing = True
+                    try:
+                        self._answer(lines, LF)
+                    finally:
+                        self._advancing = False
+                    if self._unsent or self._closing or self._replies.outstanding:
+                        self._advance()
+                        self._weigh()
+                    return
         if not self._shut:
             try:
                 framing.receive(data)
@@ -458,8 +486,15 @@ class LineServer(Protocol):
 
     def _answer(self, lines: list[bytes], ending: bytes) -> None:
         """Have lines answered; send the replies, or give those that must wait their places."""
-        count = self._take(lines)
+        count = len(lines)
         factory = self.factory
+        self.lines += count
+        factory.counters.lines += count
+        if factory.verbose:
+            self._logLines(lines)
+        if self._keeps:
+            self._keepAll(lines, ending)
+            return
         try:
             replies = self.answers(lines)
         except Exception:
@@ -470,28 +505,32 @@ class LineServer(Protocol):
         try:
             # The usual batch is all bytes; encoding it is the quickest way to find out.
             data = self._framing.encode(replies, ending) if replies else b""  # type: ignore[arg-type]
-        except TypeError:
+        except (TypeError, ValueError):
             size = sum(map(len, lines)) // count
             for reply in replies:
                 if reply is None or isinstance(reply, (bytes, bytearray)):
                     factory.counters.answered += 1
-                    self._put(self._encoded([reply], ending), 1)
+                    try:
+                        data = self._encoded([reply], ending)
+                    except ValueError:
+                        data = self._encoded(self._failed(Failure(), 1), ending)
+                    self._put(data, 1)
                 else:
                     self._wait(reply, 1, size, lambda given: [given], ending)
         else:
             factory.counters.answered += count
-            self._put(data, count)
+            if self._replies.outstanding:
+                self._put(data, count)
+            elif data and not self._shut:
+                self._write(data)
 
-    def _take(self, lines: list[bytes]) -> int:
-        """Count lines that are to be answered; give their number."""
-        count = len(lines)
-        factory = self.factory
-        self.lines += count
-        factory.counters.lines += count
-        if factory.verbose:
-            for line in lines:
-                log.info("{peer} line {line!r}", peer=self.peer, line=line)
-        return count
+    def _logLines(self, lines: list[bytes]) -> None:
+        for line in lines:
+            log.info("{peer} line {line!r}", peer=self.peer, line=line)
+
+    def _keepAll(self, lines: list[bytes], ending: bytes) -> None:
+        """Store lines; reply when they are durable. Called instead of `answers` if `_keeps`."""
+        raise NotImplementedError
 
     def _refuse(self, refusal: Refusal) -> None:
         self.lines += 1
@@ -618,7 +657,7 @@ class LineServer(Protocol):
             return []
         self._refused(lines)
         if failure.check(Refused):
-            return [b"error " + str(failure.value).encode()] * lines
+            return [refusal(failure)] * lines
         if self.factory.journal.admits("an answer failed"):
             log.failure("{peer}: answer failed", escaped(failure), peer=self.peer)
         return [b"error internal error"] * lines
@@ -635,14 +674,14 @@ class Ack(LineServer):
             return [b"ok"] * len(lines)
         return self.keep(lines).addCallback(lambda _: [b"ok"] * len(lines))
 
-    def _answer(self, lines: list[bytes], ending: bytes) -> None:
-        store = self.factory.store
-        if store is None or type(self).answers is not Ack.answers:
-            super()._answer(lines, ending)
-            return
+    def connectionMade(self) -> None:
+        self._keeps = self.factory.store is not None and type(self).answers is Ack.answers
+        super().connectionMade()
+
+    def _keepAll(self, lines: list[bytes], ending: bytes) -> None:
         # What keep and answers do, without a Deferred: half as long for a lone line.
-        due = self._places().expect(self._take(lines), sum(map(len, lines)))
-        store.put(self._batch(lines), partial(self._stored, due, ending))
+        due = self._places().expect(len(lines), sum(map(len, lines)))
+        self.factory.store.put(self._batch(lines), partial(self._stored, due, ending))
         self._holdIfFull()
 
     def _stored(self, due: Due, ending: bytes, problem: StoreError | None) -> None:

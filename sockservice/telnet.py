@@ -161,11 +161,17 @@ class Telnet:
 
     def _advance(self) -> bool:
         """Hand on the text up to the next command that is answered; False if none was left."""
-        data, at, text = self._raw, self._at, []
+        data, at = self._raw, self._at
+        text: list[bytes] = []
         start = at
         while at < len(data):
             if self._inside:
-                at = self._skip(data, at)
+                try:
+                    at = self._skip(data, at)
+                except ValueError:
+                    if not (text or self._told):
+                        raise
+                    break  # first what came before it
                 if self._inside:
                     break
                 continue

@@ -20,7 +20,7 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 
 from sockservice import Ack, Counters, LineFactory, LineServer
-from sockservice.answers import Answer
+from sockservice.answers import Answer, Refused
 from sockservice.journal import Journal
 from tests.conftest import HandReactor, Log
 
@@ -159,6 +159,20 @@ def test_none_is_silence() -> None:
     memory = Memory(lambda: Scripted(lambda server, line: None if line == b"hush" else line))
     memory.send(b"hush\na\nhush\r\nhush\nb\n")
     assert memory.sent == b"a\nb\n"
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "awaited"])
+def test_one_line_never_gets_two_replies(later: bool, log: Log) -> None:
+    def answer(server: LineServer, line: bytes) -> object:
+        if line == b"refused":
+            raise Refused("two\nlines")
+        reply = b"two\nlines" if line == b"b" else line
+        return succeed(reply) if later else reply
+
+    memory = Memory(lambda: Scripted(answer))
+    memory.send(b"a\nb\nrefused\nc\n")
+    assert memory.sent == b"a\nerror internal error\nerror two lines\nc\n"
+    assert "holds an LF" in log.failures(ValueError)[0].getErrorMessage()
 
 
 def test_an_empty_reply_is_an_empty_line() -> None:
@@ -979,6 +993,26 @@ def test_the_log_names_the_peer(
     host, port = peer.getsockname()
     assert f"{host}:{port} connected" in log.texts
     assert not [text for text in log.texts if re.search(r"[\r\n]", text)]
+
+
+def test_a_line_is_not_unfinished_when_it_could_not_be_read_until_now() -> None:
+    memory = Memory(Ack)
+    memory.send(b"a\nbegun")
+    memory.server.pauseProducing()
+    memory.send(b"")
+    assert memory.paused
+    for second in range(100):
+        memory.server.inspect(float(second), 600, 60)
+    memory.server.resumeProducing()
+    assert not memory.paused
+    memory.server.inspect(100.0, 600, 60)
+    assert memory.sent == b"ok\n"
+    memory.send(b" and ended\n")
+    assert memory.sent == b"ok\n"
+    for second in range(100, 200):
+        memory.send(b"x")
+        memory.server.inspect(float(second), 600, 60)
+    assert memory.sent == b"error unfinished line for 60 seconds\n"
 
 
 # Ends that the service makes

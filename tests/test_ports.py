@@ -1,20 +1,21 @@
 """Listening ends on real loopback sockets, with a reactor turned by hand."""
 
+import ctypes
 import errno
 import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.python.failure import Failure
 
-from sockservice import Ack, DatagramPort, DatagramServer, Echo, LineFactory
+from sockservice import Ack, DatagramPort, Echo, LineFactory, batches
 from sockservice.answers import Answer
 from sockservice.ports import StreamPort
 from tests.conftest import PATIENCE, HandReactor, Log
@@ -31,11 +32,6 @@ class Unwilling(socket.socket):
         super().__init__(*args)
         self.receiving, self.sending, self.accepting = [], [], []
 
-    def recvfrom_into(self, *args: Any) -> Any:
-        if self.receiving:
-            raise self.receiving.pop(0)
-        return super().recvfrom_into(*args)
-
     def sendto(self, *args: Any) -> int:
         if self.sending:
             raise self.sending.pop(0)
@@ -47,15 +43,25 @@ class Unwilling(socket.socket):
         return super().accept()
 
 
+def unwilling(problems: list[OSError], call: Callable[..., int]) -> Callable[..., int]:
+    """Give a call of the C library that fails as the test says."""
+
+    def called(*args: Any) -> int:
+        if not problems:
+            return call(*args)
+        ctypes.set_errno(problems.pop(0).errno or 0)
+        return -1
+
+    return called
+
+
 FULL = BlockingIOError(errno.EAGAIN, "full")
 
 
 class Datagrams:
     """A datagram server on a bound socket, and sockets to ask it with."""
 
-    def __init__(
-        self, reactor: HandReactor, opened: ExitStack, host: str, protocol: DatagramServer
-    ) -> None:
+    def __init__(self, reactor: HandReactor, opened: ExitStack, host: str, protocol: Any) -> None:
         self._reactor = reactor
         self._opened = opened
         self.bound = Unwilling(
@@ -68,6 +74,10 @@ class Datagrams:
         self.number: int = self.bound.getsockname()[1]
         self.protocol = protocol
         self.port = DatagramPort(reactor, self.bound, protocol)
+        system = self.port._batches
+        assert system is not None
+        system._recvmmsg = unwilling(self.bound.receiving, system._recvmmsg)
+        system._sendmmsg = unwilling(self.bound.sending, system._sendmmsg)
         self.port.startListening()
         opened.callback(self.port.stopListening)
 
@@ -102,7 +112,7 @@ Serve = Callable[..., Datagrams]
 
 @pytest.fixture
 def serve(reactor: HandReactor, opened: ExitStack) -> Serve:
-    def served(host: str, protocol: DatagramServer | None = None) -> Datagrams:
+    def served(host: str, protocol: Any = None) -> Datagrams:
         return Datagrams(reactor, opened, host, protocol or Echo())
 
     return served
@@ -170,23 +180,23 @@ def test_it_knows_the_address_it_is_bound_to(
 def test_a_burst_leaves_others_their_turn(serve: Serve) -> None:
     served = serve("127.0.0.1")
     peer = served.peer("127.0.0.1")
-    for _ in range(served.port.TURN + 10):
+    for _ in range(batches.MOST + 10):
         peer.sendto(b"x", ("127.0.0.1", served.number))
     served.port.doRead()
-    assert served.protocol.counters.datagrams == served.port.TURN
+    assert served.protocol.counters.datagrams == batches.MOST
     served.port.doRead()
-    assert served.protocol.counters.datagrams == served.port.TURN + 10
+    assert served.protocol.counters.datagrams == batches.MOST + 10
 
 
 def test_nothing_is_read_while_a_reply_waits_for_room(serve: Serve, reactor: HandReactor) -> None:
     served = serve("127.0.0.1")
-    served.bound.sending = [FULL, FULL]
+    served.bound.sending += [FULL, FULL]
     peer = served.peer("127.0.0.1")
     for datagram in (b"a", b"b"):
         peer.sendto(datagram, ("127.0.0.1", served.number))
     reactor.until(lambda: served.protocol.counters.datagrams)
     assert not served.reading
-    assert served.protocol.counters.datagrams == 1
+    assert served.protocol.counters.datagrams == 2
     served.port.doWrite()
     assert not served.reading
     served.port.doWrite()
@@ -202,7 +212,7 @@ def test_replies_that_come_while_one_waits_are_lost_and_counted(
 ) -> None:
     served = serve("127.0.0.1")
     peer = served.peer("127.0.0.1")
-    served.bound.sending = [FULL]
+    served.bound.sending += [FULL]
     served.protocol.datagramReceived(b"a", peer.getsockname())
     served.protocol.datagramReceived(b"b", peer.getsockname())
     assert served.protocol.counters.unsendable == 1
@@ -213,7 +223,7 @@ def test_a_reply_that_waited_and_cannot_be_sent_holds_up_nothing(
     serve: Serve, reactor: HandReactor, log: Log
 ) -> None:
     served = serve("127.0.0.1")
-    served.bound.sending = [FULL, OSError(errno.EPERM, "not permitted")]
+    served.bound.sending += [FULL, OSError(errno.EPERM, "not permitted")]
     peer = served.peer("127.0.0.1")
     for datagram in (b"a", b"b"):
         peer.sendto(datagram, ("127.0.0.1", served.number))
@@ -234,7 +244,7 @@ def test_reading_pauses_and_goes_on(serve: Serve, reactor: HandReactor) -> None:
 def test_a_pause_outlasts_a_reply_that_waited(serve: Serve) -> None:
     served = serve("127.0.0.1")
     peer = served.peer("127.0.0.1")
-    served.bound.sending = [FULL]
+    served.bound.sending += [FULL]
     served.protocol.datagramReceived(b"a", peer.getsockname())
     served.port.pauseProducing()
     served.port.doWrite()
@@ -247,7 +257,7 @@ def test_a_reply_that_waits_outlasts_a_pause(serve: Serve) -> None:
     served = serve("127.0.0.1")
     peer = served.peer("127.0.0.1")
     served.port.pauseProducing()
-    served.bound.sending = [FULL]
+    served.bound.sending += [FULL]
     served.protocol.datagramReceived(b"a", peer.getsockname())
     served.port.resumeProducing()
     assert not served.reading
@@ -266,13 +276,40 @@ def test_a_pause_within_a_turn_ends_the_reading_at_once(serve: Serve) -> None:
     for _ in range(3):
         peer.sendto(b"x", ("127.0.0.1", served.number))
     served.port.doRead()
-    assert served.protocol.counters.datagrams == 1
+    assert served.protocol.counters.datagrams == 3  # those read in the same call
+    peer.sendto(b"x", ("127.0.0.1", served.number))
+    assert not served.reading
+    served.port.resumeProducing()
+    assert served.reading
+
+
+def test_a_protocol_of_twisteds_gets_what_a_pause_has_left(serve: Serve) -> None:
+    class Pausing(DatagramProtocol):
+        got: ClassVar[list[bytes]] = []
+
+        def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+            self.got.append(datagram)
+            self.transport.pauseProducing()  # type: ignore[union-attr]
+
+    pausing = Pausing()
+    served = serve("127.0.0.1", pausing)
+    peer = served.peer("127.0.0.1")
+    for datagram in (b"a", b"b", b"c"):
+        peer.sendto(datagram, ("127.0.0.1", served.number))
+    served.port.doRead()
+    assert pausing.got == [b"a"]
+    served.port.resumeProducing()
+    assert pausing.got == [b"a", b"b"]
+    assert not served.reading
+    served.port.resumeProducing()
+    served.port.resumeProducing()
+    assert pausing.got == [b"a", b"b", b"c"]
 
 
 def test_an_error_that_an_earlier_reply_met_does_not_stop_the_port(serve: Serve) -> None:
     served = serve("127.0.0.1")
     peer = served.peer("127.0.0.1")
-    served.bound.receiving = [OSError(errno.EHOSTUNREACH, "no route to host")]
+    served.bound.receiving += [OSError(errno.EHOSTUNREACH, "no route to host")]
     peer.sendto(b"x", ("127.0.0.1", served.number))
     assert served.reply(peer)[0] == b"x"
 
@@ -296,7 +333,7 @@ def test_a_protocol_that_raises_does_not_stop_the_port(
 
 def test_a_stopped_port_is_not_in_the_reactor(reactor: HandReactor, opened: ExitStack) -> None:
     served = Datagrams(reactor, ExitStack(), "127.0.0.1", Echo())
-    served.bound.sending = [FULL]
+    served.bound.sending += [FULL]
     served.protocol.datagramReceived(b"a", ("127.0.0.1", 9))
     served.port.stopListening()
     served.port.connectionLost(Failure(ConnectionDone()))

@@ -1,25 +1,34 @@
 """`sockservice lines`: what a store has kept."""
 
-import base64
-import json
 import os
-import sqlite3
+import re
+import select
 import sys
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from urllib.parse import quote
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv6Address
+from json import JSONEncoder
+from typing import Any
 
 import click
 
 from sockservice.cli.terminal import printable
+from sockservice.store.reader import LINE, Query, Reader, Unreadable
 
-#: Lines read in one short transaction, so that the server's log can be checkpointed.
-PAGE = 1000
 #: Seconds between looks for new lines.
 FOLLOW_INTERVAL = 0.2
+#: Seconds a line may take from when it was received to when it is in the store.
+UNDER_WAY = 2.0
+#: What the shell reports of a command that Ctrl-C has ended.
+INTERRUPTED = 130
 
-Row = tuple[int, int, str, str, bytes]  # id, received, peer, listener, line
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+# The highest number that SQLite holds.
+_HIGHEST = (1 << 63) - 1
 
 
 class _Moment(click.ParamType):  # type: ignore[type-arg]
@@ -29,21 +38,40 @@ class _Moment(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no time like 2026-11-22T17:30 or 2026-11-22T17:30:00Z")
-        # astimezone takes a time without a zone for one of this machine's.
-        return int(moment.astimezone(UTC).timestamp() * 1_000_000)
+            if ago := re.fullmatch(r"([0-9]+)([smhd])", value):
+                seconds = int(ago[1]) * _UNITS[ago[2]]
+                return max(0, time.time_ns() // 1000 - seconds * 1_000_000)
+            # astimezone takes a time without a zone for one of this machine's.
+            moment = datetime.fromisoformat(value).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no time like 2026-11-22T17:30, 2026-11-22T17:30:00Z or 10m")
+        return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 @click.command()
 @click.option("--json", "asJson", is_flag=True, help="Print all columns, an object a line.")
 @click.option("--since", type=_Moment(), help="Only lines received then or later.")
 @click.option("--until", type=_Moment(), help="Only lines received before then.")
-@click.option("--peer", help="Only lines of this peer: an address, with or without its port.")
-@click.option("--after", type=click.IntRange(min=0), default=0, help="Only ids greater than this.")
-@click.option("--limit", type=click.IntRange(min=0), help="Print at most so many lines.")
-@click.option("--follow", is_flag=True, help="Go on printing lines as they are stored.")
+@click.option(
+    "--peer",
+    help="Only lines of this peer: an address, with or without its port, or the subject of "
+    "its certificate.",
+)
+@click.option(
+    "--after",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="ID",
+    help="Only lines with a higher id.",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=0), metavar="NUMBER", help="Print at most so many lines."
+)
+@click.option(
+    "--follow",
+    is_flag=True,
+    help="Go on printing lines as they are stored; with --until, until then.",
+)
 @click.argument("store")
 def lines(
     store: str,
@@ -58,117 +86,145 @@ def lines(
     """Print the lines in STORE, sqlite:PATH or just the path, in the order they came.
 
     Lines are printed as the bytes they are; on a terminal what could command it is
-    escaped. Exit status: 0; 1 the store can't be read; 2 usage.
+    escaped. The right to read the store is enough, also while a server writes to it.
+
+    TIME is 2026-11-22 or 2026-11-22T17:30 (of this machine's zone),
+    2026-11-22T17:30:00Z or 2026-11-22T17:30:00+01:00, or how long ago: 90s, 10m, 2h, 7d.
+
+    Exit status: 0; 1 the store can't be read, or nothing can be printed; 2 usage.
     """
     path = store.removeprefix("sqlite:")
-    wanted = _Wanted(since, until, peer)
-    output = sys.stdout.buffer
-    terminal = sys.stdout.isatty()
+    if not path:
+        raise click.UsageError("STORE names no file")
+    if sys.stdout is None:
+        raise click.ClickException("standard output is closed")
+    query = wanted(since, until, peer)
+    write = _plain
+    if asJson:
+        query = query._replace(columns=f"id, received, peer, listener, {LINE}")
+        write = objects
+    elif sys.stdout.isatty():
+        write = _escaped
     try:
-        database = _opened(path)
-        if since is not None:
-            after = max(after, _lastBefore(database, since))
-        for page in _pages(database, wanted, after, limit, follow):
-            if asJson:
-                output.write(b"".join(map(_asJson, page)))
-            elif terminal:
-                output.write(b"".join(printable(row[4]) + b"\n" for row in page))
-            else:
-                output.write(b"".join(row[4] + b"\n" for row in page))
-            output.flush()
-    except sqlite3.Error as problem:
-        raise click.ClickException(f"{path}: {problem}") from problem
+        wait = _waiting(sys.stdout.fileno(), until) if follow else None
+        with closing(Reader(path)) as reader:
+            for page in pages(reader, query, min(after, _HIGHEST), limit, wait):
+                sys.stdout.buffer.write(write(page))
+                sys.stdout.buffer.flush()
+    except Unreadable as problem:
+        raise click.ClickException(
+            printable(os.fsencode(f"{path}: {problem}")).decode()
+        ) from problem
     except BrokenPipeError:
-        # Whoever read this has enough; nothing is left to fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # Whoever read this has enough.
+        _discard()
+    except OSError as problem:
+        _discard()
+        raise click.ClickException(f"standard output: {problem.strerror}") from problem
+    except KeyboardInterrupt:
+        _discard()
+        raise SystemExit(INTERRUPTED) from None
 
 
-class _Wanted:
-    """Which lines are asked for, as a condition of SQL."""
-
-    def __init__(self, since: int | None, until: int | None, peer: str | None) -> None:
-        self.condition = ""
-        self.values: list[int | str] = []
-        if since is not None:
-            self._add("received >= ?", since)
-        if until is not None:
-            self._add("received < ?", until)
-        if peer is not None:
-            # As the log writes it: IPv6 in brackets, a certificate's subject behind.
-            if peer.count(":") > 1 and "[" not in peer:
-                peer = f"[{peer}]"
-            self._add(
-                "(peer = ? OR substr(peer, 1, length(?) + 1) IN (? || ':', ? || ' '))",
-                *(peer, peer, peer, peer),
-            )
-
-    def _add(self, condition: str, *values: int | str) -> None:
-        self.condition += f" AND {condition}"
-        self.values += values
-
-
-def _opened(path: str) -> sqlite3.Connection:
-    if not os.path.exists(path):
-        raise click.ClickException(f"{path}: there is no such store")
-    database = sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True, isolation_level=None)
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version != 1:
-        raise click.ClickException(f"{path}: no store that this program knows")
-    return database
+def wanted(since: int | None, until: int | None, peer: str | None) -> Query:
+    """Say in SQL which lines are asked for."""
+    condition = ""
+    values: list[int | str] = []
+    if since is not None:
+        condition += " AND received >= ?"
+        values.append(since)
+    if until is not None:
+        condition += " AND received < ?"
+        values.append(until)
+    if peer is not None:
+        with suppress(ValueError):
+            address = IPv6Address(peer)
+            peer = str(address.ipv4_mapped or f"[{address}]")
+        # As the log writes it: `ADDRESS:PORT (SUBJECT)`, or `unix:pid=7,uid=0`.
+        condition += (
+            " AND (peer = ? OR substr(peer, 1, ?) IN (?, ?, ?)"
+            " OR substr(peer, instr(peer, ' (')) = ?)"
+        )
+        values += peer, len(peer) + 1, f"{peer}:", f"{peer},", f"{peer} ", f" ({peer})"
+    return Query(condition=condition, values=tuple(values))
 
 
-def _lastBefore(database: sqlite3.Connection, moment: int) -> int:
-    """Give an id before which all lines were received before `moment`, by bisection.
+def pages(
+    reader: Reader,
+    query: Query,
+    after: int,
+    limit: int | None,
+    wait: Callable[[], bool] | None = None,
+) -> Iterator[list[Any]]:
+    """Read page after page.
 
-    An index on the time would cost each commit more than this costs a reader.
+    At the end `wait` is called, if there is one: it waits, and says whether there is
+    to be more than one further look.
     """
-    (low,) = database.execute("SELECT min(id) FROM lines").fetchone()
-    (high,) = database.execute("SELECT max(id) FROM lines").fetchone()
-    if low is None:
-        return 0
-    low -= 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        (received,) = database.execute(
-            "SELECT received FROM lines WHERE id >= ? ORDER BY id LIMIT 1", (middle,)
-        ).fetchone()
-        if received < moment:
-            low = middle
-        else:
-            high = middle
-    return int(low)
-
-
-def _pages(
-    database: sqlite3.Connection, wanted: _Wanted, after: int, limit: int | None, follow: bool
-) -> Iterator[list[Row]]:
-    """Read page after page; when following, wait for more at the end."""
-    select = (
-        "SELECT id, received, peer, listener, line FROM lines "
-        f"WHERE id > ?{wanted.condition} ORDER BY id LIMIT ?"
-    )
+    ending = wait is None
     while limit is None or limit > 0:
-        most = PAGE if limit is None else min(limit, PAGE)
-        page = database.execute(select, (after, *wanted.values, most)).fetchall()
-        if page:
-            yield page
-            after = page[-1][0]
+        rows, last = reader.page(query, after, limit)
+        if rows:
+            yield rows
             if limit is not None:
-                limit -= len(page)
-        elif follow:
-            time.sleep(FOLLOW_INTERVAL)
-        else:
-            return
+                limit -= len(rows)
+        elif last == after:
+            if ending or wait is None:
+                return
+            ending = not wait()
+        after = last
 
 
-def _asJson(row: Row) -> bytes:
-    number, received, peer, listener, line = row
-    # Not through a float, which does not hold the microseconds of today.
-    seconds, micros = divmod(received, 1_000_000)
-    moment = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros:06}Z"
-    kept = {"id": number, "received": moment, "peer": peer, "listener": listener}
-    try:
-        kept["line"] = line.decode()
-    except UnicodeDecodeError:
-        kept["line_base64"] = base64.b64encode(line).decode()
-    return json.dumps(kept).encode() + b"\n"
+def _waiting(output: int, until: int | None) -> Callable[[], bool]:
+    """Wait for more to be stored, but not for longer than it can be printed or is asked for."""
+    poll = select.poll()
+    # No events but that whoever reads it has gone.
+    poll.register(output, 0)
+
+    def wait() -> bool:
+        if poll.poll(FOLLOW_INTERVAL * 1000):
+            raise BrokenPipeError
+        return until is None or time.time_ns() // 1000 < until + UNDER_WAY * 1_000_000
+
+    return wait
+
+
+def _discard() -> None:
+    """Leave nothing to be printed that could fail, or wait, when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _plain(rows: list[Any]) -> bytes:
+    return b"\n".join([row[1] for row in rows]) + b"\n"
+
+
+def _escaped(rows: list[Any]) -> bytes:
+    return b"".join([printable(row[1]) + b"\n" for row in rows])
+
+
+def objects(rows: list[Any]) -> bytes:
+    """Give rows of all columns as objects of JSON, one a line."""
+    encode = JSONEncoder().encode
+    written = []
+    # Lines that arrived together have most in common, which is written out once.
+    common: tuple[int, str, str] | None = None
+    second = -1
+    day = columns = ""
+    for number, received, peer, listener, line in rows:
+        if (received, peer, listener) != common:
+            common = received, peer, listener
+            # Not through a float, which does not hold the microseconds of today.
+            seconds, micros = divmod(received, 1_000_000)
+            if seconds != second:
+                second = seconds
+                day = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+            columns = (
+                f'"received": "{day}.{micros:06}Z", "peer": {encode(peer)}, '
+                f'"listener": {encode(listener)}'
+            )
+        try:
+            kept = f'"line": {encode(line.decode())}'
+        except UnicodeDecodeError:
+            kept = f'"line_base64": "{b64encode(line).decode()}"'
+        written.append(f'{{"id": {number}, {columns}, {kept}}}\n')
+    return "".join(written).encode()

@@ -12,6 +12,8 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservice.cli import prompt
+from sockservice.cli.completion import targets
 from sockservice.cli.terminal import printable
 from sockservice.client import DatagramClient, LineClient, TimedOut, connect
 from sockservice.framing import Chunks, Framer, Lines
@@ -45,16 +47,20 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
     help="chunks: send without line endings and take what comes back at once for the reply, "
     "as naive servers do; one line in flight.",
 )
-@click.argument("target")
+@click.argument("target", shell_complete=targets)
 @click.argument("lines", nargs=-1)
 def send(target: str, lines: tuple[str, ...], timeout: float, framing: str) -> None:
     """Send LINES, or the lines of standard input, to TARGET and print each reply.
+
+    On a terminal the lines are typed at a prompt: Ctrl-D sends the end and shows the
+    replies still due, Ctrl-C leaves. A line nobody asked for is marked `*`.
 
     TARGET is tcp:HOST:PORT, udp:HOST:PORT (each line is a datagram) or a client
     endpoint string of Twisted's. A reply that begins with `error ` is a refusal.
 
     Exit status: 0 every line was acknowledged; 1 some were not, and stderr says
-    how many and why; 2 usage; 3 could not connect.
+    how many and why; 2 usage; 3 could not connect. At the prompt also 4 no reply in
+    time; 130 left with Ctrl-C, with something typed or unanswered.
     """
     given = [os.fsencode(line) for line in lines]
     if any(b"\n" in line for line in given):
@@ -64,6 +70,10 @@ def send(target: str, lines: tuple[str, ...], timeout: float, framing: str) -> N
 
     if not given and sys.stdin is None:
         raise click.UsageError("standard input is closed; give lines as arguments")
+
+    typing = not given and sys.stdin.isatty() and sys.stdout is not None and sys.stdout.isatty()
+    if typing:
+        prompt.install()
 
     async def run(reactor: Any) -> None:
         try:
@@ -77,6 +87,8 @@ def send(target: str, lines: tuple[str, ...], timeout: float, framing: str) -> N
             error = getattr(problem, "osError", None)
             reason = problem if error is None else os.strerror(error)
             _end(NOT_CONNECTED, f"could not connect to {target}: {reason}")
+        if typing:
+            _end(*await prompt.converse(reactor, client, timeout, window(client, framing)))
         if given:
             source: Source = Given(given)
         else:

@@ -1,0 +1,332 @@
+"""`sockservice send` on a terminal: a prompt, and replies as they come."""
+
+import asyncio
+import os
+import sys
+from collections import deque
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import click
+from twisted.internet import asyncioreactor
+from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.interfaces import IDelayedCall, IReadDescriptor, ISSLTransport
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservice.cli.terminal import printable
+from sockservice.client import DatagramClient, LineClient, TimedOut
+from sockservice.framing import Framer, Lines
+
+PROMPT = "> "
+#: What stands before a line that answers none, and before what we have to say ourselves.
+UNASKED, NOTICE = b"* ", b"! "
+#: Most lines in flight.
+WINDOW = 1000
+#: Seconds a server has to close, too, when it owes nothing more.
+GRACE = 1.0
+
+DONE, NOT_ALL, TIMED_OUT, INTERRUPTED = 0, 1, 4, 130
+
+
+class Left(Exception):
+    """Ctrl-C was typed."""
+
+
+class Terminal(Protocol):
+    """Where lines are typed and others shown."""
+
+    @property
+    def typed(self) -> bool:
+        """Whether something stands in the line that was not entered."""
+
+    def read(self) -> Deferred[list[bytes] | None]:
+        """Give the lines entered; None when there will be no more; fails with Left."""
+
+    def show(self, line: bytes) -> None:
+        """Show `line`, fit for a terminal, above the one being typed."""
+
+    def flush(self) -> None:
+        """Show now what is to be shown."""
+
+    def stop(self) -> None:
+        """Have `read` end, now or when it is called."""
+
+
+def install() -> None:
+    """Install the reactor that the line editor needs, where there is one, before any other is."""
+    # A terminal that says it is dumb has no line to edit.
+    if find_spec("prompt_toolkit") and os.environ.get("TERM", "dumb") != "dumb":
+        asyncioreactor.install(asyncio.new_event_loop())
+
+
+async def converse(
+    reactor: Any, client: LineClient | DatagramClient, timeout: float, window: int = WINDOW
+) -> tuple[int, str]:
+    """Send what is typed and show what comes, until either side ends it.
+
+    `client` is connected; `timeout` is in seconds, for each reply; at most `window`
+    lines are in flight. Gives the exit status and what to say last, or "". With a
+    line editor if `install` has installed its reactor.
+    """
+    terminal: Terminal
+    if isinstance(reactor, asyncioreactor.AsyncioSelectorReactor):
+        # Imported late: it takes longer to load than the rest of the command.
+        from sockservice.cli.editor import Editor, historyPath
+
+        terminal = Editor(historyPath(os.environ))
+    else:
+        if not find_spec("prompt_toolkit"):
+            click.echo("for a line editor with a history, install sockservice[prompt]", err=True)
+        terminal = Plain(reactor, sys.stdin.fileno())
+    return await Conversation(reactor, client, terminal, timeout, window).run()
+
+
+class Conversation:
+    """What is typed, sent and answered, and how it ends."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        client: LineClient | DatagramClient,
+        terminal: Terminal,
+        timeout: float,
+        window: int = WINDOW,
+    ) -> None:
+        self._reactor = reactor
+        self._client = client
+        self._stream = isinstance(client, LineClient)
+        self._terminal = terminal
+        self._timeout = timeout
+        self._window = window
+        self._entered: deque[bytes] = deque()  # and not sent yet
+        self._sent = 0
+        self._acknowledged = 0
+        self._refused = 0
+        self._due = 0  # replies that may still come in time
+        self._told = False  # that replies are late; none has come since
+        self._lost = False  # a datagram, or its reply
+        self._sending: IDelayedCall | None = None
+        self._left = False  # nothing more will be typed
+        self._finishing = False  # but what was entered goes on
+        self._halfClosed = False
+        self._closed = False
+        self._interrupted = False
+        self._why = ""
+        self._settled: Deferred[None] = Deferred()  # all is sent, and no reply may come in time
+        self._done: Deferred[None] = Deferred()
+
+    async def run(self) -> tuple[int, str]:
+        """Hold it; give the exit status and what to say last, or ""."""
+        self._reactor.addSystemEventTrigger("before", "shutdown", self.interrupt)
+        self._client.disconnected().addCallback(self._disconnected)
+        listening = Deferred.fromCoroutine(self._listen())
+        try:
+            while (lines := await self._terminal.read()) is not None:
+                self._entered += lines
+                self._send()
+        except Left:
+            self._leave()
+        if not self._left:
+            await self._finish()
+        # Told as it is now, not as our own end of the connection leaves it.
+        outcome = self._outcome()
+        await (self._client.abort() if self._client.outstanding else self._client.close())
+        await listening
+        self._terminal.flush()
+        # Not at once: what is returned here is to be said before the reactor stops.
+        self._reactor.callLater(0, self._done.callback, None)
+        return outcome
+
+    def interrupt(self) -> Deferred[None]:
+        """The reactor is stopping, before the end or after it; fires when it has come."""
+        self._leave()
+        self._terminal.stop()
+        self._client.abort()
+        return self._done
+
+    def _leave(self) -> None:
+        self._left = True
+        if self._unsent or self._client.outstanding:
+            self._interrupted = True
+
+    @property
+    def _unsent(self) -> bool:
+        return self._terminal.typed or bool(self._entered)
+
+    def _outcome(self) -> tuple[int, str]:
+        if self._interrupted:
+            status, why = INTERRUPTED, "interrupted"
+        elif self._acknowledged == self._sent and not self._unsent:
+            status, why = DONE, self._why
+        elif self._why:
+            status, why = NOT_ALL, self._why
+        elif self._client.outstanding or self._lost:
+            status, why = TIMED_OUT, f"no reply within {self._timeout:g} seconds"
+        else:
+            status, why = NOT_ALL, f"{self._refused} refused"
+        said = f"sent {self._sent}, acknowledged {self._acknowledged}: {why}" if why else ""
+        return status, said
+
+    async def _listen(self) -> None:
+        if isinstance(self._client, LineClient):
+            async for line in self._client.lines():
+                self._terminal.show(UNASKED + printable(line))
+
+    async def _finish(self) -> None:
+        """Nothing more is typed: have what was entered sent and answered."""
+        self._left = self._finishing = True
+        self._send()
+        await self._settled
+        if self._halfClosed:
+            with suppress(TimeoutError):
+                await self._client.disconnected().addTimeout(GRACE, self._reactor)
+
+    def _halfClose(self) -> None:
+        transport = self._client.transport
+        # TLS can't, although it looks as if it could.
+        if hasattr(transport, "loseWriteConnection") and not ISSLTransport.providedBy(transport):
+            self._halfClosed = True
+            transport.loseWriteConnection()
+
+    def _send(self) -> None:
+        """Send as many lines as may be in flight, and then the end if it has come."""
+        while self._entered and self._due < self._window and not self._closed:
+            self._ask(self._entered.popleft())
+        if not self._finishing or self._settled.called:
+            return
+        if not (self._entered or self._closed or self._halfClosed):
+            self._halfClose()
+        if self._closed or not (self._entered or self._due):
+            self._settled.callback(None)
+
+    def _sendSoon(self) -> None:
+        # When a connection ends, its replies fail before it says so.
+        if self._sending is None or not self._sending.active():
+            self._sending = self._reactor.callLater(0, self._send)
+
+    def _ask(self, line: bytes) -> None:
+        self._sent += 1
+        self._due += 1
+        # A late reply is worth showing; but a datagram can't be waited for for ever.
+        late = self._reactor.callLater(self._timeout, self._expire) if self._stream else None
+        reply = self._client.ask(line, None if self._stream else self._timeout)
+        reply.addCallbacks(self._answered, self._unanswered).addBoth(self._answer, late)
+
+    def _answered(self, reply: bytes) -> None:
+        self._told = False
+        if reply.startswith(b"error "):
+            self._refused += 1
+        else:
+            self._acknowledged += 1
+        self._terminal.show(printable(reply))
+
+    def _unanswered(self, failure: Failure) -> None:
+        if failure.check(TimedOut):
+            self._lost = True
+            self._tellLate()
+            return
+        why = failure.getErrorMessage()
+        if not self._stream:
+            self._terminal.show(NOTICE + printable(why.encode()))
+        self._why = self._why or why
+
+    def _answer(self, _: None, late: IDelayedCall | None) -> None:
+        if late is None:
+            self._due -= 1
+        elif late.active():
+            late.cancel()
+            self._due -= 1
+        self._sendSoon()
+
+    def _expire(self) -> None:
+        self._due -= 1
+        # Behind a reply that is late in a stream, all are.
+        if not self._told:
+            self._tellLate()
+        self._told = True
+        self._sendSoon()
+
+    def _tellLate(self) -> None:
+        if not self._left:
+            self._terminal.show(NOTICE + f"no reply within {self._timeout:g} seconds".encode())
+
+    def _disconnected(self, _: None) -> None:
+        self._closed = True
+        if not self._left:
+            self._why = self._why or "the server closed the connection"
+        self._terminal.stop()
+        self._sendSoon()
+
+
+@implementer(IReadDescriptor)
+class Plain:
+    """A terminal with no more than its own line editing."""
+
+    # What the terminal holds back until a line ends can't be known.
+    typed = False
+
+    def __init__(self, reactor: Any, descriptor: int) -> None:
+        self._reactor = reactor
+        self._descriptor = descriptor
+        self._framer = Framer(sys.maxsize)
+        self._ended = False
+        self._reading: Deferred[list[bytes] | None] | None = None
+
+    def read(self) -> Deferred[list[bytes] | None]:
+        """Give the lines entered; None when there will be no more."""
+        reading: Deferred[list[bytes] | None] = Deferred()
+        self._reading = reading
+        if self._ended:
+            self._give([])
+        else:
+            self._reactor.addReader(self)
+        return reading
+
+    def show(self, line: bytes) -> None:
+        """Show `line`, fit for a terminal."""
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.flush()
+
+    def flush(self) -> None:
+        """All has been shown."""
+
+    def stop(self) -> None:
+        """Have `read` end, now or when it is called."""
+        self._ended = True
+        self._give([])
+
+    def _give(self, lines: list[bytes]) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            self._reactor.removeReader(self)
+            reading.callback(lines or None)
+
+    # What follows is called by the reactor.
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        return "terminal"
+
+    def doRead(self) -> None:
+        try:
+            data = os.read(self._descriptor, 65536)
+        except OSError:
+            # How a terminal says that it is gone.
+            data = b""
+        self._ended = not data
+        if data:
+            self._framer.receive(data)
+        elif not self._framer.startsLine:
+            self._framer.receive(b"\n")
+        lines: list[bytes] = []
+        while isinstance(item := self._framer.take(WINDOW), Lines):
+            lines += item.lines
+        if lines or self._ended:
+            self._give(lines)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.stop()

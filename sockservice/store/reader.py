@@ -1,0 +1,220 @@
+"""What the embedded engine has stored, read while it writes or while it does not run.
+
+Reading needs no right to write. SQLite wants it for a database with a write-ahead log
+(https://www.sqlite.org/wal.html#read_only_databases), unless the log and its index are
+there and can be read, as they are while a server runs. Where there is nothing in the log
+all is in the database file, which is then read as one that does not change
+(https://www.sqlite.org/uri.html#uriimmutable), and read again if it did.
+"""
+
+import os
+import sqlite3
+import stat
+import time
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from sockservice.store.sqlite import LOCK_TIMEOUT, SCHEMA_VERSION
+
+#: Lines looked at in one short transaction, so that the server's log can be checkpointed.
+PAGE = 1000
+#: Bytes of lines held at once, if no single line is longer.
+PAGE_BYTES = 1 << 20
+#: Seconds between tries, while another process starts, ends or recovers the database.
+RETRY_INTERVAL = 0.02
+
+#: The column of the line, as bytes also if somebody has put in text by hand.
+LINE = "CAST(line AS BLOB)"
+
+# What another process causes for a moment only.
+_PASSING = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_READONLY,
+)
+
+
+class Unreadable(Exception):
+    """A store can't be read; the text is the reason, on one line."""
+
+
+class Query(NamedTuple):
+    """Which lines are asked for: their columns, and a condition of SQL with its values.
+
+    The first column is the id, the last the line.
+    """
+
+    columns: str = f"id, {LINE}"
+    condition: str = ""
+    values: tuple[int | str | bytes, ...] = ()
+
+
+class State(NamedTuple):
+    """What stays the same for as long as one connection to the database is good."""
+
+    #: The database file.
+    file: tuple[int, int]
+    #: The log, if there is something in it; then SQLite sees for itself what changes.
+    log: tuple[int, int] | None
+    #: Size and time of the database file, if there is not.
+    content: tuple[int, int] | None
+
+
+class Reader:
+    """Read the SQLite database at `path`; nothing is ever written.
+
+    :raises Unreadable: It is no store, or can't be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        # SQLite keeps its log beside the file itself, not beside a link to it.
+        self._real = os.path.realpath(path)
+        self._database: sqlite3.Connection | None = None
+        self._state = self._look()
+
+    def page(self, query: Query, after: int, limit: int | None = None) -> tuple[list[Any], int]:
+        """Give the next lines behind the id `after`, and the id up to which that are all.
+
+        There may be none among those looked at. If the id is `after`, nothing is behind it.
+
+        :raises Unreadable: The store failed, or is not the one it was.
+        """
+        deadline = time.monotonic() + LOCK_TIMEOUT
+        while True:
+            try:
+                if self._database is None:
+                    self._database = self._opened()
+                found = _page(self._database, query, after, limit)
+            except (sqlite3.Error, Unreadable) as problem:
+                self.close()
+                if not self._changed():
+                    if isinstance(problem, Unreadable):
+                        raise
+                    code = getattr(problem, "sqlite_errorcode", 0) & 0xFF
+                    if code not in _PASSING or time.monotonic() > deadline:
+                        raise Unreadable(self._reason(problem, code)) from problem
+                    time.sleep(RETRY_INTERVAL)
+            else:
+                if not self._changed():
+                    return found
+
+    def _look(self) -> State:
+        """See what there is now."""
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            if self._database is None:
+                raise Unreadable("there is no such store") from None
+            raise Unreadable("it was renamed or deleted") from None
+        except OSError as problem:
+            raise Unreadable(os.strerror(problem.errno or 0)) from problem
+        if not stat.S_ISREG(found.st_mode):
+            raise Unreadable("it is no file, but a folder or a device")
+        file = found.st_dev, found.st_ino
+        try:
+            log = os.stat(f"{self._real}-wal")
+        except FileNotFoundError:
+            log = None
+        if log is None or not log.st_size:
+            return State(file, None, (found.st_size, found.st_mtime_ns))
+        return State(file, (log.st_dev, log.st_ino), None)
+
+    def _changed(self) -> bool:
+        """Say whether what was read may be wrong, and another connection is needed.
+
+        :raises Unreadable: There is another file by that name, or none.
+        """
+        state, self._state = self._state, self._look()
+        if self._state.file != state.file:
+            raise Unreadable("it was replaced by another file")
+        if self._state != state:
+            self.close()
+            return True
+        return False
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._logLost():
+            raise Unreadable(
+                f"{self._real}-wal, which may hold lines, is missing; put it back, or remove "
+                f"{self._real}-shm to do without them"
+            )
+        how = "mode=ro" if self._state.log else "immutable=1"
+        database = sqlite3.connect(
+            f"file:{quote(os.fsencode(self._real))}?{how}",
+            timeout=LOCK_TIMEOUT,
+            isolation_level=None,
+            uri=True,
+        )
+        try:
+            self._check(database)
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    def _check(self, database: sqlite3.Connection) -> None:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        if version == SCHEMA_VERSION and "lines" in tables:
+            return
+        if version > SCHEMA_VERSION and "lines" in tables:
+            raise Unreadable(
+                f"its schema has version {version}, this program knows {SCHEMA_VERSION}: "
+                "use a newer one"
+            )
+        if tables:
+            raise Unreadable("it is the database of another program")
+        raise Unreadable("it is empty, and no store")
+
+    def _logLost(self) -> bool:
+        log, index = f"{self._real}-wal", f"{self._real}-shm"
+        # Looked at twice: a server makes the log first, and removes it last.
+        return not os.path.exists(log) and os.path.exists(index) and not os.path.exists(log)
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _reason(self, problem: sqlite3.Error, code: int) -> str:
+        for path in (self._real, f"{self._real}-wal", f"{self._real}-shm"):
+            if os.path.exists(path) and not os.access(path, os.R_OK, effective_ids=True):
+                return f"no permission to read {path}: run this as the user of the service"
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY) and self._state.log:
+            return (
+                f"{self._real}-wal holds lines, and without {self._real}-shm reading them needs "
+                "the right to write in the folder: run this as the user of the service"
+            )
+        return str(problem)
+
+
+def _page(
+    database: sqlite3.Connection, query: Query, after: int, limit: int | None
+) -> tuple[list[Any], int]:
+    # By ranges of ids, so that a page is short also where few lines are wanted. All up to
+    # the highest id are there: ids are given in order, by one writer.
+    first, last = database.execute(
+        "SELECT (SELECT min(id) FROM lines WHERE id > ?), (SELECT max(id) FROM lines)", (after,)
+    ).fetchone()
+    if first is None:
+        return [], after
+    last = min(last, first + PAGE - 1)
+    select = (
+        f"SELECT {query.columns} FROM lines WHERE id BETWEEN ? AND ?{query.condition} "
+        "ORDER BY id LIMIT ?"
+    )
+    most = PAGE if limit is None else min(limit, PAGE)
+    rows = []
+    size = 0
+    found = database.execute(select, (first, last, *query.values, most))
+    for row in found:
+        rows.append(row)
+        size += len(row[-1])
+        if size > PAGE_BYTES:
+            last = row[0]
+            break
+    # Ends the transaction.
+    found.close()
+    return rows, last
