@@ -364,3 +364,12 @@ def test_a_flood_of_refused_headers_is_summed_up(log: Log) -> None:
         "3 more in 10 seconds: PROXY headers refused",
         "3 more in 10 seconds: gone in a PROXY header",
     ]
+
+
+def test_the_service_waits_until_who_has_sent_no_header_is_gone() -> None:
+    proxied = Proxied()
+    drained = proxied.factory.drain()
+    assert proxied.wire.disconnecting
+    assert not drained.called
+    proxied.lose()
+    assert drained.called
