@@ -327,7 +327,8 @@ def test_the_reply_ends_a_session_of_chunks_as_its_replies_end() -> None:
     assert chunks.wire.value() == BUSY.rstrip()
 
 
-def test_who_makes_room_while_its_lines_are_answered_says_no_more() -> None:
+@pytest.mark.parametrize("before", [b"", b"first\n"])
+def test_who_makes_room_while_its_lines_are_answered_says_no_more(before: bytes) -> None:
     """Its answers make another hold so much that it is told to end itself."""
     others: list[Deferred[bytes | None]] = []
 
@@ -336,12 +337,16 @@ def test_who_makes_room_while_its_lines_are_answered_says_no_more() -> None:
             if lines == [b"wait"] * 2:
                 others.extend([Deferred(), Deferred()])
                 return list(others)
+            if lines == [b"first"]:
+                return [Deferred()]
             others[1].callback(b"x" * 5000)
             return [b"pushed"] * len(lines)
 
     made = factory(Pushing, 10_000)
     pushed, pushing = Connection(made), Connection(made)
     pushed.send(b"wait\nwait\n")
+    if before:
+        pushing.send(before)
     pushing.send(b"y" * 8000)
     pushing.send(b"\npush\n")
     assert pushing.wire.value() == BUSY

@@ -204,6 +204,8 @@ def test_a_factory_may_turn_a_peer_away() -> None:
     proxied = Proxied(Unfriendly(Clock(), Whose))
     proxied.send(V1_4)
     assert proxied.wire.disconnecting
+    proxied.lose()
+    assert proxied.factory.admission._connections == 0
 
 
 def test_the_real_peer_is_in_the_log_and_the_half_close_is_seen(running: Running, log: Log) -> None:
