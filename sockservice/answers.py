@@ -6,6 +6,7 @@ from inspect import isawaitable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 #: Bytes that an awaited answer takes up, about.
@@ -14,6 +15,8 @@ AWAITED_SIZE = 500
 #: What a protocol says to a line or datagram: the reply, None for silence, or
 #: a coroutine or Deferred of either.
 Answer = bytes | None | Awaitable[bytes | None]
+
+log = Logger()
 
 
 class Refused(Exception):
@@ -43,6 +46,14 @@ def awaited(answer: object) -> Deferred[Any]:
     if isawaitable(answer):
         return Deferred.fromCoroutine(_awaiting(answer))
     return fail(TypeError(f"an answer is bytes, None or awaitable of them, not {answer!r}"))
+
+
+def cancel(awaited: Deferred[Any]) -> None:
+    """Await an answer no longer; what fails in that is logged and holds nobody up."""
+    try:
+        awaited.cancel()
+    except Exception:
+        log.failure("an answer could not be cancelled", escaped(Failure()))
 
 
 async def _awaiting(answer: Awaitable[Any]) -> Any:
@@ -123,11 +134,15 @@ class Replies:
         """Await nothing more."""
         due, self._due = self._due, deque()
         for waiting in due:
-            if waiting.awaited is not None:
-                waiting.awaited.cancel()
+            answer, waiting.awaited = waiting.awaited, None
+            if answer is not None:
+                cancel(answer)
         self.held = 0
 
     def _came(self, data: bytes, due: Due) -> None:
+        if due.awaited is None:
+            # It came although it had been cancelled.
+            return
         due.awaited = None
         self.fill(due, data)
         self._changed()

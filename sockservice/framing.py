@@ -18,6 +18,10 @@ from typing import NamedTuple, Protocol
 LF = b"\n"
 CRLF = b"\r\n"
 
+#: Bytes that a line kept in a list takes up besides its own, about; and a list of lines.
+LINE_SIZE = 40
+LINES_SIZE = 160
+
 
 class Lines(NamedTuple):
     """Consecutive lines that ended alike, without their endings."""
@@ -93,10 +97,12 @@ class Framer:
 
     @property
     def held(self) -> int:
-        """Bytes kept."""
+        """Bytes kept, about."""
         held = len(self._fresh) + len(self._partial)
         for item in self._items:
-            held += sum(map(len, item[0])) if isinstance(item, Lines) else 0
+            held += LINES_SIZE
+            if isinstance(item, Lines):
+                held += sum(map(len, item.lines)) + LINE_SIZE * len(item.lines)
         return held
 
     def whole(self, data: bytes) -> list[bytes] | None:
@@ -225,8 +231,8 @@ class Chunks:
 
     @property
     def held(self) -> int:
-        """Bytes kept."""
-        return sum(map(len, self._chunks))
+        """Bytes kept, about."""
+        return sum(map(len, self._chunks)) + LINE_SIZE * len(self._chunks)
 
     def receive(self, data: bytes) -> None:
         """Keep `data` until it is taken."""
@@ -256,8 +262,8 @@ class Packets:
 
     @property
     def held(self) -> int:
-        """Bytes kept."""
-        return sum(map(len, self._packets))
+        """Bytes kept, about."""
+        return sum(map(len, self._packets)) + LINE_SIZE * len(self._packets)
 
     def receive(self, data: bytes) -> None:
         """Keep a packet until it is taken."""

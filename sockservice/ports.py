@@ -55,7 +55,7 @@ class StreamPort:
 
     #: Connections accepted in one turn, before others get theirs, whom each costs about a
     #: round trip. One at a time a connection costs a fifth more of the processor.
-    TURN = 4
+    TURN = 2
     #: Seconds until accepting is tried again after descriptors ran out.
     RETRY = 0.5
 

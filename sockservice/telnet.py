@@ -189,7 +189,8 @@ class Telnet:
                 at += taken
                 break
             at += taken
-        self._at = at
+        # What has been read through need not be kept.
+        self._raw, self._at = (data, at) if at < len(data) else (b"", 0)
         said = self._return + b"".join(text)
         # What comes next decides what a CR at the end is.
         self._return = b"\r" if said.endswith(b"\r") else b""

@@ -252,7 +252,8 @@ class Running:
 def running(
     reactor: HandReactor, log: Log, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Running]:
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {each: signal.getsignal(each) for each in numbers}
     # What a test leaves running is stopped before the reactor goes.
     with opened:
         yield Running(reactor, log, opened, monkeypatch)

@@ -85,6 +85,13 @@ def test_a_rate_is_so_many_a_second_and_as_many_at_once() -> None:
     assert [rate.take("a", 100.0) for _ in range(3)] == [True, True, False]
 
 
+def test_a_clock_that_is_set_back_takes_nothing_away() -> None:
+    rate = Rate(2)
+    assert rate.take("a", 3600.0)
+    assert rate.take("a", 0.0)
+    assert [rate.take("a", 0.5) for _ in range(2)] == [True, False]
+
+
 @given(st.lists(st.floats(0, 0.2), max_size=200))
 def test_no_second_sees_more_than_twice_the_rate(pauses: list[float]) -> None:
     """What was saved up may go at once, and the rate itself besides."""

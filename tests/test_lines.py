@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from sockservice import Ack, Counters, LineFactory, LineServer
 from sockservice.answers import Answer, Refused
+from sockservice.journal import Journal
 from tests.conftest import HandReactor, Log
 
 INTERRUPT = b"\xff\xf4\xff\xfd\x06"
@@ -1012,3 +1013,90 @@ def test_a_line_is_not_unfinished_when_it_could_not_be_read_until_now() -> None:
         memory.send(b"x")
         memory.server.inspect(float(second), 600, 60)
     assert memory.sent == b"error unfinished line for 60 seconds\n"
+
+
+# Ends that the service makes
+
+
+class Unopened(LineServer):
+    def opened(self) -> None:
+        raise ZeroDivisionError
+
+
+def test_a_connection_whose_opened_fails_is_cut(log: Log) -> None:
+    memory = Memory(Unopened)
+    assert memory.wire.disconnecting or memory.wire.disconnected
+    memory.lose()
+    assert len(log.failures(ZeroDivisionError)) == 1
+
+
+class Senseless:
+    """A framing that finds no sense in the stream, at once or when lines are asked for."""
+
+    def __init__(self, at: str, limit: int) -> None:
+        self._at = at
+
+    def receive(self, data: bytes) -> None:
+        if self._at == "receive":
+            raise ValueError("no sense")
+
+    def take(self, most: int) -> None:
+        if self._at == "take":
+            raise ValueError("no sense")
+
+    def finish(self) -> None:
+        """Nothing is wrong with the end."""
+
+    def encode(self, replies: list[bytes], ending: bytes) -> bytes:
+        return b"".join(reply + ending for reply in replies)
+
+
+@pytest.mark.parametrize("at", ["receive", "take"])
+def test_a_stream_without_sense_is_refused_and_closed(at: str) -> None:
+    class Strange(Ack):
+        framing = staticmethod(lambda limit: Senseless(at, limit))
+
+    memory = Memory(Strange)
+    memory.send(b"x")
+    assert memory.sent == b"error no sense\n"
+    assert memory.wire.disconnecting
+    assert memory.factory.memory.held == 0
+
+
+def cut(memory: Memory) -> None:
+    memory.server.pauseProducing()
+    memory.server.inspect(0.0, 5, 0)
+    memory.server.inspect(0.0, 5, 0)
+    memory.server.inspect(9.0, 5, 0)
+
+
+def closed(memory: Memory) -> None:
+    memory.server.makeRoom("busy")
+
+
+def refused(memory: Memory) -> None:
+    memory.send(b"x" * 70_000 + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "does", "said", "kind"),
+    [
+        (Ack, lambda _: None, " connected", "connected"),
+        (Ack, Memory.lose, " gone after ", "gone"),
+        (Ack, cut, " cut: ", "connections cut"),
+        (Ack, closed, " closed: ", "connections closed to make room"),
+        (Ack, refused, " refused: ", "connections refused a line"),
+        (Unopened, lambda _: None, ": opened failed", "connections whose opened failed"),
+    ],
+)
+def test_a_flood_of_any_kind_is_summed_up(
+    log: Log, protocol: Any, does: Callable[[Memory], None], said: str, kind: str
+) -> None:
+    clock = Clock()
+    journal = Journal(clock, 2)
+    for _ in range(5):
+        does(Memory(protocol, journal=journal))
+    log.failures(ZeroDivisionError)
+    assert len([text for text in log.texts if said in text]) == 2
+    clock.advance(10)
+    assert f"3 more in 10 seconds: {kind}" in log.texts

@@ -17,8 +17,9 @@ from twisted.internet.testing import StringTransport
 
 from sockservice.cli import main
 from sockservice.cli.bench import Settings, local, summary, table
-from sockservice.client import LineClient, connect
+from sockservice.client import LineClient
 from sockservice.loading import SECOND, Load, Tally
+from sockservice.targets import connect
 from tests.conftest import PATIENCE, Children, HandReactor, Running
 from tests.test_tls import Identity
 
@@ -340,7 +341,7 @@ def test_what_is_on_this_machine_for_sure() -> None:
 
 # What is printed
 
-SETTINGS = Settings("tcp:x:1", 2, 3, 100, 10.0, 0.0, None, 1.0, 1, False)
+SETTINGS = Settings("tcp:x:1", 2, 3, 100, 10.0, 0.0, None, 1.0, 1, False, {})
 
 
 def tally() -> Tally:

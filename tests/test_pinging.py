@@ -23,8 +23,8 @@ from sockservice.attaching import longest
 from sockservice.cli import main
 from sockservice.cli.output import Output
 from sockservice.cli.ping import LineLink, Link, Pinging, Report, linked, told
-from sockservice.client import connect
 from sockservice.pinging import Event, Fate, Probes, content, spread
+from sockservice.targets import connect
 from tests.conftest import PATIENCE, Children, HandReactor, Running
 from tests.test_tls import Identity
 
@@ -485,8 +485,8 @@ def test_the_longest_datagrams(reactor: HandReactor, host: str, size: int) -> No
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--interval", "0", "x"], "not a number of seconds greater than 0"),
-        (["--timeout", "nan", "x"], "not a number of seconds greater than 0"),
+        (["--interval", "0", "x"], "not a number greater than 0"),
+        (["--timeout", "nan", "x"], "not a number greater than 0"),
         (["--count", "0", "x"], "--count"),
         (["--size", "-1", "x"], "--size"),
         (["--flood", "1001", "x"], "--flood"),

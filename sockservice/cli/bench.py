@@ -22,11 +22,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.attaching import longest
+from sockservice.cli.completion import targets
 from sockservice.cli.output import Output
+from sockservice.cli.target import targeted
 from sockservice.cli.terminal import printable
-from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient, connect
+from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient
 from sockservice.loading import FAULTS, SECOND, Load, Tally
 from sockservice.openfiles import allow
+from sockservice.targets import connect, explained
 
 NOT_ALL, USAGE, NOT_CONNECTED, INTERRUPTED = 1, 2, 3, 130
 
@@ -67,6 +70,7 @@ class Settings(NamedTuple):
     timeout: float
     processes: int
     yes: bool
+    how: dict[str, Any]
 
     def part(self, place: int) -> "Settings":
         """Give the share of one process."""
@@ -138,7 +142,8 @@ class Settings(NamedTuple):
 )
 @click.option("--json", "asJson", is_flag=True, help="Print one object.")
 @click.option("--yes", is_flag=True, help="Load a target that is not on this machine.")
-@click.argument("target")
+@targeted
+@click.argument("target", shell_complete=targets)
 def bench(asJson: bool, **given: Any) -> None:
     """Load TARGET, a line or echo server, and print its throughput and latencies.
 
@@ -489,16 +494,15 @@ class Working:
     async def _connected(self) -> LineClient | DatagramClient | Refusal:
         target = self._settings.target
         try:
-            client: LineClient | DatagramClient = await self._until(connect(self._reactor, target))
+            client: LineClient | DatagramClient = await self._until(
+                connect(self._reactor, target, **self._settings.how)
+            )
         except ValueError as problem:
             return Refusal(USAGE, f"{target}: {problem}")
         except (CancelledError, ConnectingCancelledError):
             raise CancelledError from None
         except Exception as problem:
-            # Twisted says the number and the words of an OSError twice.
-            error = getattr(problem, "osError", None)
-            reason = problem if error is None else os.strerror(error)
-            return Refusal(NOT_CONNECTED, f"could not connect to {target}: {reason}")
+            return Refusal(NOT_CONNECTED, f"could not connect to {target}: {explained(problem)}")
         if not (self._settings.yes or local(client)):
             client.abort()
             return Refusal(USAGE, f"{target} is not on this machine: --yes loads it all the same")

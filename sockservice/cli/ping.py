@@ -1,7 +1,6 @@
 """`sockservice ping`: numbered probes to a server, the round trip of each, and what was lost."""
 
 import json
-import math
 import os
 from collections.abc import Callable
 from time import perf_counter
@@ -15,12 +14,15 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 
 from sockservice.attaching import attach, longest
+from sockservice.cli.completion import targets
 from sockservice.cli.output import Output
+from sockservice.cli.target import seconds, targeted
 from sockservice.cli.terminal import printable
-from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient, connect
+from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient
 from sockservice.framing import Framer, Lines, Packets
 from sockservice.packets import PacketServer
 from sockservice.pinging import Event, Fate, Probes, Spread, spread
+from sockservice.targets import connect, explained
 from sockservice.transports import tune
 
 NOT_ALL, USAGE, NOT_CONNECTED, INTERRUPTED = 1, 2, 3, 130
@@ -35,18 +37,12 @@ RETRY = 0.01
 LINGER = 0.02
 
 
-def _seconds(context: click.Context, option: click.Parameter, value: float) -> float:
-    if not 0 < value < math.inf:
-        raise click.BadParameter("not a number of seconds greater than 0")
-    return value
-
-
 @click.command()
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many probes.")
 @click.option(
     "--interval",
     type=float,
-    callback=_seconds,
+    callback=seconds,
     default=1.0,
     show_default=True,
     help="Seconds from one probe to the next.",
@@ -63,7 +59,7 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
 @click.option(
     "--timeout",
     type=float,
-    callback=_seconds,
+    callback=seconds,
     default=1.0,
     show_default=True,
     help="Seconds after which a probe is lost.",
@@ -77,7 +73,8 @@ def _seconds(context: click.Context, option: click.Parameter, value: float) -> f
 )
 @click.option("--json", "asJson", is_flag=True, help="Print an object a reply, and a summary.")
 @click.option("--quiet", is_flag=True, help="Print the summary only.")
-@click.argument("target")
+@targeted
+@click.argument("target", shell_complete=targets)
 def ping(
     target: str,
     count: int | None,
@@ -87,6 +84,7 @@ def ping(
     flood: int | None,
     asJson: bool,
     quiet: bool,
+    how: dict[str, Any],
 ) -> None:
     """Send numbered probes to TARGET and tell what becomes of each.
 
@@ -102,7 +100,7 @@ def ping(
     """
 
     async def run(reactor: Any) -> None:
-        connecting = connect(reactor, target)
+        connecting = connect(reactor, target, **how)
         trigger = reactor.addSystemEventTrigger("before", "shutdown", connecting.cancel)
         try:
             client = await connecting
@@ -111,10 +109,7 @@ def ping(
         except (CancelledError, ConnectingCancelledError):
             _end(INTERRUPTED, f"interrupted before {target} was connected")
         except Exception as problem:
-            # Twisted says the number and the words of an OSError twice.
-            error = getattr(problem, "osError", None)
-            reason = problem if error is None else os.strerror(error)
-            _end(NOT_CONNECTED, f"could not connect to {target}: {reason}")
+            _end(NOT_CONNECTED, f"could not connect to {target}: {explained(problem)}")
         reactor.removeSystemEventTrigger(trigger)
         if size > longest(client):
             _end(USAGE, f"--size: {target} takes at most {longest(client)} bytes")
