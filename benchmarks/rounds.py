@@ -1,7 +1,7 @@
 """The order of the measurements: every contestant once a round, each time on a fresh server."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.contestants import Contestant, Loop
@@ -10,25 +10,32 @@ from benchmarks.disk import fresh
 from benchmarks.failure import Failure
 from benchmarks.loader import Measurement, compile_loader, load
 from benchmarks.server import Server, running
+from benchmarks.startup import start
 from benchmarks.works import Work
 
 # Above this share of waiting a measurement says more about the machine than about the server.
 CALM = 0.05
-ATTEMPTS = 3
+ATTEMPTS = 2
 
 
 @dataclass
 class Series:
-    """The measurements of one contestant in one work, one a round, or why there are none."""
+    """The measurements of one contestant in one work, one a round, or why there are none.
+
+    It may be that it can't, which is no failure."""
 
     work: Work
     contestant: Contestant
     measurements: list[Measurement] = field(default_factory=list)
     failure: str | None = None
 
+    @property
+    def is_beyond(self) -> bool:
+        return self.work.beyond(self.contestant) is not None
+
 
 def plan(works: Sequence[Work], contestants: Sequence[Contestant]) -> list[Series]:
-    return [Series(w, c) for w in works for c in contestants if w.program(c)]
+    return [Series(w, c, failure=w.beyond(c)) for w in works for c in contestants if w.program(c)]
 
 
 def in_order(series: Sequence[Series], number: int) -> Iterator[Series]:
@@ -58,7 +65,7 @@ def run(
                 report(f"{label}: FAILED: {failure}")
             else:
                 one.measurements.append(measurement)
-                report(f"{label}: {measurement.rate:,.0f} {one.work.unit}/s")
+                report(f"{label}: {measurement.figure:,.4g} {one.work.unit}")
 
 
 def calmest(
@@ -77,17 +84,19 @@ def calmest(
 def measure(
     program: Path, series: Series, seconds: float, cores: Cores, folder: Path
 ) -> Measurement:
-    work, reply = series.work, series.contestant.reply
-    server = work.program(series.contestant)
+    work, contestant = series.work, series.contestant
+    server = work.program(contestant)
     assert server is not None
-    with fresh(folder) as own:
+    with fresh(folder, synced=work.side == "durable") as own:
         if isinstance(server, Loop):
             nobody = Server(0, 0, own)
-            return load(program, server.load, nobody, work, reply, seconds, cores.server)
+            return load(program, server.load, nobody, work, contestant, seconds, cores.server)
+        if work.kind == "startup":
+            return start(server.command(folder), server.ready, cores.server, own)
         with running(server.command(folder), server.ready, cores.server, own) as process:
             kind = server.load or work.kind
-            measurement = load(program, kind, process, work, reply, seconds, cores.loader)
+            measurement = load(program, kind, process, work, contestant, seconds, cores.loader)
         if server.stored and (stored := server.stored(own)) < measurement.answered_in_all:
             lost = measurement.answered_in_all - stored
             raise Failure(f"{lost} of {measurement.answered_in_all} acknowledged lines are lost")
-        return measurement
+        return replace(measurement, server_cpu=None) if server.forks else measurement
