@@ -99,7 +99,7 @@ def lines(title: str, across: str, up: str, series: Mapping[str, Points]) -> str
     width, height, left, right, top, bottom = 640.0, 360.0, 64.0, 140.0, 44.0, 48.0
     xs = [x for points in series.values() for x, _ in points]
     ys = [y for points in series.values() for _, y in points]
-    x_ticks, y_ticks = sorted(set(xs)), decades(min(ys), max(ys))
+    x_ticks, y_ticks = sorted(set(xs)), ticks(min(ys), max(ys))
     place_x = onto(x_ticks[0], x_ticks[-1], left, width - right)
     place_y = onto(y_ticks[0], y_ticks[-1], height - bottom, top)
     parts = [label(4, 22, f"{title}: {up}", "title")]
@@ -138,10 +138,15 @@ def onto(least: float, most: float, begin: float, end: float) -> Callable[[float
     return lambda value: begin + (end - begin) * math.log(value / least) / span
 
 
-def decades(least: float, most: float) -> list[float]:
-    """Return the powers of ten from below the least to above the most."""
+def ticks(least: float, most: float) -> list[float]:
+    """Return 1, 2 and 5 times powers of ten, or these alone, from below the least to above the
+    most."""
     first, last = math.floor(math.log10(least)), math.ceil(math.log10(most))
-    return [10.0**power for power in range(first, max(last, first + 1) + 1)]
+    steps = (1, 2, 5) if most < 50 * least else (1,)
+    made = [step * 10.0**power for power in range(first, last + 2) for step in steps]
+    begin = max(tick for tick in made if tick <= least)
+    end = min(tick for tick in made if tick >= most and tick > begin)
+    return [tick for tick in made if begin <= tick <= end]
 
 
 def apart(places: Mapping[str, float], least: float) -> dict[str, float]:
