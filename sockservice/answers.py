@@ -6,6 +6,7 @@ from inspect import isawaitable
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 #: Bytes that an awaited answer takes up, about.
@@ -15,12 +16,19 @@ AWAITED_SIZE = 500
 #: a coroutine or Deferred of either.
 Answer = bytes | None | Awaitable[bytes | None]
 
+log = Logger()
+
 
 class Refused(Exception):
     """Raise it from an answer to refuse a line: its text follows `error ` in the reply.
 
     It is no failure: nothing is logged but the count of refusals.
     """
+
+
+def refusal(failure: Failure) -> bytes:
+    """Give the reply, on one line, that a :class:`Refused` stands for."""
+    return b"error " + str(failure.value).replace("\n", " ").encode()
 
 
 def escaped(failure: Failure) -> Failure:
@@ -38,6 +46,14 @@ def awaited(answer: object) -> Deferred[Any]:
     if isawaitable(answer):
         return Deferred.fromCoroutine(_awaiting(answer))
     return fail(TypeError(f"an answer is bytes, None or awaitable of them, not {answer!r}"))
+
+
+def cancel(awaited: Deferred[Any]) -> None:
+    """Await an answer no longer; what fails in that is logged and holds nobody up."""
+    try:
+        awaited.cancel()
+    except Exception:
+        log.failure("an answer could not be cancelled", escaped(Failure()))
 
 
 async def _awaiting(answer: Awaitable[Any]) -> Any:
@@ -118,11 +134,15 @@ class Replies:
         """Await nothing more."""
         due, self._due = self._due, deque()
         for waiting in due:
-            if waiting.awaited is not None:
-                waiting.awaited.cancel()
+            answer, waiting.awaited = waiting.awaited, None
+            if answer is not None:
+                cancel(answer)
         self.held = 0
 
     def _came(self, data: bytes, due: Due) -> None:
+        if due.awaited is None:
+            # It came although it had been cancelled.
+            return
         due.awaited = None
         self.fill(due, data)
         self._changed()

@@ -1,23 +1,19 @@
 """The other end: ask a server, and be told what became of every line and datagram."""
 
 import errno
-import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.endpoints import HostnameEndpoint, clientFromString, connectProtocol
-from twisted.internet.error import ConnectError, DNSLookupError, TCPTimedOutError
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
-from sockservice.framing import CRLF, LF, Framer, Framing, Lines, Packets
-from sockservice.packets import PacketServer
-from sockservice.ports import DatagramPort
-from sockservice.sockets import RECEIVE_BUFFER
+from sockservice.framing import CRLF, LF, Framer, Framing, Lines
+from sockservice.trust import refusal
 
 #: Lines that answer none and wait for whoever reads them.
 UNASKED_LIMIT = 1000
@@ -66,6 +62,54 @@ class _Asked:
         self._settle()
 
 
+class _Run:
+    """Lines that were sent at once, and who takes the replies to them."""
+
+    __slots__ = ("answered", "done", "left", "since", "timeout")
+
+    def __init__(
+        self,
+        count: int,
+        answered: Callable[[list[bytes]], object],
+        since: float,
+        timeout: float | None,
+    ) -> None:
+        self.left = count
+        self.answered: Callable[[list[bytes]], object] | None = answered
+        self.since = since
+        self.timeout = timeout
+        self.done: Deferred[None] = Deferred()
+
+
+@implementer(IPushProducer)
+class _Room:
+    """Room in the transport's buffer, and those who wait for it."""
+
+    def __init__(self) -> None:
+        self._there = True
+        self._waiting: list[Deferred[None]] = []
+
+    def wait(self) -> Deferred[None]:
+        waiting: Deferred[None] = Deferred()
+        if self._there:
+            waiting.callback(None)
+        else:
+            self._waiting.append(waiting)
+        return waiting
+
+    def pauseProducing(self) -> None:
+        self._there = False
+
+    def resumeProducing(self) -> None:
+        self._there = True
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+    def stopProducing(self) -> None:
+        self.resumeProducing()
+
+
 class _End:
     """The end of a connection, for any number of watchers."""
 
@@ -90,19 +134,28 @@ class _End:
 class LineClient(Protocol):
     """Ask a line server, which answers each line with one line, in order.
 
-    `clock` times replies out; `framing` is the server's. Get one from
-    :func:`connect`, or give it to any of Twisted's stream endpoints.
+    `clock` times replies out; `framing` is the server's; lines end in `ending`. Get
+    one from :func:`connect`, or give it to any of Twisted's stream endpoints.
     """
 
     transport: Any
 
-    def __init__(self, clock: IReactorTime, framing: Callable[[int], Framing] = Framer) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        framing: Callable[[int], Framing] = Framer,
+        ending: bytes = LF,
+    ) -> None:
         self._clock = clock
         self._framing = framing(REPLY_LIMIT)
+        self._ending = ending
+        self._room = _Room()
+        self._timer: IDelayedCall | None = None  # of the oldest of the lines sent at once
+        self._heard = 0.0  # when the latest reply came
         self._unasked: deque[bytes] = deque()
         self._iterated = False  # by lines()
         self._reading: Deferred[None] | None = None
-        self._asked: deque[_Asked] = deque()  # in the order of the lines sent
+        self._asked: deque[_Asked | _Run] = deque()  # in the order of the lines sent
         self._closed: str | None = None  # why nothing more can be asked
         self._end = _End()
         #: Lines whose reply is awaited.
@@ -117,8 +170,7 @@ class LineClient(Protocol):
 
         :raises ValueError: `line` holds an LF, which would make two of it.
         """
-        if b"\n" in line and isinstance(self._framing, Framer):
-            raise ValueError("a line holds no LF")
+        self._check(line)
         asked = _Asked(line, self._clock, timeout)
         reply = asked.reply
         assert reply is not None
@@ -127,10 +179,80 @@ class LineClient(Protocol):
             return reply
         self._asked.append(asked)
         self.outstanding += 1
-        # Behind a CR, an LF alone would make that CR a part of the ending.
-        ending = CRLF if line.endswith(b"\r") else LF
-        self.transport.write(self._framing.encode([line], ending))
+        self._write(line)
         return reply.addBoth(self._done)
+
+    def askAll(
+        self,
+        lines: list[bytes],
+        answered: Callable[[list[bytes]], object],
+        timeout: float | None = None,
+    ) -> Deferred[None]:
+        """Send `lines` at once; `answered` gets their replies, as many as come at once, in order.
+
+        The Deferred fires when all have come. It fails with :class:`TimedOut` when no
+        reply has come for `timeout` seconds, to these lines or to any before; with
+        :class:`Unanswered` when the connection ends first. A reply too long to be taken
+        in is given as a refusal. A million lines cost much less so than with `ask`;
+        wait for `ready` before the next.
+
+        :raises ValueError: A line holds an LF, which would make two of it.
+        """
+        plain = isinstance(self._framing, Framer)
+        if plain:
+            # One look at all of them: joined, they hold one LF less than they are.
+            data = LF.join(lines)
+            if data.count(LF) >= max(1, len(lines)):
+                raise ValueError("a line holds no LF")
+        run = _Run(len(lines), answered, self._clock.seconds(), timeout)
+        if self._closed is not None:
+            run.done.errback(Unanswered(self._closed))
+            return run.done
+        if not lines:
+            run.done.callback(None)
+            return run.done
+        self._asked.append(run)
+        self.outstanding += len(lines)
+        if plain and self._ending == LF and b"\r" not in data:
+            self.transport.write(data + LF)
+        else:
+            for line in lines:
+                self._write(line)
+        if timeout is not None and self._timer is None:
+            self._timer = self._clock.callLater(timeout, self._look)
+        return run.done
+
+    def ready(self) -> Deferred[None]:
+        """Give a Deferred that fires when there is room to send more, or no connection."""
+        return self._room.wait()
+
+    def _check(self, line: bytes) -> None:
+        if b"\n" in line and isinstance(self._framing, Framer):
+            raise ValueError("a line holds no LF")
+
+    def _write(self, line: bytes) -> None:
+        # Behind a CR, an LF alone would make that CR a part of the ending.
+        ending = CRLF if line.endswith(b"\r") else self._ending
+        self.transport.write(self._framing.encode([line], ending))
+
+    def _look(self) -> None:
+        """See whether the oldest of the lines sent at once has waited too long."""
+        self._timer = None
+        for run in list(self._asked):
+            if isinstance(run, _Run) and run.answered and run.timeout is not None:
+                left = max(run.since, self._heard) + run.timeout - self._clock.seconds()
+                if left > 0:
+                    self._timer = self._clock.callLater(left, self._look)
+                    return
+                self._giveUp(run, TimedOut(f"no reply within {run.timeout:g} seconds"))
+
+    def _giveUp(self, run: _Run, why: Unanswered) -> None:
+        # It stays where it is, to take the replies that may still come.
+        run.answered = None
+        self.outstanding -= run.left
+        run.done.errback(why)
+        if self._closed is not None:
+            self._closeIfDone()
 
     def unasked(self, line: bytes) -> None:
         """Take a line that came though no reply was due.
@@ -187,24 +309,67 @@ class LineClient(Protocol):
 
     # What follows is called by the transport.
 
+    def connectionMade(self) -> None:
+        if ITCPTransport.providedBy(self.transport):
+            # Each write is as many lines as there are: nothing is won by waiting for more.
+            self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self._room, True)
+
     def dataReceived(self, data: bytes) -> None:
+        self._heard = self._clock.seconds()
         self._framing.receive(data)
-        while (item := self._framing.take(1000)) is not None:
+        while (item := self._framing.take(10_000)) is not None:
             if isinstance(item, Lines):
-                for line in item.lines:
-                    if self._asked:
-                        self._asked.popleft().answer(line)
-                    else:
-                        self.unasked(line)
+                self._answer(item.lines)
+            elif self._asked and isinstance(first := self._asked[0], _Asked):
+                self._asked.popleft()
+                first.fail(Unanswered(f"reply {item.reason.decode()}"))
             elif self._asked:
-                self._asked.popleft().fail(Unanswered(f"reply {item.reason.decode()}"))
+                self._answer([b"error reply " + item.reason])
+        if self._timer is not None and not self._asked:
+            self._timer.cancel()
+            self._timer = None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._closed = f"connection lost: {reason.getErrorMessage()}"
+        self._closed = f"connection lost: {_why(reason)}"
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         while self._asked:
-            self._asked.popleft().fail(Unanswered(self._closed))
+            asked = self._asked.popleft()
+            why = Unanswered(self._closed)
+            why.__cause__ = reason.value
+            if isinstance(asked, _Asked):
+                asked.fail(why)
+            elif asked.answered is not None:
+                self._giveUp(asked, why)
         self._end.come()
+        self._room.resumeProducing()
         self._wake()
+
+    def _answer(self, replies: list[bytes]) -> None:
+        start = 0
+        while start < len(replies) and self._asked:
+            first = self._asked[0]
+            if isinstance(first, _Asked):
+                self._asked.popleft()
+                first.answer(replies[start])
+                start += 1
+                continue
+            taken = replies[start : start + first.left]
+            start += len(taken)
+            first.left -= len(taken)
+            if not first.left:
+                self._asked.popleft()
+            if first.answered is not None:
+                self.outstanding -= len(taken)
+                first.answered(taken)
+                if not first.left:
+                    first.done.callback(None)
+                    if self._closed is not None:
+                        self._closeIfDone()
+        for line in replies[start:]:
+            self.unasked(line)
 
     def _done(self, result: Any) -> Any:
         self.outstanding -= 1
@@ -214,7 +379,19 @@ class LineClient(Protocol):
 
     def _closeIfDone(self) -> None:
         if not self.outstanding and not self._end.came:
+            # With a producer a transport that is backed up would never close.
+            self.transport.unregisterProducer()
             self.transport.loseConnection()
+
+
+def _why(reason: Failure) -> str:
+    """Say why a connection has ended."""
+    assert reason.value is not None
+    if refused := refusal(reason.value):
+        return refused
+    if reason.check(ConnectionDone):
+        return "closed by the server"
+    return reason.getErrorMessage().partition("fashion: ")[2].rstrip(".") or str(reason.value)
 
 
 class DatagramClient(DatagramProtocol):
@@ -306,110 +483,3 @@ class DatagramClient(DatagramProtocol):
         if isinstance(result, Failure):
             self._givenUp.append(asked.datagram)
         return result
-
-
-@inlineCallbacks
-def connect(
-    reactor: Any,
-    target: str,
-    *,
-    timeout: float = 30.0,
-    framing: Callable[[int], Framing] = Framer,
-) -> Any:
-    """Connect to `target`; gives a Deferred of a LineClient or, for `udp:`, a DatagramClient.
-
-    `tcp:HOST:PORT` and `udp:HOST:PORT` take a name, an IPv4 address or an IPv6
-    address in brackets; anything else is one of Twisted's client endpoint strings.
-
-    `unix-datagram:PATH` and `unix-seqpacket:PATH` are ours as well. `framing` is the
-    server's, where that is not lines. The Deferred fails with a ConnectError of
-    Twisted's, whose `osError` is the number; with TCPTimedOutError after `timeout`
-    seconds.
-
-    :raises ValueError: `target` is neither.
-    """
-    scheme, _, rest = target.partition(":")
-    if scheme == "udp":
-        connecting = _udpClient(reactor, *hostAndPort(rest))
-        connecting.addTimeout(timeout, reactor, _timedOut)
-        client = yield connecting
-        return client
-    if scheme == "unix-datagram":
-        return _datagramClient(reactor, socket.AF_UNIX, rest)
-    if scheme == "unix-seqpacket":
-        return _packetClient(reactor, rest)
-    if scheme == "tcp" and rest.count("=") == 0:
-        endpoint = HostnameEndpoint(reactor, *hostAndPort(rest), timeout=timeout)
-    else:
-        try:
-            endpoint = clientFromString(reactor, target)
-        except Exception as problem:
-            # The endpoints' constructors complain in ways of their own.
-            raise ValueError(str(problem)) from problem
-    connecting = connectProtocol(endpoint, LineClient(reactor, framing))
-    connecting.addTimeout(timeout, reactor, _timedOut)
-    client = yield connecting
-    return client
-
-
-def _timedOut(result: Any, timeout: float) -> Any:
-    if isinstance(result, Failure):
-        raise TCPTimedOutError(errno.ETIMEDOUT, f"not connected within {timeout:g} seconds")
-    return result
-
-
-def hostAndPort(text: str) -> tuple[str, int]:
-    """Read `HOST:PORT`, IPv6 in brackets.
-
-    :raises ValueError: It is something else.
-    """
-    host, _, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"write an IPv6 address in brackets: [{host}]:{port}")
-    if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError(f"{text!r} is not HOST:PORT")
-    return host, int(port)
-
-
-@inlineCallbacks
-def _udpClient(reactor: Any, host: str, port: int) -> Any:
-    try:
-        found = yield deferToThreadPool(
-            reactor, reactor.getThreadPool(), socket.getaddrinfo, host, port, 0, socket.SOCK_DGRAM
-        )
-    except socket.gaierror as error:
-        raise DNSLookupError(f"{host}: {error.strerror}") from error
-    family, _, _, _, peer = found[0]
-    return _datagramClient(reactor, family, peer)
-
-
-def _datagramClient(reactor: Any, family: int, peer: Any) -> DatagramClient:
-    connected = socket.socket(family, socket.SOCK_DGRAM)
-    connected.setblocking(False)
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    try:
-        if family == socket.AF_UNIX:
-            # A name, which the system chooses, is needed to get a reply; unix(7), autobind.
-            connected.bind("")
-        # Connected, so that a refusal (ICMP port unreachable) is reported.
-        connected.connect(peer)
-    except OSError as error:
-        connected.close()
-        raise ConnectError(error.errno, error.strerror) from error
-    client = DatagramClient(reactor, peer)
-    DatagramPort(reactor, connected, client).startListening()
-    return client
-
-
-def _packetClient(reactor: Any, path: str) -> LineClient:
-    connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        connected.connect(path)
-    except OSError as error:
-        connected.close()
-        raise ConnectError(error.errno, error.strerror) from error
-    client = LineClient(reactor, Packets)
-    client.makeConnection(PacketServer(connected, client, path, None, 0, reactor))
-    return client

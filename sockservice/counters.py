@@ -41,5 +41,6 @@ class Counters:
             f"{self.connections} connections, {self.cut} of them cut; {self.lines} lines, "
             f"{self.acknowledged} acknowledged, {self.refused} refused; {self.datagrams} "
             f"datagrams, {self.suspect + self.throttled} met with silence, {self.unsendable} "
-            f"replies not sent; {self.turnedAway} connections turned away"
+            f"replies not sent; {self.turnedAway} connections turned away, {self.overheld} closed "
+            f"to make room, {self.slowed} pauses of too fast ones"
         )

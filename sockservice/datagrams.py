@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockservice.addresses import named
-from sockservice.answers import Answer, Refused, awaited, escaped
+from sockservice.answers import Answer, Refused, awaited, cancel, escaped, refusal
 from sockservice.counters import Counters
 from sockservice.journal import Journal
 from sockservice.limits import Admission, Limits
@@ -105,7 +105,7 @@ class DatagramServer(DatagramProtocol):
     def cut(self) -> None:
         """Await no answer any longer."""
         for pending in list(self._pending):
-            pending.cancel()
+            cancel(pending)
 
     # What follows is called by the transport.
 
@@ -217,7 +217,7 @@ class DatagramServer(DatagramProtocol):
 
     def _failed(self, failure: Failure, addr: Any) -> bytes:
         if failure.check(Refused):
-            return b"error " + str(failure.value).encode()
+            return refusal(failure)
         if self._journal is None or self._journal.admits("an answer failed"):
             log.failure("{peer}: answer failed", escaped(failure), peer=named(addr))
         return b"error internal error"

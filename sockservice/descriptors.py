@@ -8,6 +8,8 @@ and ends that connection alone, and other descriptors and timers get their turns
 """
 
 import select
+from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 from twisted.internet.error import ConnectionDone
@@ -20,8 +22,14 @@ from zope.interface import implementer
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _GONE = select.EPOLLHUP | select.EPOLLERR
 
-#: Descriptors served in one turn of the reactor.
+#: Descriptors looked at in one turn of the reactor.
 TURN = 512
+#: Seconds that a turn of one of them takes at most if it is light.
+LIGHT = 0.0002
+#: Seconds for all that are not light in one turn of the reactor, and for one of them.
+SLICE = 0.0003
+#: Bytes read at once: at first, and at least of one that takes too long.
+MOST, LEAST = 65536, 2048
 
 log = Logger()
 
@@ -30,14 +38,20 @@ log = Logger()
 class Descriptors:
     """A reactor to transports, a reader to the reactor.
 
-    Everything but the watching of descriptors is the reactor's.
+    Everything but the watching of descriptors is the reactor's. Those that cost little are
+    served first, in every turn; of the others, and of new ones, as many as fit into a slice
+    of time, and they are read in smaller pieces. So nobody who sends what is dear to answer
+    holds up those who send a line and wait.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, clock: Callable[[], float] = perf_counter) -> None:
         self._reactor = reactor
+        self._clock = clock
         self._poll: Any = None
         self._watched: dict[int, Any] = {}
         self._events: dict[int, int] = {}
+        self._light: set[int] = set()
+        self._later: dict[int, int] = {}  # events of others, in the order of their turns
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -82,6 +96,8 @@ class Descriptors:
         else:
             self._poll.unregister(number)
             del self._events[number], self._watched[number]
+            self._light.discard(number)
+            self._later.pop(number, None)
 
     # What the reactor asks for.
 
@@ -92,35 +108,65 @@ class Descriptors:
         return "connections"
 
     def doRead(self) -> None:
-        watched = self._watched
-        descriptor: Any
+        clock, light, later, watched = self._clock, self._light, self._later, self._watched
+        began = clock()
         for number, event in self._poll.poll(0, TURN):
-            # One that was served before it may have closed it.
-            if number not in watched:
-                continue
+            if number in light:
+                self._serve(number, event)
+                now = clock()
+                if now - began > LIGHT:
+                    light.discard(number)
+                began = now
+            elif number in watched:
+                # One that was served before it may have closed it.
+                later[number] = event
+        ends = began + SLICE
+        while later and began < ends:
+            number = next(iter(later))
             descriptor = watched[number]
-            reading = event == _IN
-            why: Any = None
-            try:
-                if reading:
+            # It may have paused since.
+            self._serve(number, later.pop(number) & (self._events[number] | _GONE))
+            now = clock()
+            if watched.get(number) is descriptor:
+                self._judge(number, descriptor, now - began)
+            began = now
+
+    def _judge(self, number: int, descriptor: Any, took: float) -> None:
+        """Say by the seconds that a turn took what the next one is."""
+        size = getattr(descriptor, "bufferSize", LEAST)
+        if took > SLICE and size > LEAST:
+            descriptor.bufferSize = size // 2
+        elif took < LIGHT:
+            self._light.add(number)
+            if LEAST <= size < MOST:
+                descriptor.bufferSize = size * 2
+
+    def _serve(self, number: int, event: int) -> None:
+        """Do what a descriptor is ready for."""
+        watched = self._watched
+        descriptor: Any = watched[number]
+        reading = event == _IN
+        why: Any = None
+        try:
+            if reading:
+                why = descriptor.doRead()
+            else:
+                # First what is to be sent: what is read may be the end.
+                if event & _OUT:
+                    why = descriptor.doWrite()
+                if why or number not in watched or watched[number] is not descriptor:
+                    pass
+                elif event & _IN:
+                    reading = True
                     why = descriptor.doRead()
-                else:
-                    # First what is to be sent: what is read may be the end.
-                    if event & _OUT:
-                        why = descriptor.doWrite()
-                    if why or number not in watched or watched[number] is not descriptor:
-                        pass
-                    elif event & _IN:
-                        reading = True
-                        why = descriptor.doRead()
-                    elif event & _GONE:
-                        reading = bool(self._events[number] & _IN)
-                        why = CONNECTION_DONE if reading else CONNECTION_LOST
-            except Exception as problem:
-                log.failure("a connection failed and is closed")
-                why = problem
-            if why:
-                self._lose(descriptor, why, reading)
+                elif event & _GONE:
+                    reading = bool(self._events[number] & _IN)
+                    why = CONNECTION_DONE if reading else CONNECTION_LOST
+        except Exception as problem:
+            log.failure("a connection failed and is closed")
+            why = problem
+        if why:
+            self._lose(descriptor, why, reading)
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor is stopping, and with it what is left here."""

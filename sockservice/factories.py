@@ -1,7 +1,7 @@
 """Build a line protocol for each connection, and hold what its connections share."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
@@ -25,6 +25,16 @@ from sockservice.turning import TurnedAway, Turning
 SWEEP_INTERVAL = 1.0
 
 log = Logger()
+
+
+class Expected(Protocol):
+    """A connection that is to be a LineServer's; it is asked what that would be."""
+
+    transport: Any
+
+    def finish(self) -> None: ...
+
+    def inspect(self, now: float, idle: int, unfinished: int) -> None: ...
 
 
 class LineFactory(ServerFactory):
@@ -71,7 +81,7 @@ class LineFactory(ServerFactory):
         self.turning = Turning(reactor, self.journal) if turning is None else turning
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
-        self._connections: set[LineServer] = set()
+        self._connections: set[LineServer | Expected] = set()
         self._drained: Deferred[None] | None = None
 
     @property
@@ -120,12 +130,28 @@ class LineFactory(ServerFactory):
         self._emptied()
         return drained
 
+    def expected(self, connection: Expected) -> None:
+        """Take note of a connection that something stands before."""
+        self._connections.add(connection)
+
+    def unexpected(self, connection: Expected) -> None:
+        """Take note that it is there by now, or won't be."""
+        self._connections.discard(connection)
+        self._emptied()
+
     def joined(self, connection: LineServer) -> None:
         """Take note of a new connection."""
         self._connections.add(connection)
+        if self._drained is not None:
+            # It was expected; what it has received comes now.
+            self.reactor.callLater(0, self._finish, connection)
         self.counters.connections += 1
         if self.journal.admits("connected"):
             log.info("{peer} connected", peer=connection.peer)
+
+    def _finish(self, connection: LineServer) -> None:
+        if connection in self._connections:
+            connection.finish()
 
     def left(self, connection: LineServer, reason: Failure) -> None:
         """Take note of a connection's end."""

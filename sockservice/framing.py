@@ -18,6 +18,10 @@ from typing import NamedTuple, Protocol
 LF = b"\n"
 CRLF = b"\r\n"
 
+#: Bytes that a line kept in a list takes up besides its own, about; and a list of lines.
+LINE_SIZE = 40
+LINES_SIZE = 160
+
 
 class Lines(NamedTuple):
     """Consecutive lines that ended alike, without their endings."""
@@ -59,6 +63,7 @@ class Framing(Protocol):
         """Give the bytes to send for the replies to lines that ended in `ending`.
 
         :raises TypeError: A reply is no bytes.
+        :raises ValueError: A reply can't be framed.
         """
 
 
@@ -92,10 +97,12 @@ class Framer:
 
     @property
     def held(self) -> int:
-        """Bytes kept."""
+        """Bytes kept, about."""
         held = len(self._fresh) + len(self._partial)
         for item in self._items:
-            held += sum(map(len, item[0])) if isinstance(item, Lines) else 0
+            held += LINES_SIZE
+            if isinstance(item, Lines):
+                held += sum(map(len, item.lines)) + LINE_SIZE * len(item.lines)
         return held
 
     def whole(self, data: bytes) -> list[bytes] | None:
@@ -159,8 +166,16 @@ class Framer:
         return None
 
     def encode(self, replies: list[bytes], ending: bytes) -> bytes:
-        """Give the bytes to send: each reply ends as its line did."""
-        return ending.join(replies) + ending if replies else b""
+        """Give the bytes to send: each reply ends as its line did.
+
+        :raises ValueError: A reply holds an LF, which would make two of it.
+        """
+        if not replies:
+            return b""
+        data = ending.join(replies) + ending
+        if data.count(LF) != len(replies):
+            raise ValueError("a reply holds an LF")
+        return data
 
     def _begin(self) -> None:
         """Keep the begin of a line apart from what may hold an LF."""
@@ -216,8 +231,8 @@ class Chunks:
 
     @property
     def held(self) -> int:
-        """Bytes kept."""
-        return sum(map(len, self._chunks))
+        """Bytes kept, about."""
+        return sum(map(len, self._chunks)) + LINE_SIZE * len(self._chunks)
 
     def receive(self, data: bytes) -> None:
         """Keep `data` until it is taken."""
@@ -247,8 +262,8 @@ class Packets:
 
     @property
     def held(self) -> int:
-        """Bytes kept."""
-        return sum(map(len, self._packets))
+        """Bytes kept, about."""
+        return sum(map(len, self._packets)) + LINE_SIZE * len(self._packets)
 
     def receive(self, data: bytes) -> None:
         """Keep a packet until it is taken."""

@@ -8,7 +8,7 @@ from twisted.logger import Logger
 
 #: Seconds after which what was not written is summed up.
 PERIOD = 10.0
-#: Kinds told apart in that time; more of them are one.
+#: Kinds with a limit of their own told apart in that time; more of them are one.
 KINDS = 100
 #: Lines of one kind written in that time: as many as somebody may want to read.
 LOG_LIMIT = 200
@@ -34,16 +34,17 @@ class Journal:
         """Whether one more line of this kind is written; otherwise it is counted.
 
         `kind` is words that fit behind `3 more in 10 seconds: `. `most` is this
-        kind's own limit.
+        kind's own limit, for kinds of which peers can make many.
         """
-        limit = self.most if most is None else most
-        if not limit:
+        if not self.most:
             return True
+        limit = self.most if most is None else most
         now = self._clock.seconds()
         if self._summing is None and not now < self._began + PERIOD:
             self._began = now
             self._seen.clear()
-        if kind not in self._seen and len(self._seen) >= KINDS:
+        # The kinds that we name are few; nobody can crowd them out.
+        if most is not None and kind not in self._seen and len(self._seen) >= KINDS:
             kind = "of other kinds"
         elif self._seen[kind] < limit:
             self._seen[kind] += 1

@@ -74,7 +74,8 @@ class Rate:
         if not self.most:
             return True
         left, before = self._known.pop(source, (float(self.most), now))
-        left = min(self.most, left + (now - before) * self.most)
+        # A clock may be set back.
+        left = min(self.most, left + max(0.0, now - before) * self.most)
         taken = left >= 1
         self._known[source] = (left - taken, now)
         if len(self._known) > SOURCES:

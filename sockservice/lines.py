@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.addresses import named
-from sockservice.answers import NONE_AWAITED, Answer, Due, Refused, Replies, escaped
+from sockservice.answers import NONE_AWAITED, Answer, Due, Refused, Replies, escaped, refusal
 from sockservice.framing import LF, Framer, Framing, Lines, Packets, Refusal
 from sockservice.pace import Pace
 from sockservice.packets import PacketServer
@@ -108,6 +108,7 @@ class LineServer(Protocol):
     _shut = False  # the last reply is out
     _seen = -1  # lines at the last inspection
     _quietSince = 0.0
+    _unreadUntil = 0.0  # when it was last found paused
     _handshaken = True  # or there is no TLS
     _lingering: IDelayedCall | None = None
 
@@ -115,7 +116,7 @@ class LineServer(Protocol):
         """Say what to reply to `line`, which comes without its ending.
 
         Called once for each line, in order. Return the reply without an ending
-        (it gets the line's own), None for silence, or a coroutine or Deferred
+        (it gets the line's own) and without an LF, None for silence, or a coroutine or Deferred
         of either: the replies keep the order of the lines, whichever is ready
         first. What is still awaited when the peer has gone is cancelled. An
         exception is logged and answered with `error internal error`; the
@@ -160,8 +161,10 @@ class LineServer(Protocol):
             self._seen, self._quietSince = self.lines, now
             return
         quiet = now - self._quietSince
-        # What we don't read we can't call unfinished.
-        if unfinished and quiet >= unfinished and not self._paused:
+        if self._paused:
+            self._unreadUntil = now
+        # What we don't read we can't call unfinished, nor what we have just begun to.
+        if unfinished and now - max(self._quietSince, self._unreadUntil) >= unfinished:
             if not self._handshaken:
                 self._give(f"no TLS handshake for {unfinished} seconds")
                 return
@@ -192,7 +195,6 @@ class LineServer(Protocol):
             # In the place of all replies that were due: they won't come.
             self._write(self._encoded([b"error " + reason.encode()], LF))
         self._shut = self._closing = True
-        self._framing = Framer(0)
         self._replies.cancel()
         if listens and not self._unsent:
             if self.factory.journal.admits("connections closed to make room"):
@@ -200,18 +202,20 @@ class LineServer(Protocol):
             self._close()
         else:
             self._cut(reason)
-        self._queued = 0
-        self._weigh()
+        self._empty()
 
     def tell(self, line: bytes) -> bool:
         """Send `line` though it answers none; it goes out at once, LF behind it.
 
         False means that nothing was sent, since the peer has not read what it was
         sent before, or has gone.
+
+        :raises ValueError: `line` holds an LF.
         """
         if self._unsent or self._shut:
             return False
         self._write(self._encoded([line], LF))
+        self._weigh()
         return True
 
     def keep(self, lines: list[bytes]) -> Deferred[None]:
@@ -307,7 +311,6 @@ class LineServer(Protocol):
             except ValueError as problem:
                 self._giveUp(problem)
             self._advance()
-            self._weigh()
 
     def readConnectionLost(self) -> None:
         """The peer has half-closed: every reply still due goes out, then we close too."""
@@ -329,9 +332,7 @@ class LineServer(Protocol):
                 waiting.cancel()
         self._lingering = self._slowed = None
         self._replies.cancel()
-        if self._weight:
-            self.factory.memory.hold(self, 0)
-            self._weight = 0
+        self._empty()
         self.factory.left(self, reason)
         self.closed()
 
@@ -348,7 +349,6 @@ class LineServer(Protocol):
         if self._socket is not None:
             self.transport.unregisterProducer()
         self._advance()
-        self._weigh()
         wire = getattr(self.transport, "transport", None)
         if wire is not None and getattr(wire, "disconnecting", False) and not self._shut:
             # TLS has been ended by the peer, and the close waits for its producer.
@@ -367,7 +367,7 @@ class LineServer(Protocol):
         try:
             while not (self._unsent or self._closing or self._held):
                 room = self.answerLimit - self._replies.outstanding
-                if self.factory.lineRate and not self._draining:
+                if self.factory.lineRate and not self._draining and room > 0:
                     room = min(room, self._allowed())
                 if room <= 0:
                     self._pause()
@@ -388,26 +388,37 @@ class LineServer(Protocol):
                 else:
                     self._put(item.data, 1)
             else:
-                self._pause()
+                if not self._shut:
+                    self._pause()
         finally:
             self._advancing = False
-        if self._closing and not (self._unsent or self._replies.outstanding):
+        if self._closing and not (self._unsent or self._replies.outstanding or self._shut):
             self._close()
+        self._weigh()
 
     def _allowed(self) -> int:
         """Give how many lines may be taken now; if none, go on when one may."""
-        rate = self.factory.lineRate
+        reactor, rate = self.factory.reactor, self.factory.lineRate
         if self._pace is None:
-            self._pace = Pace(rate, self.factory.reactor.seconds(), self.lines)
-        allowed = self._pace.allowed(rate, self.factory.reactor.seconds(), self.lines)
-        if allowed <= 0 and self._slowed is None:
-            self.factory.counters.slowed += 1
-            self._slowed = self.factory.reactor.callLater(self._pace.wait, self._goOn)
+            self._pace = Pace(rate, reactor.seconds(), self.lines)
+        allowed = self._pace.allowed(rate, reactor.seconds(), self.lines)
+        if allowed <= 0:
+            if not getattr(self._framing, "held", True):
+                # Nobody waits; more may be read, and the end be seen.
+                return 1
+            if self._slowed is None:
+                self.factory.counters.slowed += 1
+                self._slowed = reactor.callLater(self._pace.wait, self._goOn)
         return allowed
 
     def _goOn(self) -> None:
         self._slowed = None
         self._advance()
+
+    def _empty(self) -> None:
+        """Hold nothing any more."""
+        self._framing = Framer(0)
+        self._queued = 0
         self._weigh()
 
     def _weigh(self) -> None:
@@ -461,7 +472,6 @@ class LineServer(Protocol):
     def _released(self, _: None) -> None:
         self._held = False
         self._advance()
-        self._weigh()
 
     def _giveUp(self, problem: ValueError) -> None:
         """The framing can make no more lines of the stream."""
@@ -495,19 +505,23 @@ class LineServer(Protocol):
         try:
             # The usual batch is all bytes; encoding it is the quickest way to find out.
             data = self._framing.encode(replies, ending) if replies else b""  # type: ignore[arg-type]
-        except TypeError:
+        except (TypeError, ValueError):
             size = sum(map(len, lines)) // count
             for reply in replies:
                 if reply is None or isinstance(reply, (bytes, bytearray)):
                     factory.counters.answered += 1
-                    self._put(self._encoded([reply], ending), 1)
+                    try:
+                        data = self._encoded([reply], ending)
+                    except ValueError:
+                        data = self._encoded(self._failed(Failure(), 1), ending)
+                    self._put(data, 1)
                 else:
                     self._wait(reply, 1, size, lambda given: [given], ending)
         else:
             factory.counters.answered += count
             if self._replies.outstanding:
                 self._put(data, count)
-            elif data:
+            elif data and not self._shut:
                 self._write(data)
 
     def _logLines(self, lines: list[bytes]) -> None:
@@ -565,6 +579,9 @@ class LineServer(Protocol):
 
     def _put(self, data: bytes, lines: int) -> None:
         """Send the replies to `lines` lines behind all those before them."""
+        if self._shut:
+            # To make room while they were made.
+            return
         if self._replies.outstanding:
             self._replies.put(data, lines)
             self._flush()
@@ -592,9 +609,9 @@ class LineServer(Protocol):
         """Send at once, if nothing is queued and the transport is a plain socket."""
         transport = self.transport
         if self._socket is None or self._unsent:
+            transport.write(data)
             if self._unsent:
                 self._queued += len(data)
-            transport.write(data)
             return
         # It spares the two epoll_ctl calls and the turn of the reactor that
         # transport.write costs: 1.6 times as many replies in ping-pong.
@@ -640,7 +657,7 @@ class LineServer(Protocol):
             return []
         self._refused(lines)
         if failure.check(Refused):
-            return [b"error " + str(failure.value).encode()] * lines
+            return [refusal(failure)] * lines
         if self.factory.journal.admits("an answer failed"):
             log.failure("{peer}: answer failed", escaped(failure), peer=self.peer)
         return [b"error internal error"] * lines

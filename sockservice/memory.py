@@ -39,8 +39,10 @@ class Memory:
     def _relieve(self) -> None:
         reason = f"busy: {self.most} bytes held for all connections, the limit; try again later"
         self._relieving = True
-        for holder in sorted(self._of, key=self._of.__getitem__, reverse=True):
-            if self.held <= self.most * 3 // 4:
-                break
-            holder.makeRoom(reason)
-        self._relieving = False
+        try:
+            for holder in sorted(self._of, key=self._of.__getitem__, reverse=True):
+                if self.held <= self.most * 3 // 4:
+                    break
+                holder.makeRoom(reason)
+        finally:
+            self._relieving = False

@@ -4,8 +4,9 @@ import resource
 
 from twisted.logger import Logger
 
-#: Descriptors for everything but connections: listeners, the log, the store, the reactor.
-OTHERS = 64
+#: Descriptors for everything but connections that are let in: listeners, the log, the
+#: store, the reactor, and those turned away, who are given time to read why.
+OTHERS = 64 + 1000
 
 log = Logger()
 

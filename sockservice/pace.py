@@ -19,7 +19,9 @@ class Pace:
     def allowed(self, rate: int, now: float, lines: int) -> int:
         """Give how many more lines may be taken `now`, when there have been `lines`."""
         self._left += (now - self._at) * rate - (lines - self._lines)
-        self._left = min(self._left, float(rate))
+        # Neither the time before, nor a clock that is set back, nor lines taken while there
+        # was another rate or none count for more than a second.
+        self._left = max(-float(rate), min(self._left, float(rate)))
         self._at = now
         self._lines = lines
         # A little more than one, so that few lines at a time don't cost a call each.

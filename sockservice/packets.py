@@ -39,7 +39,8 @@ class PacketServer(Server):
         self._packets.append(data)
         self._queued += len(data)
         self.startWriting()
-        if self._queued > self.bufferSize and self.streamingProducer and not self.producerPaused:
+        watched = self.producer is not None and self.streamingProducer
+        if watched and self._queued > self.bufferSize and not self.producerPaused:
             self.producerPaused = True
             self.producer.pauseProducing()
 

@@ -7,15 +7,18 @@ Whatever way the header is cut into segments, it is the same header.
 import re
 import socket
 import struct
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IAddress, IDelayedCall
+from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockservice.addresses import named
+from sockservice.transports import plainSocket
+from sockservice.turning import TurnedAway
 
 _V1_LONGEST = 107  # section 2.1, its line ending included
 _V1 = re.compile(
@@ -131,20 +134,29 @@ class ProxyHeader(Protocol):
     def __init__(self, factory: ProxyFactory, proxy: IAddress | None) -> None:
         self._factory = factory
         self._proxy = proxy
+        self._lines = factory.lines
         self._data = b""
-        self._timeout: IDelayedCall | None = None
-        self._counted = True
+        self._since = self._lines.reactor.seconds()
+        self._waits = True
 
     def connectionMade(self) -> None:
-        lines = self._factory.lines
-        seconds = lines.admission.limits.unfinished
-        if seconds:
-            late = f"no PROXY header for {seconds} seconds"
-            self._timeout = lines.reactor.callLater(seconds, self._refuse, late)
+        self._lines.expected(self)
+
+    def inspect(self, now: float, idle: int, unfinished: int) -> None:
+        """Refuse to wait any longer; called as a LineServer's."""
+        if unfinished and now - self._since >= unfinished:
+            self._refuse(f"no PROXY header for {unfinished} seconds")
+
+    def finish(self) -> None:
+        """Take what the system has received, a header and lines; without them, close."""
+        plain = plainSocket(self.transport)
+        if plain is not None:
+            with suppress(OSError):
+                self.dataReceived(plain.recv(65536))
+        if self._waits:
+            self.transport.loseConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        if not self._counted:
-            return
         self._data += data
         try:
             header = parsed(self._data)
@@ -153,38 +165,43 @@ class ProxyHeader(Protocol):
             return
         if header is None:
             return
-        self._end()
+        # It counts no more, or there might be no place for what it is from now on.
+        self._lines.admission.left(None)
         served = self._factory.factory.buildProtocol(header.peer or self._proxy)
         if served is None:
             self.transport.loseConnection()
-            return
-        # From here on the connection is the served protocol's own, with
-        # nothing in between.
-        self.transport.protocol = served
-        served.makeConnection(self.transport)
-        if len(self._data) > header.length:
-            served.dataReceived(self._data[header.length :])
+        else:
+            self._hand(served)
+            if len(self._data) > header.length:
+                served.dataReceived(self._data[header.length :])
+        self._end()
+
+    def _hand(self, protocol: Any) -> None:
+        """Make the connection `protocol`'s own, with nothing in between."""
+        self.transport.protocol = protocol
+        protocol.makeConnection(self.transport)
 
     def _refuse(self, reason: str) -> None:
-        self._data = b""
-        self._end()
-        if self._factory.lines.journal.admits("PROXY headers refused"):
+        self._lines.admission.left(None)
+        self._lines.counters.turnedAway += 1
+        if self._lines.journal.admits("PROXY headers refused"):
             log.info(
                 "{peer} refused: {reason}", peer=named(self.transport.getPeer()), reason=reason
             )
-        self.transport.write(b"error %s\n" % reason.encode())
-        self.transport.loseConnection()
+        # Told as whoever is turned away: so that it is heard, and nothing is waited for long.
+        self._hand(TurnedAway(self._lines.turning, reason))
+        self._end()
 
     def _end(self) -> None:
-        """It is a connection that waits for its header no more."""
-        self._counted = False
-        self._factory.lines.admission.left(None)
-        if self._timeout is not None and self._timeout.active():
-            self._timeout.cancel()
+        """Wait for the header no more."""
+        self._waits = False
+        self._lines.unexpected(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._counted:
-            self._end()
-        if self._data and self._factory.lines.journal.admits("gone in a PROXY header"):
+        if not self._waits:
+            return
+        self._lines.admission.left(None)
+        self._end()
+        if self._data and self._lines.journal.admits("gone in a PROXY header"):
             peer = named(self.transport.getPeer())
             log.info("{peer} gone in the middle of its PROXY header", peer=peer)

@@ -35,12 +35,10 @@ SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
 def _number(option: str, least: int, most: int, unit: str) -> Callable[[str], int]:
-    """Make a coerce function for a whole number."""
+    """Make a coerce function for a whole number, which may be in a file."""
 
     def coerce(given: str) -> int:
-        text = given
-        if text.startswith("@"):
-            text = " ".join(_words(option, text))
+        text = _read(option, given)
         # int() alone would also take " 5", "5_0" and other scripts' digits.
         # Nor does it take a number of thousands of digits.
         if text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most:
@@ -63,6 +61,11 @@ def _words(option: str, text: str) -> list[str]:
     return [line for line in lines if line]
 
 
+def _read(option: str, text: str) -> str:
+    """Give what is in the file, if `text` is `@FILE`."""
+    return " ".join(_words(option, text)) if text.startswith("@") else text
+
+
 def _networks(option: str, text: str) -> list[Network]:
     """Read a network, or those in a file."""
     words = _words(option, text) if text.startswith("@") else [text]
@@ -78,14 +81,17 @@ def _host(text: str) -> str:
     raise usage.UsageError("--host: empty; an address or a name is wanted, `::` for all")
 
 
-def _scaled(option: str, units: dict[str, int], example: str) -> Callable[[str], int]:
-    """Make a coerce function for a whole number with a unit."""
+def _scaled(
+    option: str, units: dict[str, int], example: str, least: int = 1
+) -> Callable[[str], int]:
+    """Make a coerce function for a whole number with a unit, which may be in a file."""
 
-    def coerce(text: str) -> int:
+    def coerce(given: str) -> int:
+        text = _read(option, given)
         number, unit = (text[:-1], text[-1:]) if text[-1:] in units else (text, "")
-        if number.isascii() and number.isdigit() and len(number) < 20 and int(number) > 0:
+        if number.isascii() and number.isdigit() and len(number) < 20 and int(number) >= least:
             return int(number) * units.get(unit, 1)
-        raise usage.UsageError(f"--{option} {text}: not a number with a unit, as {example}")
+        raise usage.UsageError(f"--{option} {given}: not a number with a unit, as {example}")
 
     return coerce
 
@@ -96,7 +102,8 @@ class Options(usage.Options):
     synopsis = "[options]"
     longdesc = (
         "Acknowledges every line it receives over TCP with `ok` and sends every "
-        "datagram it receives over UDP back."
+        "datagram it receives over UDP back. A number may be given as @FILE, a file that holds "
+        "it; such files are read again at SIGHUP."
     )
     optParameters = [
         [
@@ -168,8 +175,8 @@ class Options(usage.Options):
             "line-timeout",
             None,
             60,
-            "Seconds in which a line that was begun has to end, and a TLS handshake; 0 is no "
-            "limit. The default is met by any line over any link.",
+            "Seconds in which a line that was begun has to end, a TLS handshake and a PROXY "
+            "header; 0 is no limit. The default is met by any line over any link.",
             _number("line-timeout", 0, 10**9, "a number of seconds"),
         ],
         [
@@ -194,8 +201,9 @@ class Options(usage.Options):
             MEMORY_LIMIT,
             "Bytes (or 500M, 2G) that all connections together may hold of unfinished lines, "
             "unanswered lines and unread replies; beyond it those that hold most are refused "
-            "and closed. The default of 256M has room for thousands of busy ones.",
-            _scaled("memory-limit", SIZES, "500M"),
+            "and closed. 0 is no limit. The default of 256M has room for thousands of busy "
+            "ones.",
+            _scaled("memory-limit", SIZES, "500M", least=0),
         ],
         [
             "log-limit",

@@ -161,11 +161,17 @@ class Telnet:
 
     def _advance(self) -> bool:
         """Hand on the text up to the next command that is answered; False if none was left."""
-        data, at, text = self._raw, self._at, []
+        data, at = self._raw, self._at
+        text: list[bytes] = []
         start = at
         while at < len(data):
             if self._inside:
-                at = self._skip(data, at)
+                try:
+                    at = self._skip(data, at)
+                except ValueError:
+                    if not (text or self._told):
+                        raise
+                    break  # first what came before it
                 if self._inside:
                     break
                 continue
@@ -183,7 +189,8 @@ class Telnet:
                 at += taken
                 break
             at += taken
-        self._at = at
+        # What has been read through need not be kept.
+        self._raw, self._at = (data, at) if at < len(data) else (b"", 0)
         said = self._return + b"".join(text)
         # What comes next decides what a CR at the end is.
         self._return = b"\r" if said.endswith(b"\r") else b""

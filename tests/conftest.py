@@ -1,5 +1,6 @@
 """What several test modules share: a reactor turned by hand, the log, and child processes."""
 
+import gc
 import os
 import re
 import select
@@ -18,7 +19,7 @@ from hypothesis import settings
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.selectreactor import SelectReactor
-from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -126,6 +127,17 @@ class Log:
         found = (event.get("log_failure", event.get("failure")) for event in self.events)
         return [failure for failure in found if failure is not None]
 
+    @property
+    def problems(self) -> list[str]:
+        """What tells of a fault and was not asked for: failures, and what is critical."""
+        failures = [each for each in self.all_failures if each not in self.noted]
+        return [each.getTraceback() for each in failures] + [
+            formatEvent(event)
+            for event in self.events
+            if event.get("log_level") is LogLevel.critical
+            and not {"log_failure", "failure"} & event.keys()
+        ]
+
     def failures(self, kind: type[BaseException]) -> list[Failure]:
         """Take note of the logged failures of a kind; those not noted fail the test."""
         taken = [failure for failure in self.all_failures if failure.check(kind)]
@@ -135,13 +147,23 @@ class Log:
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[Log]:
-    """Observe the log; a traceback in it that the test does not ask for fails the test."""
+    """Observe the log; a failure in it that the test does not ask for fails the test."""
     observed = Log()
     globalLogPublisher.addObserver(observed)
     yield observed
     globalLogPublisher.removeObserver(observed)
-    unnoted = [each for each in observed.all_failures if each not in observed.noted]
-    assert [failure.getTraceback() for failure in unnoted] == []
+    assert observed.problems == []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def collected() -> Iterator[None]:
+    """At a module's end, have told what errors were left in Deferreds that nobody holds."""
+    yield
+    observed = Log()
+    globalLogPublisher.addObserver(observed)
+    gc.collect()
+    globalLogPublisher.removeObserver(observed)
+    assert observed.problems == []
 
 
 @pytest.fixture
@@ -230,7 +252,8 @@ class Running:
 def running(
     reactor: HandReactor, log: Log, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Running]:
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers = {each: signal.getsignal(each) for each in numbers}
     # What a test leaves running is stopped before the reactor goes.
     with opened:
         yield Running(reactor, log, opened, monkeypatch)
@@ -253,6 +276,15 @@ def unprivileged() -> Iterator[None]:
 
 SCRIPTS = Path(sys.executable).parent
 
+#: What tells of a failure in the log or on stderr of a process.
+FAILURE = re.compile(rb"Traceback \(most recent|Unhandled|#critical|CRITICAL|Exception ignored")
+
+
+def sound(output: bytes) -> None:
+    """See that nothing in a process's output tells of a failure in it."""
+    found = FAILURE.search(output)
+    assert found is None, output[max(0, found.start() - 500) :][:5000].decode(errors="replace")
+
 
 class Child:
     """A process of ours, and what it has written to stdout so far."""
@@ -271,12 +303,15 @@ class Child:
             data = os.read(self.process.stdout.fileno(), 65536)
             assert data, (self.output, self.process.stderr and self.process.stderr.read())
             self.output += data
+            # What was there before is looked at once more only where it meets this.
+            sound(self.output[-len(data) - 100 :])
         return found
 
     def end(self) -> tuple[int, bytes]:
         """Wait for its end; give the exit status and stderr."""
         output, errors = self.process.communicate(timeout=PATIENCE)
         self.output += output
+        sound(self.output + (errors or b""))
         return self.process.returncode, errors
 
 
@@ -314,7 +349,10 @@ class Service(Child):
 
 
 class Children:
-    """Start processes; those still running at the end are killed."""
+    """Start processes; those still running at the end are killed.
+
+    Whatever they write may not tell of a failure in them.
+    """
 
     def __init__(self, folder: Path, opened: ExitStack) -> None:
         self.folder = folder
@@ -331,6 +369,7 @@ class Children:
             [str(SCRIPTS / command[0]), *command[1:]], **how
         )
         self._opened.enter_context(process)
+        self._opened.callback(self._rest, process)
         self._opened.callback(process.kill)
         return process
 
@@ -343,7 +382,16 @@ class Children:
             how.setdefault("stdin", subprocess.DEVNULL)
         process = self.start(*command, **how)
         output, errors = process.communicate(given, timeout=PATIENCE)
+        sound((output or b"") + (errors or b""))
         return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+    def _rest(self, process: "subprocess.Popen[bytes]") -> None:
+        """Look at what nobody has read."""
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None and not pipe.closed:
+                # A process of its own may still hold the other end.
+                os.set_blocking(pipe.fileno(), False)
+                sound(pipe.read() or b"")
 
     def serve(self, *options: str, before: Sequence[str] = ("-n", "--pidfile=")) -> Service:
         """Start `twistd sockservice` on a free port and wait until it listens."""

@@ -1,15 +1,23 @@
 """Answers that come later keep the order of the lines."""
 
+import json
 from collections.abc import Generator
+from io import StringIO
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.internet.testing import FakeDatagramTransport, StringTransport
+from twisted.logger import jsonFileLogObserver, textFileLogObserver
 from twisted.python.failure import Failure
 
-from sockservice.answers import AWAITED_SIZE, Replies, awaited
+from sockservice import DatagramServer, LineFactory, LineServer
+from sockservice.answers import AWAITED_SIZE, Answer, Replies, awaited, cancel
+from sockservice.journal import Journal
+from tests.conftest import Log
 
 
 def encoded(answer: Any) -> bytes:
@@ -125,3 +133,100 @@ def test_what_is_cancelled_is_told_so() -> None:
     replies.cancel()
     assert len(told) == 1
     assert ready(replies) == b""
+
+
+def test_one_that_cannot_be_cancelled_does_not_keep_the_others_from_it(log: Log) -> None:
+    def canceller(_: Deferred[bytes]) -> None:
+        raise ZeroDivisionError
+
+    told: list[object] = []
+    replies = Replies(Count())
+    replies.wait(Deferred[bytes](canceller), 1, 10, encoded, failed)
+    replies.wait(Deferred[bytes](told.append), 1, 10, encoded, failed)
+    replies.cancel()
+    assert len(told) == 1
+    assert replies.held == 0
+    assert len(log.failures(ZeroDivisionError)) == 1
+
+
+def test_an_answer_that_comes_although_it_was_cancelled_is_nobodys() -> None:
+    inner: Deferred[bytes] = Deferred()
+    answer: Deferred[bytes] = Deferred(lambda _: None)
+    answer.addErrback(lambda _: inner)
+    changed = Count()
+    replies = Replies(changed)
+    replies.wait(answer, 1, 10, encoded, failed)
+    replies.cancel()
+    inner.callback(b"late")
+    assert (replies.held, changed.changes, ready(replies)) == (0, 0, b"")
+
+
+# What peers send in the log of a failure
+
+FORGED = "\x1b]0;owned\x07\r\n2026-01-01T00:00:00+0000 [-] forged \x9b2J \u2028\x85"
+
+
+class Raising(LineServer):
+    def answer(self, line: bytes) -> Answer:
+        raise ZeroDivisionError(line.decode())
+
+
+class RaisingDatagrams(DatagramServer):
+    def answer(self, datagram: bytes, peer: Any) -> Answer:
+        raise ZeroDivisionError(datagram.decode())
+
+
+def lines() -> None:
+    factory = LineFactory(Clock(), Raising)
+    server = factory.buildProtocol(None)
+    server.makeConnection(StringTransport())
+    server.dataReceived(FORGED.replace("\n", "").encode() + b"\n")
+
+
+def datagrams() -> None:
+    served = RaisingDatagrams()
+    served.transport = FakeDatagramTransport()
+    served.datagramReceived(FORGED.encode(), ("192.0.2.1", 40000))
+
+
+@pytest.mark.parametrize("serve", [lines, datagrams])
+def test_an_exceptions_text_can_neither_command_a_terminal_nor_forge_a_line(
+    serve: Any, log: Log
+) -> None:
+    serve()
+    assert len(log.failures(ZeroDivisionError)) == 1
+    said, told = StringIO(), StringIO()
+    for event in log.events:
+        textFileLogObserver(said)(event)
+        jsonFileLogObserver(told)(event)
+    written = said.getvalue()
+    assert "forged" in written
+    assert all(c.isprintable() or c in "\n\t" for c in written)
+    starts = [line for line in written.splitlines() if line.startswith("2026-01-01")]
+    assert starts == []
+    assert written.isascii() or "\x1b" not in written
+    for record in filter(None, told.getvalue().split("\x1e")):
+        json.loads(record)
+
+
+def test_failures_in_a_flood_are_summed_up(log: Log) -> None:
+    clock = Clock()
+    factory = LineFactory(clock, Raising, journal=Journal(clock, 2))
+    server = factory.buildProtocol(None)
+    server.makeConnection(StringTransport())
+    server.dataReceived(b"x\n" * 50)
+    served = RaisingDatagrams(journal=factory.journal)
+    served.transport = FakeDatagramTransport()
+    for _ in range(50):
+        served.datagramReceived(b"x", ("192.0.2.1", 40000))
+    assert len(log.failures(ZeroDivisionError)) == 2
+    clock.advance(10)
+    assert "98 more in 10 seconds: an answer failed" in log.texts
+
+
+def test_a_datagrams_answer_that_cannot_be_cancelled_holds_up_nobody(log: Log) -> None:
+    def canceller(_: Deferred[Any]) -> None:
+        raise ZeroDivisionError
+
+    cancel(Deferred(canceller))
+    assert len(log.failures(ZeroDivisionError)) == 1

@@ -32,7 +32,8 @@ from sockservice import (
     connect,
 )
 from sockservice.answers import Answer
-from sockservice.client import REPLY_LIMIT, UNASKED_LIMIT, hostAndPort
+from sockservice.client import REPLY_LIMIT, UNASKED_LIMIT
+from sockservice.targets import hostAndPort
 from tests.conftest import PATIENCE, HandReactor
 
 
@@ -534,7 +535,7 @@ def test_what_is_no_host_and_port_is_told_apart(text: str, why: str) -> None:
     assert str(problem.value) == why
 
 
-@pytest.mark.parametrize("target", ["tcp:", "udp:nowhere", "nonsense:1", "", "tcp:::1:5555"])
+@pytest.mark.parametrize("target", ["tcp:", "udp:nowhere", "nonsense:x", "", "tcp:::1:5555"])
 def test_what_is_no_target_is_a_value_error(reactor: HandReactor, target: str) -> None:
     assert isinstance(reactor.failure(connect(reactor, target)), ValueError)
 
@@ -665,3 +666,113 @@ def test_unix_datagrams_come_back(reactor: HandReactor, opened: ExitStack, tmp_p
         assert reactor.result(client.ask(datagram)) == datagram
     assert client.transport.getHost() is not None
     reactor.result(client.close())
+
+
+# Many lines at once
+
+
+def test_lines_asked_at_once_get_their_replies_in_order() -> None:
+    pair = Pair(Mirror)
+    lines = [b"%d" % number for number in range(2500)]
+    got: list[bytes] = []
+    before = Outcome(pair.client.ask(b"before"))
+    done = Outcome(pair.client.askAll(lines, got.extend))
+    after = Outcome(pair.client.ask(b"after"))
+    assert pair.client.outstanding == 2502
+    pair.flush()
+    assert (before.value, got, after.value) == (b"before", lines, b"after")
+    assert (done.value, pair.client.outstanding) == (None, 0)
+    assert Outcome(pair.client.askAll([], got.extend)).value is None
+
+
+@pytest.mark.parametrize("lines", [[b"\n"], [b"a", b"b\nc"], [b"a\n", b"b"]])
+def test_none_of_the_lines_is_sent_when_one_holds_an_lf(lines: list[bytes]) -> None:
+    client, wire = pushed()
+    with pytest.raises(ValueError, match="a line holds no LF"):
+        client.askAll(lines, print)
+    assert (wire.value(), client.outstanding) == (b"", 0)
+
+
+def test_lines_end_as_they_must() -> None:
+    client = LineClient(Clock(), ending=b"\r\n")
+    wire = StringTransport()
+    client.makeConnection(wire)
+    client.askAll([b"a", b""], print)
+    client.ask(b"b")
+    assert wire.value() == b"a\r\n\r\nb\r\n"
+    client, wire = pushed()
+    client.askAll([b"a", b"b\r", b""], print)
+    assert wire.value() == b"a\nb\r\r\n\n"
+
+
+def test_lines_asked_at_once_time_out_when_nothing_comes() -> None:
+    client, _ = pushed()
+    clock = client._clock
+    assert isinstance(clock, Clock)
+    got: list[bytes] = []
+    first = Outcome(client.askAll([b"a", b"b", b"c"], got.extend, 5))
+    later = Outcome(client.askAll([b"d"], got.extend, 5))
+    clock.advance(4)
+    client.dataReceived(b"A\n")
+    clock.advance(4)
+    assert (first.came, got) == (False, [b"A"])
+    clock.advance(1)
+    for outcome in (first, later):
+        assert isinstance(outcome.error, TimedOut)
+        assert str(outcome.error) == "no reply within 5 seconds"
+    assert client.outstanding == 0
+    # What comes late is nobody else's.
+    asked = Outcome(client.ask(b"e"))
+    client.dataReceived(b"B\nC\nD\nE\n")
+    assert (asked.value, got) == (b"E", [b"A"])
+    assert clock.getDelayedCalls() == []
+
+
+def test_lines_asked_at_once_fail_when_the_connection_ends() -> None:
+    client, _ = pushed()
+    got: list[bytes] = []
+    done = Outcome(client.askAll([b"a", b"b"], got.extend, 5))
+    client.dataReceived(b"A\n")
+    client.connectionLost()
+    assert str(done.error) == "connection lost: closed by the server"
+    assert (got, client.outstanding) == ([b"A"], 0)
+    assert isinstance(Outcome(client.askAll([b"c"], got.extend, 5)).error, Unanswered)
+    assert isinstance(client._clock, Clock)
+    assert client._clock.getDelayedCalls() == []
+
+
+def test_a_reply_too_long_is_a_refusal_among_many() -> None:
+    client, _ = pushed()
+    got: list[bytes] = []
+    client.askAll([b"a", b"b"], got.extend)
+    client.dataReceived(b"x" * (REPLY_LIMIT + 1) + b"\nB\n")
+    assert got == [b"error reply line longer than %d bytes" % REPLY_LIMIT, b"B"]
+
+
+def test_there_is_room_until_the_transport_says_otherwise() -> None:
+    client, wire = pushed()
+    assert Outcome(client.ready()).came
+    producer: Any = wire.producer
+    producer.pauseProducing()
+    waiting = [Outcome(client.ready()) for _ in range(2)]
+    assert [each.came for each in waiting] == [False, False]
+    producer.resumeProducing()
+    assert [each.came for each in waiting] == [True, True]
+    producer.pauseProducing()
+    last = Outcome(client.ready())
+    client.connectionLost()
+    assert last.came
+
+
+def test_closing_waits_for_lines_asked_at_once() -> None:
+    pair = Pair(Slow)
+    slow = pair.server
+    assert isinstance(slow, Slow)
+    done = Outcome(pair.client.askAll([b"a", b"b"], print))
+    closed = Outcome(pair.client.close())
+    pair.flush()
+    for due in slow.due:
+        assert not closed.came
+        due.callback(b"ok")
+        pair.flush()
+    assert (done.came, closed.came) == (True, True)

@@ -7,6 +7,8 @@ block, as far as it matters. Where lines beneath a command begin with `> `, they
 are typed into it when it has prompted for them.
 """
 
+import builtins
+import io
 import os
 import pty
 import re
@@ -23,6 +25,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from twisted.scripts._twistd_unix import ServerOptions
+
+from sockservice import openfiles
+from sockservice.tap import Options
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -31,6 +37,8 @@ FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STEP = re.compile(r"((?:.*\\\n)*.*)\n((?s:.*))")
 TOOLS = ("ip", "nc", "openssl", "systemd-socket-activate", "telnet", "unshare")
 PATIENCE = 30.0
+# Where a unit starts the service, and with which options.
+STARTED = re.compile(r"^ExecStart=(\S+/twistd) (.+) sockservice ((?:.*\\\n)*.*)$", re.MULTILINE)
 FREE = ("5556", "5557", "5558", "5559")  # stand for ports where nothing listens
 
 
@@ -51,7 +59,7 @@ def examples() -> Iterator[Example]:
                 files[text.partition("\n")[0].removeprefix("# ")] = text
             elif kind == "console":
                 yield Example(name, text, dict(files))
-            else:
+            elif kind != "ini":
                 # Run by .ci/run, since they make a virtual environment.
                 assert (page.name, kind) == ("README.md", "sh"), name
 
@@ -241,3 +249,44 @@ def test_links_lead_to_files() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def units() -> dict[str, str]:
+    """Give the systemd units that the pages show, by their file names."""
+    found = (text for page in PAGES for kind, text in FENCED.findall(page.read_text()))
+    named = re.compile(r"# /etc/systemd/system/(\S+)\n")
+    return {name[1]: text for text in found if (name := named.match(text))}
+
+
+def test_units_start_the_service_with_options_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (text,) = [text for name, text in units().items() if name.endswith(".service")]
+    started = STARTED.search(text)
+    assert started is not None
+    monkeypatch.setattr(builtins, "open", lambda *_: io.StringIO("10000" if "conn" in _[0] else ""))
+    options = Options()
+    options.parseOptions(started[3].replace("\\\n", " ").split())
+    assert [each.partition("@")[2] for each in options.listen] == [
+        "systemd:index=0",
+        "systemd:index=1",
+    ]
+    ServerOptions().parseOptions(started[2].split())
+    stop = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
+    assert stop is not None and int(stop[1]) > options["drain-timeout"]
+    files = re.search(r"^LimitNOFILE=(\d+)$", text, re.MULTILINE)
+    assert files is not None and int(files[1]) == options["max-connections"] + openfiles.OTHERS
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze not here")
+@pytest.mark.parametrize("check", [["verify"], ["security", "--offline=yes", "--threshold=10"]])
+def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, check: list[str]) -> None:
+    twistd = str(Path(sys.executable).parent / "twistd")
+    for name, text in units().items():
+        (tmp_path / name).write_text(re.sub(r"(?<=^ExecStart=)\S+", twistd, text, flags=re.M))
+    service = [str(path) for path in tmp_path.glob("*.service")]
+    done = subprocess.run(
+        ["systemd-analyze", *check, *service], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert check != ["verify"] or done.stderr == ""

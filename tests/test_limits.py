@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from twisted.internet.address import IPv4Address, IPv6Address
 
 from sockservice import openfiles
 from sockservice.addresses import LocalPeer
 from sockservice.journal import PERIOD
 from sockservice.limits import SOURCES, Access, Admission, Limits, Rate, source
-from sockservice.turning import PATIENCE
+from sockservice.turning import PATIENCE, WAITED_FOR
 from tests.conftest import HandReactor, Log, Running
 
 
@@ -86,6 +85,13 @@ def test_a_rate_is_so_many_a_second_and_as_many_at_once() -> None:
     assert [rate.take("a", 100.0) for _ in range(3)] == [True, True, False]
 
 
+def test_a_clock_that_is_set_back_takes_nothing_away() -> None:
+    rate = Rate(2)
+    assert rate.take("a", 3600.0)
+    assert rate.take("a", 0.0)
+    assert [rate.take("a", 0.5) for _ in range(2)] == [True, False]
+
+
 @given(st.lists(st.floats(0, 0.2), max_size=200))
 def test_no_second_sees_more_than_twice_the_rate(pauses: list[float]) -> None:
     """What was saved up may go at once, and the rate itself besides."""
@@ -108,43 +114,6 @@ def test_only_so_many_sources_are_remembered() -> None:
 
 
 # Connections
-
-
-class Admitting(RuleBasedStateMachine):
-    """However connections come and go, the limits hold, and what is left is free again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.admission = Admission(Limits(connections=5, connectionsPerSource=2))
-        self.inside: list[Any] = []
-
-    @rule(host=st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"]))
-    def come(self, host: str) -> None:
-        peer = address(host)
-        of = [each for each in self.inside if source(each) == source(peer)]
-        refusal = self.admission.refusal(peer, 0.0)
-        if len(self.inside) == 5:
-            assert refusal == "busy: 5 connections, the limit; try again later"
-        elif len(of) == 2:
-            assert refusal == (
-                f"busy: 2 connections from {source(peer)}, the limit; try again later"
-            )
-        else:
-            assert refusal is None
-            self.inside.append(peer)
-
-    @rule(data=st.data())
-    def go(self, data: st.DataObject) -> None:
-        if self.inside:
-            peer = self.inside.pop(data.draw(st.integers(0, len(self.inside) - 1)))
-            self.admission.left(peer)
-
-    @invariant()
-    def limited(self) -> None:
-        assert len(self.inside) <= 5
-
-
-TestAdmitting = Admitting.TestCase
 
 
 def test_the_rate_of_one_source_is_not_anothers() -> None:
@@ -320,13 +289,17 @@ def test_who_never_reads_is_cut_in_the_end(
 # Open files
 
 
+def test_who_is_turned_away_has_a_descriptor_too() -> None:
+    assert openfiles.OTHERS > WAITED_FOR + 50
+
+
 @pytest.mark.parametrize(
     ("before", "set", "warned"),
     [
-        ((1024, 4096), (1064, 4096), False),
-        ((1024, 1030), (1030, 1030), True),
-        ((1024, resource.RLIM_INFINITY), (1064, resource.RLIM_INFINITY), False),
-        ((2000, 4096), None, False),
+        ((1024, 4096), (2064, 4096), False),
+        ((1024, 2030), (2030, 2030), True),
+        ((1024, resource.RLIM_INFINITY), (2064, resource.RLIM_INFINITY), False),
+        ((3000, 4096), None, False),
         ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), None, False),
     ],
 )

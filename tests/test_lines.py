@@ -20,7 +20,8 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 
 from sockservice import Ack, Counters, LineFactory, LineServer
-from sockservice.answers import Answer
+from sockservice.answers import Answer, Refused
+from sockservice.journal import Journal
 from tests.conftest import HandReactor, Log
 
 INTERRUPT = b"\xff\xf4\xff\xfd\x06"
@@ -158,6 +159,20 @@ def test_none_is_silence() -> None:
     memory = Memory(lambda: Scripted(lambda server, line: None if line == b"hush" else line))
     memory.send(b"hush\na\nhush\r\nhush\nb\n")
     assert memory.sent == b"a\nb\n"
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["at once", "awaited"])
+def test_one_line_never_gets_two_replies(later: bool, log: Log) -> None:
+    def answer(server: LineServer, line: bytes) -> object:
+        if line == b"refused":
+            raise Refused("two\nlines")
+        reply = b"two\nlines" if line == b"b" else line
+        return succeed(reply) if later else reply
+
+    memory = Memory(lambda: Scripted(answer))
+    memory.send(b"a\nb\nrefused\nc\n")
+    assert memory.sent == b"a\nerror internal error\nerror two lines\nc\n"
+    assert "holds an LF" in log.failures(ValueError)[0].getErrorMessage()
 
 
 def test_an_empty_reply_is_an_empty_line() -> None:
@@ -978,3 +993,110 @@ def test_the_log_names_the_peer(
     host, port = peer.getsockname()
     assert f"{host}:{port} connected" in log.texts
     assert not [text for text in log.texts if re.search(r"[\r\n]", text)]
+
+
+def test_a_line_is_not_unfinished_when_it_could_not_be_read_until_now() -> None:
+    memory = Memory(Ack)
+    memory.send(b"a\nbegun")
+    memory.server.pauseProducing()
+    memory.send(b"")
+    assert memory.paused
+    for second in range(100):
+        memory.server.inspect(float(second), 600, 60)
+    memory.server.resumeProducing()
+    assert not memory.paused
+    memory.server.inspect(100.0, 600, 60)
+    assert memory.sent == b"ok\n"
+    memory.send(b" and ended\n")
+    assert memory.sent == b"ok\n"
+    for second in range(100, 200):
+        memory.send(b"x")
+        memory.server.inspect(float(second), 600, 60)
+    assert memory.sent == b"error unfinished line for 60 seconds\n"
+
+
+# Ends that the service makes
+
+
+class Unopened(LineServer):
+    def opened(self) -> None:
+        raise ZeroDivisionError
+
+
+def test_a_connection_whose_opened_fails_is_cut(log: Log) -> None:
+    memory = Memory(Unopened)
+    assert memory.wire.disconnecting or memory.wire.disconnected
+    memory.lose()
+    assert len(log.failures(ZeroDivisionError)) == 1
+
+
+class Senseless:
+    """A framing that finds no sense in the stream, at once or when lines are asked for."""
+
+    def __init__(self, at: str, limit: int) -> None:
+        self._at = at
+
+    def receive(self, data: bytes) -> None:
+        if self._at == "receive":
+            raise ValueError("no sense")
+
+    def take(self, most: int) -> None:
+        if self._at == "take":
+            raise ValueError("no sense")
+
+    def finish(self) -> None:
+        """Nothing is wrong with the end."""
+
+    def encode(self, replies: list[bytes], ending: bytes) -> bytes:
+        return b"".join(reply + ending for reply in replies)
+
+
+@pytest.mark.parametrize("at", ["receive", "take"])
+def test_a_stream_without_sense_is_refused_and_closed(at: str) -> None:
+    class Strange(Ack):
+        framing = staticmethod(lambda limit: Senseless(at, limit))
+
+    memory = Memory(Strange)
+    memory.send(b"x")
+    assert memory.sent == b"error no sense\n"
+    assert memory.wire.disconnecting
+    assert memory.factory.memory.held == 0
+
+
+def cut(memory: Memory) -> None:
+    memory.server.pauseProducing()
+    memory.server.inspect(0.0, 5, 0)
+    memory.server.inspect(0.0, 5, 0)
+    memory.server.inspect(9.0, 5, 0)
+
+
+def closed(memory: Memory) -> None:
+    memory.server.makeRoom("busy")
+
+
+def refused(memory: Memory) -> None:
+    memory.send(b"x" * 70_000 + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "does", "said", "kind"),
+    [
+        (Ack, lambda _: None, " connected", "connected"),
+        (Ack, Memory.lose, " gone after ", "gone"),
+        (Ack, cut, " cut: ", "connections cut"),
+        (Ack, closed, " closed: ", "connections closed to make room"),
+        (Ack, refused, " refused: ", "connections refused a line"),
+        (Unopened, lambda _: None, ": opened failed", "connections whose opened failed"),
+    ],
+)
+def test_a_flood_of_any_kind_is_summed_up(
+    log: Log, protocol: Any, does: Callable[[Memory], None], said: str, kind: str
+) -> None:
+    clock = Clock()
+    journal = Journal(clock, 2)
+    for _ in range(5):
+        does(Memory(protocol, journal=journal))
+    log.failures(ZeroDivisionError)
+    assert len([text for text in log.texts if said in text]) == 2
+    clock.advance(10)
+    assert f"3 more in 10 seconds: {kind}" in log.texts

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from sockservice.cli.editor import HISTORY, Editor, History, historyPath
 from sockservice.cli.prompt import Conversation, Left, Plain
-from sockservice.client import connect
+from sockservice.targets import connect
 from tests.conftest import PATIENCE, HandReactor, Service, unprivileged
 from tests.terminal import OnTerminal
 

@@ -16,8 +16,10 @@ from twisted.python.failure import Failure
 
 from sockservice import LineFactory, LineServer
 from sockservice.answers import Answer
-from sockservice.proxy import ProxyFactory, parsed
-from tests.conftest import Log, Running
+from sockservice.journal import Journal
+from sockservice.limits import Admission, Limits
+from sockservice.proxy import HEADER_LIMIT, ProxyFactory, ProxyHeader, parsed
+from tests.conftest import HandReactor, Log, Running
 
 PROXY = "192.0.2.1:4321"
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -202,6 +204,8 @@ def test_a_factory_may_turn_a_peer_away() -> None:
     proxied = Proxied(Unfriendly(Clock(), Whose))
     proxied.send(V1_4)
     assert proxied.wire.disconnecting
+    proxied.lose()
+    assert proxied.factory.admission._connections == 0
 
 
 def test_the_real_peer_is_in_the_log_and_the_half_close_is_seen(running: Running, log: Log) -> None:
@@ -210,3 +214,164 @@ def test_the_real_peer_is_in_the_log_and_the_half_close_is_seen(running: Running
     assert running.ask(host, port, V2_6 + b"a\nb") == b"ok\nerror unterminated line\n"
     assert "[2001:db8::7]:40000 connected" in log.texts
     assert running.ask(host, port, b"GET / HTTP/1.0\r\n\r\n") == b"error no PROXY header\n"
+
+
+# Limits
+
+
+def limited(**limits: Any) -> LineFactory:
+    return LineFactory(Clock(), Whose, admission=Admission(Limits(**limits)))
+
+
+def test_a_header_longer_than_any_is_refused_before_it_has_come() -> None:
+    longest = v2(0x21, 0x11, addresses("198.51.100.7", 1) + bytes(HEADER_LIMIT - 28))
+    assert len(longest) == HEADER_LIMIT
+    proxied = Proxied()
+    proxied.send(longest + b"a\n")
+    assert proxied.sent == b"198.51.100.7:1 a\n"
+    proxied = Proxied()
+    proxied.send(v2(0x21, 0x11, bytes(HEADER_LIMIT - 15))[:16])
+    assert proxied.sent == b"error a PROXY header longer than 4096 bytes\n"
+
+
+def test_who_sends_no_header_in_time_is_told_so() -> None:
+    factory = limited(unfinished=5)
+    factory.startFactory()
+    proxied = Proxied(factory)
+    proxied.send(V1_4[:20])
+    factory.reactor.pump([1.0] * 4)  # type: ignore[attr-defined]
+    assert proxied.sent == b""
+    factory.reactor.pump([1.0] * 2)  # type: ignore[attr-defined]
+    assert proxied.sent == b"error no PROXY header for 5 seconds\n"
+    proxied.lose()
+    factory.stopFactory()
+    assert factory.reactor.getDelayedCalls() == []
+
+
+def test_without_a_limit_a_header_is_waited_for() -> None:
+    factory = limited(idle=5)
+    factory.startFactory()
+    proxied = Proxied(factory)
+    factory.reactor.pump([1.0] * 99)  # type: ignore[attr-defined]
+    proxied.send(V1_4 + b"a\n")
+    assert proxied.sent == b"198.51.100.7:40000 a\n"
+    factory.stopFactory()
+
+
+def turnedAway(factory: LineFactory) -> bool:
+    return not isinstance(ProxyFactory(factory).buildProtocol(None), ProxyHeader)
+
+
+@pytest.mark.parametrize("sent", [b"", V1_4[:20], V1_4, V1_4 + b"a\n"])
+def test_a_connection_counts_from_its_first_moment_to_its_last(sent: bytes) -> None:
+    factory = limited(connections=1)
+    proxied = Proxied(factory)
+    assert turnedAway(factory)
+    if sent:
+        proxied.send(sent)
+        assert turnedAway(factory)
+    proxied.lose()
+    assert not turnedAway(factory)
+
+
+def test_a_refused_connection_counts_no_more() -> None:
+    factory = limited(connections=1)
+    Proxied(factory).send(b"nonsense")
+    assert factory.counters.turnedAway == 1
+    assert not turnedAway(factory)
+
+
+def test_the_limits_of_a_source_are_those_of_the_peer_that_the_header_names() -> None:
+    factory = limited(connectionsPerSource=1)
+    first, second, other = Proxied(factory), Proxied(factory), Proxied(factory)
+    first.send(V1_4 + b"a\n")
+    second.send(V1_4 + b"a\n")
+    other.send(V1_6 + b"a\n")
+    assert first.sent.endswith(b" a\n") and other.sent.endswith(b" a\n")
+    assert second.sent == (
+        b"error busy: 1 connections from 198.51.100.7, the limit; try again later\n"
+    )
+
+
+def test_who_is_idle_behind_a_proxy_is_told_to_make_room(
+    running: Running, reactor: HandReactor
+) -> None:
+    running.start("--listen", "haproxy:tcp:0:interface=127.0.0.1", "--idle-timeout", "5")
+    [(_, host, port)] = running.addresses
+    peer = running.peer(host, port)
+    peer.sendall(V2_4 + b"a\n")
+    assert reactor.received(peer, 3) == b"ok\n"
+    for _ in range(8):
+        reactor.advance(1)
+    assert reactor.received(peer) == b"error idle for 5 seconds\n"
+
+
+def test_a_refusal_is_heard_by_who_sends_more(running: Running, reactor: HandReactor) -> None:
+    """A reset would destroy it; where it comes, the second send fails."""
+    running.start("--listen", "haproxy:tcp:0:interface=127.0.0.1")
+    [(_, host, port)] = running.addresses
+    peer = running.peer(host, port)
+    peer.sendall(b"x" * 300_000)
+    said = b"error no PROXY header\n"
+    assert reactor.received(peer, len(said)) == said
+    for _ in range(5):
+        peer.send(b"more")
+        reactor.iterate(0)
+    peer.shutdown(socket.SHUT_WR)
+    assert reactor.received(peer) == b""
+
+
+def test_what_was_received_behind_a_proxy_is_answered_when_the_service_stops(
+    running: Running, reactor: HandReactor
+) -> None:
+    service = running.start("--listen", "haproxy:tcp:0:interface=127.0.0.1")
+    [(_, host, port)] = running.addresses
+    unread, silent, torn = (running.peer(host, port) for _ in range(3))
+    for _ in range(5):
+        reactor.iterate(0)  # accepts them
+    unread.sendall(V2_4 + b"a\n" * 50_000)
+    torn.sendall(V1_4[:20])
+    stopping = running.stopping(service)
+    assert reactor.received(unread) == b"ok\n" * 50_000
+    assert reactor.received(silent) == b""
+    assert reactor.received(torn) == b""
+    unread.close()
+    reactor.result(stopping)
+
+
+def test_who_has_sent_no_header_does_not_keep_the_service_from_stopping(
+    running: Running, reactor: HandReactor
+) -> None:
+    service = running.start("--listen", "haproxy:tcp:0:interface=127.0.0.1")
+    [(_, host, port)] = running.addresses
+    peer = running.peer(host, port)
+    peer.sendall(V1_4[:20])
+    for _ in range(5):
+        reactor.iterate(0)
+    reactor.result(running.stopping(service))
+    assert reactor.received(peer) == b""
+
+
+def test_a_flood_of_refused_headers_is_summed_up(log: Log) -> None:
+    clock = Clock()
+    factory = LineFactory(clock, Whose, journal=Journal(clock, 2))
+    for _ in range(5):
+        Proxied(factory).send(b"nonsense")
+        torn = Proxied(factory)
+        torn.send(V1_4[:20])
+        torn.lose()
+    assert len([text for text in log.texts if " refused: no PROXY header" in text]) == 2
+    clock.advance(10)
+    assert log.texts[-2:] == [
+        "3 more in 10 seconds: PROXY headers refused",
+        "3 more in 10 seconds: gone in a PROXY header",
+    ]
+
+
+def test_the_service_waits_until_who_has_sent_no_header_is_gone() -> None:
+    proxied = Proxied()
+    drained = proxied.factory.drain()
+    assert proxied.wire.disconnecting
+    assert not drained.called
+    proxied.lose()
+    assert drained.called

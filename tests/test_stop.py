@@ -23,7 +23,7 @@ def handlers() -> Iterator[None]:
     """What the service has done with signals it has undone."""
     Slow.due.clear()
     yield
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         assert not isinstance(getattr(signal.getsignal(number), "__self__", None), Signals)
 
 
@@ -148,9 +148,32 @@ def test_a_report_is_logged_as_often_as_asked(
 
 
 def test_counters_say_what_was_acknowledged() -> None:
-    counters = Counters(connections=2, cut=1, lines=9, answered=7, refused=3, datagrams=5)
+    counters = Counters(2, 1, 4, 9, 7, 3, overheld=6, slowed=8, datagrams=5)
     assert counters.acknowledged == 4
     assert str(counters) == (
         "2 connections, 1 of them cut; 9 lines, 4 acknowledged, 3 refused; "
-        "5 datagrams, 0 met with silence, 0 replies not sent; 0 connections turned away"
+        "5 datagrams, 0 met with silence, 0 replies not sent; 4 connections turned away, "
+        "6 closed to make room, 8 pauses of too fast ones"
     )
+
+
+def test_what_was_left_out_of_the_log_is_summed_up_before_the_end(
+    running: Running, reactor: HandReactor, log: Log
+) -> None:
+    service = running.start("--port", "0", "--log-limit", "1")
+    for _ in range(3):
+        running.ask("127.0.0.1", running.addresses[0][2], b"x\n")
+    reactor.result(running.stopping(service))
+    assert log.texts[-3:-1] == [f"2 more in 10 seconds: {kind}" for kind in ("connected", "gone")]
+    assert log.texts[-1].startswith("ended: 3 connections")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_service_that_has_stopped_leaves_signals_as_they_were(
+    running: Running, reactor: HandReactor, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    service = running.start("--port", "0")
+    assert signal.getsignal(number) is not before
+    reactor.result(running.stopping(service))
+    assert signal.getsignal(number) is before

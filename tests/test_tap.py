@@ -50,6 +50,8 @@ def test_a_bad_number_is_told_with_its_option_and_what_is_wanted(option: str, va
         ("retain-size", "5K", 5120),
         ("retain-size", "500M", 524_288_000),
         ("retain-size", "20G", 21_474_836_480),
+        ("memory-limit", "0", 0),
+        ("memory-limit", "2G", 2_147_483_648),
     ],
 )
 def test_a_number_has_a_unit(option: str, value: str, given: int) -> None:
@@ -61,6 +63,25 @@ def test_a_bad_number_with_a_unit_is_told(value: str) -> None:
     with pytest.raises(usage.UsageError) as problem:
         parsed("--store", "sqlite:x", "--retain-age", value)
     assert str(problem.value) == f"--retain-age {value}: not a number with a unit, as 30d"
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "given"),
+    [
+        ("max-connections", "# as many as files may be open\n500\n", 500),
+        ("memory-limit", "500M # half of it\n", 524_288_000),
+        ("log-limit", "0", 0),
+    ],
+)
+def test_a_number_may_be_in_a_file(tmp_path: Path, option: str, text: str, given: int) -> None:
+    (tmp_path / "number").write_text(text)
+    options = parsed(f"--{option}", f"@{tmp_path}/number")
+    assert options[option] == given
+    (tmp_path / "number").write_text("7")
+    assert options.again()[option] == 7
+    (tmp_path / "number").write_text("seven")
+    with pytest.raises(usage.UsageError, match=f"^--{option} @.*/number: not a number"):
+        options.again()
 
 
 def test_retention_without_a_store_is_told() -> None:

@@ -138,6 +138,25 @@ def test_a_subnegotiation_without_an_end_is_given_up() -> None:
             telnet.receive(b"x")
 
 
+@pytest.mark.parametrize("before", [b"a\nb\n", IAC + DO + ECHO, IAC + AYT, b"a\n" + IAC + AYT])
+def test_what_came_before_a_subnegotiation_that_is_given_up_is_taken(before: bytes) -> None:
+    stream = INTERRUPT + before + IAC + SB + b"x" * 5000
+
+    def items(chunks: list[bytes]) -> list[Lines | Refusal | Told | None]:
+        telnet = Telnet(Framer(1000), first=True)
+        taken: list[Lines | Refusal | Told | None] = []
+        with pytest.raises(ValueError, match="longer than"):
+            for chunk in chunks:
+                telnet.receive(chunk)
+                while (item := telnet.take(1)) is not None:
+                    taken.append(item)
+        return taken
+
+    expected = items([stream[: len(INTERRUPT)], *each_byte(stream[len(INTERRUPT) :])])
+    assert expected
+    assert items([stream[: len(INTERRUPT)], stream[len(INTERRUPT) :]]) == expected
+
+
 @pytest.mark.parametrize("torn", [b"", IAC, WILL, b"\x18", b"\x18" + IAC, b"\x18\nline\n"])
 def test_a_stream_that_ends_in_a_command_ends_in_a_torn_line(torn: bytes) -> None:
     torn = (IAC if torn == WILL else IAC + SB) + torn

@@ -3,8 +3,8 @@
 import datetime
 import ssl
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,23 +38,35 @@ ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
 
 
 class Identity:
-    """A key and a certificate, signed by another or by itself, in PEM files."""
+    """A key and a certificate, signed by another or by itself, in PEM files.
 
-    def __init__(self, folder: Path, name: str, issuer: "Identity | None" = None) -> None:
+    `hosts` are the names and addresses it is for; it expires in `days` days.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        issuer: "Identity | None" = None,
+        hosts: Sequence[x509.GeneralName] = (),
+        days: int = 1,
+    ) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.datetime.now(datetime.UTC)
-        self.certificate = (
+        builder = (
             x509.CertificateBuilder()
             .subject_name(self.name)
             .issuer_name((issuer or self).name)
             .public_key(self.key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_before(now - datetime.timedelta(days=9))
+            .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), True)
-            .sign((issuer or self).key, hashes.SHA256())
         )
+        if hosts:
+            builder = builder.add_extension(x509.SubjectAlternativeName(hosts), False)
+        self.certificate = builder.sign((issuer or self).key, hashes.SHA256())
         self.certKey = folder / f"{name}.crt"
         self.certKey.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
         self.privateKey = folder / f"{name}.key"
@@ -323,6 +335,36 @@ def test_a_proxy_header_stands_in_the_clear_before_tls(
     client.send(b"a\n")
     assert client.receive(3) == b"ok\n"
     assert "192.0.2.7:4000 connected" in log.texts
+
+
+def test_who_does_not_shake_hands_in_time_is_cut(
+    running: Running, server: Identity, log: Log
+) -> None:
+    running.start(*listen(server.said), "--line-timeout", "5")
+    [(_, host, port)] = running.addresses
+    peer = running.peer(host, port)
+    for _ in range(9):
+        running.reactor.advance(1)
+    with pytest.raises(ConnectionResetError):
+        running.reactor.received(peer)
+    assert [text for text in log.texts if " cut: no TLS handshake for 5 seconds" in text]
+
+
+def test_who_never_reads_over_tls_makes_room(
+    running: Running, opened: ExitStack, authority: Identity, server: Identity, log: Log
+) -> None:
+    small = [f"--socket-option=SO_{each}BUF=20000" for each in ("SND", "RCV")]
+    running.start("--listen", f"echo@{listen(server.said)[1]}", *small, "--memory-limit", "50K")
+    client = Client(running, opened, authority)
+    client.shake()
+    lines = (b"x" * 1023 + b"\n") * 16
+
+    def cut() -> bool:
+        with suppress(ssl.SSLWantWriteError, ConnectionError):
+            client.socket.send(lines)
+        return bool([text for text in log.texts if " cut: busy: 51200 bytes held" in text])
+
+    running.reactor.until(cut)
 
 
 # Files that are not what they should be

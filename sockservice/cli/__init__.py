@@ -3,9 +3,11 @@
 import click
 
 from sockservice import __version__
+from sockservice.cli.bench import bench
 from sockservice.cli.completion import completion
 from sockservice.cli.lines import lines
 from sockservice.cli.man import man
+from sockservice.cli.ping import ping
 from sockservice.cli.send import send
 
 
@@ -15,7 +17,5 @@ def main() -> None:
     """Talk to line and datagram servers."""
 
 
-main.add_command(completion)
-main.add_command(lines)
-main.add_command(man)
-main.add_command(send)
+for command in (bench, completion, lines, man, ping, send):
+    main.add_command(command)

@@ -1,4 +1,14 @@
-"""Bytes from elsewhere, made fit for a terminal."""
+"""Bytes from elsewhere, made fit for a terminal; and what is told on stderr."""
+
+from contextlib import suppress
+
+import click
+
+
+def tell(line: str) -> None:
+    """Say `line` on stderr, if anyone is there to hear it."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 def printable(line: bytes) -> bytes:

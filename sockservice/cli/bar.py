@@ -1,0 +1,75 @@
+"""A progress bar on a terminal that others write to as well."""
+
+import os
+import shutil
+from contextlib import suppress
+
+#: Seconds until there is one, and between looks.
+INTERVAL = 0.25
+
+
+def drawn(
+    lines: int, size: int, total: int | None, seconds: float, unacknowledged: int, width: int
+) -> str:
+    """Give the bar in at most `width` columns.
+
+    `lines` lines of `size` bytes have been answered in `seconds` seconds; all of them
+    have `total` bytes, if that is known.
+    """
+    rate = lines / seconds if seconds else 0.0
+    said = f"{lines:,} lines  {_amount(size)}B  {_amount(rate)}lines/s"
+    if total:
+        done = min(1.0, size / total)
+        left = f"{_duration(seconds * (1 - done) / done)} left" if done else "? left"
+        said += f"  {left}"
+    said += f"  {unacknowledged:,} unacknowledged"
+    room = min(30, width - len(said) - 10)
+    if total and room >= 5:
+        full = int(done * room)
+        said = f"{done:4.0%} [{'#' * full}{'-' * (room - full)}] {said}"
+    return said[: max(0, width - 1)]
+
+
+def _amount(number: float) -> str:
+    units = ["T", "G", "M", "k"]
+    while number >= 1000 and units:
+        number, unit = number / 1000, units.pop()
+        said = f"{number:.0f} {unit}" if number >= 100 else f"{number:.1f} {unit}"
+    return said if len(units) < 4 else f"{number:.0f} "
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class Bar:
+    """The last line of the terminal behind `descriptor`, while there is something in it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._shown = False
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal."""
+        try:
+            return os.get_terminal_size(self._descriptor).columns or 80
+        except OSError:
+            return shutil.get_terminal_size().columns
+
+    def show(self, text: str) -> None:
+        """Put `text` in the place of what was shown."""
+        self._write(f"\r\x1b[K{text}")
+        self._shown = True
+
+    def clear(self) -> None:
+        """Take it away, so that others can write."""
+        if self._shown:
+            self._write("\r\x1b[K")
+            self._shown = False
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):
+            os.write(self._descriptor, text.encode())

@@ -1,0 +1,462 @@
+"""The load: against servers in memory, on a clock; then on sockets, and as a command."""
+
+import json
+import os
+import pty
+import signal
+import socket
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+
+from sockservice.cli import main
+from sockservice.cli.bench import Settings, local, summary, table
+from sockservice.client import LineClient
+from sockservice.loading import SECOND, Load, Tally
+from sockservice.targets import connect
+from tests.conftest import PATIENCE, Children, HandReactor, Running
+from tests.test_tls import Identity
+
+
+class Wire(StringTransport):
+    """What one connection sends, taken as lines."""
+
+    def taken(self) -> list[bytes]:
+        lines: list[bytes] = self.value().split(b"\n")
+        self.clear()
+        assert lines.pop() == b""
+        return lines
+
+
+class Loaded:
+    """A load of so many connections in memory, on a clock."""
+
+    def __init__(
+        self,
+        connections: int = 1,
+        size: int = 3,
+        pipeline: int = 2,
+        start: bool = True,
+        **given: Any,
+    ) -> None:
+        self.clock = Clock()
+        self.ahead = 0.0  # of the timers
+        self.load = Load(self.clock, self.now, size, pipeline, **given)
+        self.wires = []
+        for _ in range(connections):
+            client = LineClient(self.clock)
+            wire = Wire()
+            client.makeConnection(wire)
+            self.load.add(client)
+            self.wires.append(wire)
+        if start:
+            self.load.start()
+
+    def now(self) -> int:
+        return round((self.clock.seconds() + self.ahead) * SECOND)
+
+    def reply(self, data: bytes, place: int = 0) -> None:
+        self.wires[place].protocol.dataReceived(data)  # type: ignore[attr-defined]
+
+    def lose(self, place: int = 0) -> None:
+        self.wires[place].protocol.connectionLost()  # type: ignore[attr-defined]
+
+    @property
+    def tally(self) -> Tally:
+        return self.load.tally
+
+    def end(self) -> list[Any]:
+        settled: list[Any] = []
+        self.load.finish().addCallback(settled.append)
+        return settled
+
+
+def test_so_many_lines_are_in_flight_and_each_reply_is_followed_by_a_line() -> None:
+    loaded = Loaded(connections=2)
+    assert [wire.taken() for wire in loaded.wires] == [[b"xxx"] * 2] * 2
+    loaded.clock.advance(0.5)
+    loaded.reply(b"ok\n")
+    assert loaded.wires[0].taken() == [b"xxx"]
+    loaded.reply(b"ok\nok\n")
+    assert loaded.wires[0].taken() == [b"xxx"] * 2
+    assert loaded.wires[1].taken() == []
+    assert (loaded.tally.answered, loaded.tally.inTime) == (3, 3)
+    assert loaded.tally.latencies.quantile(1) == pytest.approx(SECOND / 2, rel=1 / 128)
+    assert loaded.tally.latencies.quantile(0) == 0
+
+
+@pytest.mark.parametrize("reply", [b"ok\n", b"xxx\n", b"\n", b"longer than what was sent\r\n"])
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+def test_replies_are_counted_however_they_are_cut(reply: bytes, size: int) -> None:
+    loaded = Loaded(pipeline=50)
+    stream = reply * 50
+    for begin in range(0, len(stream), size):
+        loaded.reply(stream[begin : begin + size])
+    assert (loaded.tally.answered, loaded.tally.wrong, loaded.tally.unasked) == (50, 0, 0)
+    assert loaded.wires[0].taken() == [b"xxx"] * 100
+
+
+@pytest.mark.parametrize("size", [1, 3, 6, 1000])
+def test_refusals_and_wrong_echoes_are_counted(size: int) -> None:
+    loaded = Loaded(pipeline=8)
+    stream = b"error busy\nxxx\nxxx\nxyx\nerror idle\nxxx\nxxxx\nxxx\n"
+    for begin in range(0, len(stream), size):
+        loaded.reply(stream[begin : begin + size])
+    tally = loaded.tally
+    assert (tally.answered, tally.refused, tally.wrong, tally.unasked) == (8, 2, 2, 0)
+    assert tally.reason == "error busy"
+    assert not tally.whole
+
+
+def test_a_connection_that_is_refused_before_it_asks_is_told() -> None:
+    loaded = Loaded(connections=2, start=False)
+    loaded.reply(b"error busy: 1 connection\n")
+    loaded.lose()
+    loaded.load.start()
+    loaded.load.forget()
+    loaded.reply(b"ok\n", 1)
+    tally = loaded.tally
+    assert loaded.wires[0].value() == b""
+    assert (tally.refused, tally.unasked, tally.ended, tally.answered) == (1, 0, 1, 1)
+    assert tally.reason == "error busy: 1 connection"
+    loaded.load.close()
+    assert tally.unanswered == 2
+
+
+def test_a_server_with_replies_of_its_own_may_vary_them() -> None:
+    loaded = Loaded()
+    loaded.reply(b"1\n2\n3\n")
+    assert (loaded.tally.wrong, loaded.tally.unasked) == (0, 1)
+
+
+def test_a_reply_to_nothing_is_counted() -> None:
+    loaded = Loaded(pipeline=1)
+    loaded.reply(b"ok\nok\n")
+    assert (loaded.tally.answered, loaded.tally.unasked) == (1, 1)
+
+
+def test_a_connection_that_ends_is_counted_with_what_it_owed() -> None:
+    loaded = Loaded(connections=2)
+    loaded.lose()
+    assert (loaded.load.alive, loaded.tally.ended) == (1, 1)
+    settled = loaded.end()
+    assert not settled
+    loaded.reply(b"ok\nok\n", 1)
+    assert settled
+    loaded.load.close()
+    loaded.load.close()
+    assert (loaded.tally.unanswered, loaded.tally.answered, loaded.tally.inTime) == (2, 2, 0)
+    assert loaded.tally.ended == 1
+    assert loaded.clock.getDelayedCalls() == []
+
+
+def test_warming_up_is_forgotten() -> None:
+    loaded = Loaded()
+    loaded.reply(b"ok\nok\n")
+    loaded.clock.advance(1)
+    loaded.load.forget()
+    assert (loaded.tally.answered, loaded.load.since) == (0, SECOND)
+    loaded.reply(b"ok\n")
+    assert loaded.tally.answered == 1
+
+
+def test_at_a_rate_each_line_has_its_time() -> None:
+    loaded = Loaded(connections=2, rate=10.0, pipeline=100)
+    assert [wire.taken() for wire in loaded.wires] == [[b"xxx"], []]
+    loaded.clock.pump([0.05] * 2)
+    assert [wire.taken() for wire in loaded.wires] == [[], [b"xxx"]]
+    loaded.clock.pump([0.01] * 95)
+    assert [len(wire.taken()) for wire in loaded.wires] == [5, 4]
+    settled = loaded.end()
+    loaded.clock.advance(5)
+    loaded.reply(b"ok\n" * 6, 0)
+    loaded.reply(b"ok\n" * 5, 1)
+    assert settled
+    assert loaded.tally.answered == 11
+
+
+def test_a_stall_is_charged_to_every_line_that_was_due_meanwhile() -> None:
+    """One line in flight: without a rate, a stall of 1 s would be one slow line of many."""
+    loaded = Loaded(rate=100.0, pipeline=1)
+    for _ in range(100):
+        loaded.clock.advance(0.01)
+    while loaded.wires[0].taken():
+        loaded.reply(b"ok\n")
+    assert loaded.tally.answered == 101
+    assert loaded.tally.latencies.quantile(1) == pytest.approx(SECOND, rel=0.02)
+    assert loaded.tally.latencies.quantile(0.5) == pytest.approx(SECOND / 2, rel=0.02)
+
+
+def test_lines_that_were_due_and_never_sent_are_unanswered() -> None:
+    loaded = Loaded(rate=10.0, pipeline=1)
+    loaded.clock.pump([0.1] * 5)
+    assert not loaded.end()
+    loaded.clock.advance(5)
+    loaded.load.close()
+    assert loaded.tally.unanswered == 6
+
+
+def test_what_became_due_behind_the_last_tick_is_sent_at_the_end() -> None:
+    loaded = Loaded(rate=10.0, pipeline=100)
+    loaded.wires[0].taken()
+    loaded.ahead = 0.55
+    loaded.end()
+    assert len(loaded.wires[0].taken()) == 5
+
+
+def test_at_a_rate_lines_due_while_warming_up_do_not_count() -> None:
+    loaded = Loaded(rate=10.0, pipeline=100)
+    loaded.clock.pump([0.01] * 95)
+    loaded.load.forget()
+    loaded.clock.pump([0.01] * 10)
+    loaded.reply(b"ok\n" * len(loaded.wires[0].taken()))
+    assert loaded.tally.answered == 1
+
+
+def test_tallies_add_up() -> None:
+    one, other = Tally(answered=2, inTime=1), Tally(answered=3, lost=1)
+    other.latencies.record(5)
+    other.fault("refused", "error \x1b")
+    one.add(other)
+    assert (one.reason, one.refused) == ("error \x1b", 1)
+    assert "reason    error \\x1b" in table(SETTINGS, one, 1.0, bars=False)
+    assert (one.answered, one.inTime, one.lost, one.latencies.total) == (5, 1, 1, 1)
+    assert not one.whole
+    assert Tally(answered=1).whole
+    assert not Tally().whole
+
+
+# On real sockets
+
+
+def run(reactor: HandReactor, target: str, rate: float | None, wanted: int, size: int = 20) -> Load:
+    def now() -> int:
+        return round(reactor.seconds() * SECOND)
+
+    load = Load(reactor, now, size, 4, rate)
+    for _ in range(3):
+        load.add(reactor.result(connect(reactor, target)))
+    load.start()
+    reactor.until(lambda: load.tally.answered >= wanted or not load.alive, passing=0.001)
+    settled: list[Any] = []
+    load.finish().addCallback(settled.append)
+    reactor.until(lambda: settled, passing=0.001)
+    load.close()
+    return load
+
+
+@pytest.mark.parametrize("rate", [None, 5000.0])
+@pytest.mark.parametrize(
+    "listener",
+    ["ack@unix", "echo@unix", "echo@unix-seqpacket", "echo@unix-datagram"],
+)
+def test_every_kind_of_unix_socket(
+    running: Running, tmp_path: Path, listener: str, rate: float | None
+) -> None:
+    running.start("--listen", f"{listener}:{tmp_path}/s")
+    target = f"{listener.partition('@')[2]}:{tmp_path}/s"
+    load = run(running.reactor, target, rate, 200)
+    assert load.tally.whole
+    assert load.tally.answered >= 200
+
+
+@pytest.mark.parametrize("kind", ["unix", "unix-seqpacket"])
+def test_more_than_the_system_takes_at_once_is_sent_all_the_same(
+    running: Running, tmp_path: Path, kind: str
+) -> None:
+    running.start("--listen", f"echo@{kind}:{tmp_path}/s", "--line-limit", "1000000")
+    load = run(running.reactor, f"{kind}:{tmp_path}/s", None, 40, size=100_000)
+    assert load.tally.whole
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Passing method to:DeprecationWarning")
+def test_tls(running: Running, tmp_path: Path) -> None:
+    running.start("--listen", f"echo@ssl:0:{Identity(tmp_path, 'a').said}:interface=127.0.0.1")
+    [(_, _, port)] = running.addresses
+    load = run(running.reactor, f"ssl:127.0.0.1:{port}", None, 200)
+    assert load.tally.whole
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+def test_internet_sockets(running: Running, scheme: str) -> None:
+    running.start("--listen", f"echo@{scheme}:0:interface=127.0.0.1")
+    [(_, _, port)] = running.addresses
+    load = run(running.reactor, f"{scheme}:127.0.0.1:{port}", None, 200)
+    assert load.tally.whole
+    assert not load.unheard
+
+
+def test_lost_and_changed_datagrams_are_counted(reactor: HandReactor, opened: ExitStack) -> None:
+    peer = opened.enter_context(closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+    peer.bind(("127.0.0.1", 0))
+    peer.settimeout(5)
+    target = f"udp:127.0.0.1:{peer.getsockname()[1]}"
+
+    def now() -> int:
+        return round(reactor.seconds() * SECOND)
+
+    load = Load(reactor, now, 20, 3, timeout=1.0)
+    load.add(reactor.result(connect(reactor, target)))
+    load.start()
+    received = [peer.recvfrom(100) for _ in range(3)]
+    (one, source), (two, _), _ = received
+    for each in (one, one, two[:-1] + b"?"):
+        peer.sendto(each, source)
+    reactor.until(lambda: load.tally.wrong)
+    reactor.advance(2)
+    reactor.until(lambda: load.tally.lost)
+    assert (load.tally.answered, load.tally.unasked, load.tally.wrong) == (1, 1, 1)
+    load.close()
+
+
+def test_nobody_listening_for_datagrams_ends_it(reactor: HandReactor) -> None:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    load = run(reactor, f"udp:127.0.0.1:{port}", None, 1)
+    assert load.unheard
+    assert (load.tally.answered, load.tally.ended) == (0, 3)
+
+
+def test_what_is_on_this_machine_for_sure() -> None:
+    def connected(host: str) -> bool:
+        client = LineClient(Clock())
+        transport = StringTransport()
+        transport.peerAddr = IPv4Address("TCP", host, 7)
+        client.makeConnection(transport)
+        return local(client)
+
+    inside = ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]
+    outside = ["192.0.2.1", "0.0.0.0", "fe80::1%lo", "::ffff:192.0.2.1", "2001:db8::1"]
+    assert [connected(host) for host in inside] == [True] * len(inside)
+    assert [connected(host) for host in outside] == [False] * len(outside)
+
+
+# What is printed
+
+SETTINGS = Settings("tcp:x:1", 2, 3, 100, 10.0, 0.0, None, 1.0, 1, False, {})
+
+
+def tally() -> Tally:
+    made = Tally(answered=2000, inTime=2000, wrong=7)
+    for latency in range(2000):
+        made.latencies.record(latency * 1000)
+    return made
+
+
+def test_the_table() -> None:
+    assert table(SETTINGS, tally(), 2.0, bars=False) == [
+        "bench tcp:x:1: 2 connections, 3 in flight on each, 100 bytes",
+        "answered  2,000 in 2.0 s: 1,000 a second, 0.1 MB/s",
+        "faults    wrong 7",
+        "latency   p50 0.999 ms, p90 1.802 ms, p99 1.982 ms, p99.9 1.999 ms, max 1.999 ms",
+    ]
+    drawn = table(SETTINGS, tally(), 2.0, bars=True)[4:]
+    assert 1 < len(drawn) <= 16
+    assert drawn[-1].endswith("#" * 40)
+
+
+def test_the_table_of_nothing() -> None:
+    assert table(SETTINGS, Tally(), 0.0, bars=True)[1:] == [
+        "answered  0 in 0.0 s: 0 a second, 0.0 MB/s",
+        "faults    none",
+    ]
+    assert summary(SETTINGS, Tally(), 0.0)["latency"] is None
+
+
+def test_processes_share_connections_and_rate() -> None:
+    settings = SETTINGS._replace(connections=5, processes=3, rate=50.0)
+    parts = [settings.part(place) for place in range(3)]
+    assert [part.connections for part in parts] == [2, 2, 1]
+    assert [part.rate for part in parts] == [20.0, 20.0, 10.0]
+
+
+# As whoever types it meets it
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--duration", "0"], "not a number of seconds greater than 0"),
+        (["--warmup", "-1"], "not a number of seconds"),
+        (["--rate", "0"], "not a number of lines greater than 0"),
+        (["--pipeline", "1000", "--size", "1000000"], "is more than 67108864 bytes"),
+        (["--processes", "3", "--connections", "2"], "each needs one of the --connections"),
+    ],
+)
+def test_bad_usage_is_status_2(options: list[str], why: str) -> None:
+    done = CliRunner().invoke(main, ["bench", *options, "tcp:127.0.0.1:7"])
+    assert done.exit_code == 2
+    assert why in done.stderr
+
+
+def test_ctrl_c_prints_what_was_measured(children: Children, opened: ExitStack) -> None:
+    service = children.serve()
+    target = f"tcp:127.0.0.1:{service.address[1]}"
+    ours, theirs = pty.openpty()
+    opened.callback(os.close, ours)
+    with closing(os.fdopen(theirs, "wb", buffering=0)) as terminal:
+        process = children.start("sockservice", "bench", target, "--duration=99", stderr=terminal)
+    shown = b""
+    while b" answered" not in shown:
+        shown += os.read(ours, 65536)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert b"answered 0 " not in output
+    assert output.decode().splitlines()[2] == "faults    none"
+    while b"interrupted\r\n" not in shown:
+        shown += os.read(ours, 65536)
+    assert b"Traceback" not in shown
+    service.stop()
+
+
+def test_bench_as_a_process(children: Children) -> None:
+    service = children.serve()
+    target = f"tcp:127.0.0.1:{service.address[1]}"
+    short = ("--duration", "0.2", "--json")
+    done = children.run("sockservice", "bench", target, *short, "--processes", "2", "--warmup=0.1")
+    assert (done.returncode, done.stderr) == (0, b"")
+    found = json.loads(done.stdout)
+    assert found["answered"] > 0
+    assert found["latency"]["p50"] <= found["latency"]["max"]
+    service.stop()
+    done = children.run("sockservice", "bench", target)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert done.stderr.decode() == f"could not connect to {target}: Connection refused\n"
+
+
+def test_a_target_or_size_that_cannot_be_is_status_2(children: Children) -> None:
+    done = children.run("sockservice", "bench", "x")
+    assert (done.returncode, done.stderr) == (2, b"x: Unknown endpoint type: 'x'\n")
+    done = children.run("sockservice", "bench", "udp:127.0.0.1:7", "--size", "65508")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"--size: udp:127.0.0.1:7 takes at most 65507 bytes\n"
+
+
+def test_a_process_that_loads_ends_with_the_one_that_started_it(children: Children) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE)
+        target = f"tcp:127.0.0.1:{server.getsockname()[1]}"
+        process = children.start("sockservice", "bench", target, "--connections=1")
+        connection, _ = server.accept()
+    with connection:
+        connection.settimeout(PATIENCE)
+        assert connection.recv(100) == b"x" * 56 + b"\n"
+        process.kill()
+        with suppress(ConnectionResetError):
+            assert connection.recv(100) == b""
+
+
+def test_what_is_elsewhere_is_not_loaded(children: Children) -> None:
+    done = children.run("sockservice", "bench", "udp:192.0.2.1:7", "--duration", "0.1")
+    assert done.returncode in (2, 3)  # without a network it can't even connect
+    assert b"192.0.2.1" in done.stderr
+    assert done.stdout == b""

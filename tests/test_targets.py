@@ -1,0 +1,352 @@
+"""Targets: what they reach, over TLS as well, and what is said where they reach nothing."""
+
+import ipaddress
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from OpenSSL import SSL
+from twisted.internet.error import ConnectError, TCPTimedOutError
+from twisted.internet.tcp import Client
+
+from sockservice import DatagramClient, LineClient, Unanswered, connect
+from sockservice.targets import explained
+from sockservice.trust import HandshakeError, refusal
+from tests.conftest import PATIENCE, HandReactor, Running
+from tests.test_client import Outcome
+from tests.test_tls import Identity
+
+# Twisted and pyOpenSSL say so of each other.
+pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+
+LOCAL = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("targets")
+
+
+@pytest.fixture(scope="module")
+def authority(folder: Path) -> Identity:
+    return Identity(folder, "authority")
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, authority: Identity) -> Identity:
+    return Identity(folder, "server", authority, LOCAL)
+
+
+@pytest.fixture(scope="module")
+def alice(folder: Path, authority: Identity) -> Identity:
+    return Identity(folder, "alice", authority)
+
+
+@pytest.fixture(scope="module")
+def mallory(folder: Path) -> Identity:
+    return Identity(folder, "mallory", None, LOCAL)
+
+
+Secure = Callable[..., int]
+
+
+@pytest.fixture
+def secure(running: Running) -> Secure:
+    """Serve lines over TLS; give the port's number."""
+
+    def started(identity: Identity, more: str = "") -> int:
+        running.start("--listen", f"ack@ssl:0:interface=127.0.0.1:{identity.said}{more}")
+        [(_, _, number)] = running.addresses
+        return number
+
+    return started
+
+
+def reached(reactor: HandReactor, target: str, **how: Any) -> Any:
+    """Connect; turn the reactor without the time going by."""
+    return reactor.result(connect(reactor, target, **how))
+
+
+def unreached(reactor: HandReactor, target: str, **how: Any) -> str:
+    """See that it can't be connected to; give what is said of it, on one line."""
+    outcome = Outcome(connect(reactor, target, **how))
+    # An endpoint waits a little for other addresses of the host.
+    reactor.until(lambda: outcome.came, passing=0.1)
+    closed(reactor)
+    assert isinstance(outcome.error, ConnectError)
+    said = explained(outcome.error)
+    assert "\n" not in said
+    return said
+
+
+def closed(reactor: HandReactor) -> None:
+    """See what was given up closed, which takes turns."""
+    reactor.until(lambda: not any(isinstance(each, Client) for each in reactor.getReaders()))
+    reactor.advance(0)
+
+
+# What they are
+
+
+@pytest.mark.parametrize(
+    "target", ["127.0.0.1:{}", "localhost:{}", "tcp:127.0.0.1:{}", "tcp:host=127.0.0.1:port={}"]
+)
+def test_a_host_and_a_port_mean_tcp(running: Running, target: str) -> None:
+    running.start("--listen", "ack@tcp:0:interface=127.0.0.1")
+    [(_, _, number)] = running.addresses
+    client = reached(running.reactor, target.format(number))
+    assert isinstance(client, LineClient)
+    assert running.reactor.result(client.ask(b"a")) == b"ok"
+    running.reactor.result(client.close())
+
+
+def test_a_path_may_hold_what_means_something_elsewhere(running: Running, tmp_path: Path) -> None:
+    running.start("--listen", f"ack@unix:{tmp_path}/a\\=b")
+    client = reached(running.reactor, f"unix:{tmp_path}/a=b")
+    assert running.reactor.result(client.ask(b"a")) == b"ok"
+    running.reactor.result(client.close())
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+def test_the_source_is_an_address_of_ours(running: Running, scheme: str) -> None:
+    what = {"tcp": "ack", "udp": "echo"}[scheme]
+    running.start("--listen", f"{what}@{scheme}:0:interface=127.0.0.1")
+    [(_, _, number)] = running.addresses
+    client = reached(running.reactor, f"{scheme}:127.0.0.1:{number}", source="127.0.0.2")
+    assert isinstance(client, LineClient if scheme == "tcp" else DatagramClient)
+    assert running.reactor.result(client.ask(b"a")) in (b"a", b"ok")
+    host = client.transport.getHost()
+    assert (host[0] if isinstance(host, tuple) else host.host) == "127.0.0.2"
+    running.reactor.result(client.close())
+
+
+@pytest.mark.parametrize(
+    ("target", "how", "why"),
+    [
+        ("udp:127.0.0.1:5", {"source": "::1"}, "no address of the source's family"),
+        ("udp:127.0.0.1:5", {"source": "192.0.2.1"}, "Cannot assign requested address"),
+        ("unix:/nowhere/at/all", {}, "No such file or directory"),
+        ("unix-seqpacket:/nowhere/at/all", {}, "No such file or directory"),
+        ("unix-seqpacket:" + "x" * 200, {}, "AF_UNIX path too long"),
+        ("unix-datagram:" + "x" * 200, {}, "AF_UNIX path too long"),
+    ],
+)
+def test_what_cannot_be_reached_is_told(
+    reactor: HandReactor, target: str, how: dict[str, str], why: str
+) -> None:
+    assert why in unreached(reactor, target, **how)
+
+
+@pytest.mark.parametrize(
+    ("target", "how", "why"),
+    [
+        ("127.0.0.1:5", {"source": "x"}, "'x' is no IP address"),
+        ("udp:127.0.0.1:5", {"source": "x"}, "'x' is no IP address"),
+        ("unix:x", {"source": "::1"}, "a source address applies to"),
+        ("unix-datagram:x", {"source": "::1"}, "a source address applies to"),
+        ("tcp:host=x:port=5", {"source": "::1"}, "a source address applies to"),
+        ("127.0.0.1:5", {"cafile": "x"}, "what is said of TLS"),
+        ("udp:127.0.0.1:5", {"verify": False}, "what is said of TLS"),
+        ("unix-datagram:x", {"cert": "x"}, "what is said of TLS"),
+        ("tls:127.0.0.1:5", {"cafile": "/nowhere"}, "/nowhere: No such file or directory"),
+        ("tls:127.0.0.1:5", {"cafile": "/dev/null"}, "/dev/null holds no certificate in PEM"),
+        ("tls:127.0.0.1:5", {"key": "x"}, "a key without its certificate"),
+        ("tls:127.0.0.1", {}, "'127.0.0.1' is not HOST:PORT"),
+        ("unix:", {}, "1 to 107 bytes"),
+        ("unix:" + "x" * 108, {}, "1 to 107 bytes"),
+        ("[fe80::1%nowhere]:5", {}, "fe80::1%nowhere: "),
+        ("tcp:[nowhere%lo]:5", {}, "'nowhere%lo' is no IP address"),
+    ],
+)
+def test_what_makes_no_sense_is_a_value_error(
+    reactor: HandReactor, target: str, how: dict[str, Any], why: str
+) -> None:
+    error = reactor.failure(connect(reactor, target, **how))
+    assert isinstance(error, ValueError)
+    assert why in str(error)
+
+
+def test_an_address_keeps_its_scope(reactor: HandReactor, opened: ExitStack) -> None:
+    """The kernel refuses what has no address there, but by the interface that was named."""
+    said = unreached(reactor, "[fe80::5555:1%lo]:5", timeout=2)
+    assert said != "Invalid argument", "a link-local address without its scope"
+
+
+# TLS
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_server_that_shows_who_it_is_is_spoken_to(
+    running: Running, secure: Secure, server: Identity, authority: Identity, host: str
+) -> None:
+    number = secure(server)
+    client = reached(running.reactor, f"tls:{host}:{number}", cafile=str(authority.certKey))
+    replies: list[bytes] = []
+    done = client.askAll([b"x" * 50] * 5000, replies.extend)
+    closed = client.close()
+    running.reactor.result(done)
+    running.reactor.result(closed)
+    assert replies == [b"ok"] * 5000
+
+
+def test_without_verification_anyone_is_spoken_to(
+    running: Running, secure: Secure, mallory: Identity
+) -> None:
+    client = reached(running.reactor, f"tls:localhost:{secure(mallory)}", verify=False)
+    assert running.reactor.result(client.ask(b"a")) == b"ok"
+    running.reactor.result(client.close())
+
+
+def test_a_certificate_of_nobody_we_trust_is_told(
+    running: Running, secure: Secure, server: Identity, mallory: Identity
+) -> None:
+    target = f"tls:localhost:{secure(server)}"
+    said = "the server's certificate comes from an authority that is not trusted"
+    assert unreached(running.reactor, target) == said
+    assert unreached(running.reactor, target, cafile=str(mallory.certKey)) == said
+
+
+def test_a_certificate_signed_by_itself_is_told(
+    running: Running, secure: Secure, mallory: Identity
+) -> None:
+    said = unreached(running.reactor, f"tls:localhost:{secure(mallory)}")
+    assert said == "the server's certificate is signed by nobody but itself"
+
+
+def test_a_certificate_that_has_expired_is_told(
+    running: Running, secure: Secure, folder: Path, authority: Identity
+) -> None:
+    old = Identity(folder, "old", authority, LOCAL, days=-1)
+    target = f"tls:localhost:{secure(old)}"
+    said = unreached(running.reactor, target, cafile=str(authority.certKey))
+    assert said == "the server's certificate has expired"
+
+
+@pytest.mark.parametrize("hosts", [[x509.DNSName("elsewhere.example")], []])
+def test_a_certificate_of_another_is_told(
+    running: Running,
+    secure: Secure,
+    folder: Path,
+    authority: Identity,
+    hosts: list[x509.GeneralName],
+) -> None:
+    number = secure(Identity(folder, "other", authority, hosts))
+    for host in ("localhost", "127.0.0.1"):
+        target = f"tls:{host}:{number}"
+        said = unreached(running.reactor, target, cafile=str(authority.certKey))
+        assert said == f"the server's certificate is not for {host}"
+
+
+def test_a_client_shows_its_certificate(
+    running: Running, secure: Secure, server: Identity, authority: Identity, alice: Identity
+) -> None:
+    number = secure(server, f":caCerts={authority.certKey}")
+    client = reached(
+        running.reactor,
+        f"tls:localhost:{number}",
+        cafile=str(authority.certKey),
+        cert=str(alice.certKey),
+        key=str(alice.privateKey),
+    )
+    assert running.reactor.result(client.ask(b"a")) == b"ok"
+    running.reactor.result(client.close())
+
+
+@pytest.mark.parametrize(("shown", "why"), [(False, "certificate required"), (True, "unknown ca")])
+def test_a_client_that_is_refused_is_told(
+    running: Running,
+    secure: Secure,
+    server: Identity,
+    authority: Identity,
+    mallory: Identity,
+    shown: bool,
+    why: str,
+) -> None:
+    number = secure(server, f":caCerts={authority.certKey}")
+    how = {"cert": str(mallory.certKey), "key": str(mallory.privateKey)} if shown else {}
+    # In TLS 1.3 the client is done before the server has looked.
+    client = reached(
+        running.reactor, f"tls:localhost:{number}", cafile=str(authority.certKey), **how
+    )
+    error = running.reactor.failure(client.ask(b"a"))
+    assert isinstance(error, Unanswered)
+    assert str(error) == f"connection lost: the server refused our certificate: {why}"
+    assert error.__cause__ is not None
+    assert refusal(error.__cause__)
+
+
+def test_a_key_of_another_is_told(reactor: HandReactor, alice: Identity, mallory: Identity) -> None:
+    how: dict[str, Any] = {"cert": str(alice.certKey), "key": str(mallory.privateKey)}
+    error = reactor.failure(connect(reactor, "tls:localhost:5", **how))
+    assert "is not that of the certificate" in str(error)
+    error = reactor.failure(connect(reactor, "tls:localhost:5", cert=str(alice.certKey)))
+    assert "holds no private key in PEM" in str(error)
+
+
+class Saying(threading.Thread):
+    """Accepts one connection, reads, says something, and closes."""
+
+    def __init__(self, said: bytes) -> None:
+        super().__init__()
+        self._said = said
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.number: int = self._listening.getsockname()[1]
+
+    def run(self) -> None:
+        with self._listening:
+            self._listening.settimeout(PATIENCE)
+            connection, _ = self._listening.accept()
+        with connection:
+            connection.settimeout(PATIENCE)
+            connection.recv(65536)
+            connection.sendall(self._said)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"220 welcome\r\n", "the server does not speak TLS"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the server does not speak TLS"),
+        (b"", "the server ended the connection in the handshake"),
+    ],
+)
+def test_a_server_without_tls_is_told(
+    running: Running, opened: ExitStack, said: bytes, why: str
+) -> None:
+    server = Saying(said)
+    server.start()
+    opened.callback(server.join, PATIENCE)
+    assert unreached(running.reactor, f"tls:localhost:{server.number}") == why
+
+
+def test_a_handshake_that_takes_too_long_is_given_up(running: Running, opened: ExitStack) -> None:
+    listening = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+    outcome = Outcome(
+        connect(running.reactor, f"tls:127.0.0.1:{listening.getsockname()[1]}", timeout=2)
+    )
+    running.reactor.until(lambda: outcome.came, passing=0.1)
+    closed(running.reactor)
+    assert isinstance(outcome.error, TCPTimedOutError)
+    assert explained(outcome.error) == "not connected within 2 seconds"
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (SSL.Error([("ssl", "", "sslv3 alert handshake failure")]), "refused TLS: handshake fail"),
+        (SSL.Error([("ssl", "", "no shared cipher")]), "TLS failed: no shared cipher"),
+        (SSL.Error([]), "TLS failed: cut off"),
+        (SSL.Error(), "TLS failed: cut off"),
+        (HandshakeError(string="so it is"), "so it is"),
+        (ssl.SSLError(), ""),
+    ],
+)
+def test_openssl_is_put_in_words(problem: Exception, said: str) -> None:
+    assert said in refusal(problem)
+    assert bool(refusal(problem)) == bool(said)
