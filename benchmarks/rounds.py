@@ -11,7 +11,7 @@ from benchmarks.failure import Failure
 from benchmarks.loader import Measurement, compile_loader, load
 from benchmarks.server import Server, running
 from benchmarks.startup import start
-from benchmarks.works import Work
+from benchmarks.works import WITH_TARGETS, Work
 
 # Above this share of waiting a measurement says more about the machine than about the server.
 CALM = 0.05
@@ -38,14 +38,24 @@ def plan(works: Sequence[Work], contestants: Sequence[Contestant]) -> list[Serie
     return [Series(w, c, failure=w.beyond(c)) for w in works for c in contestants if w.program(c)]
 
 
-def in_order(series: Sequence[Series], number: int) -> Iterator[Series]:
-    """Go through one round, every second time backwards, so that no one is always first."""
-    return iter(series) if number % 2 == 0 else reversed(series)
+def in_order(series: Sequence[Series], number: int, sparing: int = 1) -> Iterator[Series]:
+    """Go through one round, every second time backwards, so that no one is always first.
+
+    Works without a target take part in the first of so many rounds."""
+    taking = [one for one in series if number % sparing == 0 or one.work.name in WITH_TARGETS]
+    return iter(taking) if number % 2 == 0 else reversed(taking)
+
+
+def count(series: Sequence[Series], rounds: int, sparing: int) -> int:
+    """Return how many measurements there are to make."""
+    able = [one for one in series if not one.is_beyond]
+    return sum(1 for number in range(rounds) for _ in in_order(able, number, sparing))
 
 
 def run(
     series: Sequence[Series],
     rounds: int,
+    sparing: int,
     seconds: float,
     cores: Cores,
     folder: Path,
@@ -54,7 +64,7 @@ def run(
     """Fill in the series; one that fails is left out of the rounds that follow."""
     program = compile_loader(folder)
     for number in range(rounds):
-        for one in in_order(series, number):
+        for one in in_order(series, number, sparing):
             if one.failure is not None:
                 continue
             label = f"round {number + 1}/{rounds}  {one.work.name}  {one.contestant.name}"
