@@ -60,7 +60,7 @@ def renewed(page: str, tables: Mapping[str, str]) -> str:
 
     def fill(found: re.Match[str]) -> str:
         table = tables.get(found[2])
-        return f"{found[1]}{table}{found[3]}" if table else found[0]
+        return f"{found[1]}\n{table}\n{found[3]}" if table else found[0]
 
     return MARKED.sub(fill, page)
 
@@ -123,8 +123,8 @@ def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in made)
 
 
-def cell(value: float | None, suffix: str = "") -> str:
-    return "\u2013" if value is None else number(value) + suffix
+def cell(value: float | None) -> str:
+    return "\u2013" if value is None else number(value)
 
 
 def run(outcome: Outcome) -> str:
