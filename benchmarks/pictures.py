@@ -25,12 +25,13 @@ COLOURS = {
     "c": "#868e96",
 }
 STYLE = """\
-text { font: 12px system-ui, sans-serif; fill: #57606a; }
+text { font: 12px system-ui, sans-serif; fill: #7d8590; }
 .title { font-size: 14px; font-weight: 600; }
 .ours { font-weight: 600; }
 .rule { stroke: #8b949e; stroke-width: 1; stroke-opacity: .35; }
 .mark { stroke: #8b949e; stroke-width: 1; stroke-dasharray: 3 3; }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
+@media (prefers-color-scheme: light) { text { fill: #57606a; } }
 @media (prefers-color-scheme: dark) { text { fill: #c9d1d9; } }"""
 
 
