@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import resource
 import signal
 import sys
@@ -15,14 +16,21 @@ from benchmarks.contestants import CONTESTANTS, Contestant
 from benchmarks.cores import choose_available
 from benchmarks.disk import memory
 from benchmarks.failure import Failure
+from benchmarks.publish import publish
 from benchmarks.report import as_json, table
-from benchmarks.rounds import plan, run
-from benchmarks.works import DEFAULT_WORKS, WORKS, Work
+from benchmarks.rounds import count, plan, run
+from benchmarks.works import WITH_TARGETS, WORKS, Work
 
 MOST_ROUNDS = 100
 MOST_SECONDS = 60.0
-# A thousand connections, and what a process has open besides.
-OPEN_FILES = 4096
+# Rounds and seconds. All there is takes a quarter of an hour with the first, what has targets
+# two minutes with the second.
+FULL = (3, 0.3)
+QUICK = (1, 0.3)
+# Where all is measured, works without a target are in the first of three rounds only.
+SPARING = 3
+# Ten thousand connections, and what a process has open besides.
+OPEN_FILES = 11_000
 # What starting and stopping a server adds to each measurement, roughly.
 OVERHEAD_SECONDS = 0.8
 
@@ -34,9 +42,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m benchmarks",
         description="Measure the server against its peers, interleaved, on this machine.",
     )
-    parser.add_argument("--rounds", type=whole, default=7, help="default: %(default)s")
     parser.add_argument(
-        "--seconds", type=duration, default=0.7, help="of each measurement; default: %(default)s"
+        "--quick", action="store_true", help="only the works with targets, once: two minutes"
+    )
+    parser.add_argument("--rounds", type=whole, help=f"default: {FULL[0]}")
+    parser.add_argument(
+        "--seconds", type=duration, help=f"of each measurement; default: {FULL[1]:g}"
     )
     parser.add_argument(
         "--only", metavar="CONTESTANT,...", default="all", help="default: all; see --list"
@@ -44,12 +55,26 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--work",
         metavar="WORK,...",
-        default=",".join(DEFAULT_WORKS),
-        help="`all`, or names from --list, with * in them; default: %(default)s",
+        default="all",
+        help="default: all; names from --list, with * in them",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the outcome there too")
+    parser.add_argument(
+        "--read", metavar="FILE", type=Path, help="measure nothing; publish what --json wrote"
+    )
+    parser.add_argument(
+        "--publish", metavar="DOCS", type=Path, help="put pictures and tables into these pages"
+    )
     parser.add_argument("--list", action="store_true", help="list contestants and works, and end")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.quick and options.work == "all":
+        options.work = ",".join(WITH_TARGETS)
+    rounds, seconds = QUICK if options.quick else FULL
+    options.rounds = options.rounds or rounds
+    options.seconds = options.seconds or seconds
+    if options.read and not options.publish:
+        parser.error("--read needs --publish")
+    return options
 
 
 def whole(text: str) -> int:
@@ -98,7 +123,14 @@ def print_list() -> None:
     for title, entries in (("contestants", CONTESTANTS), ("works", WORKS)):
         print(f"{title}:")
         for name, entry in entries.items():
-            print(f"  {name:<20} {entry.description}")
+            print(f"  {name:<21} {entry.description}")
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise Failure(f"{path}: {getattr(problem, 'strerror', None) or 'no text'}") from None
 
 
 def say(text: str) -> None:
@@ -126,19 +158,28 @@ def measure(options: argparse.Namespace) -> int:
         raise Failure("none of these contestants does any of these works")
     if options.json and not options.json.absolute().parent.is_dir():
         raise Failure(f"no folder to write {options.json} to")
+    if options.publish and not options.publish.is_dir():
+        raise Failure(f"no folder {options.publish}")
     cores = choose_available()
+    # So that nothing here is in the way of a server that starts.
+    os.sched_setaffinity(0, {cores.loader})
     raise_open_files()
-    expected = len(series) * options.rounds * (options.seconds + OVERHEAD_SECONDS)
+    sparing = SPARING if options.work == "all" else 1
+    number = count(series, options.rounds, sparing)
+    expected = number * (options.seconds + OVERHEAD_SECONDS)
     say(
-        f"{len(series) * options.rounds} measurements, about {expected / 60:.1f} minutes; "
+        f"{number} measurements, about {expected / 60:.1f} minutes; "
         f"servers on core {cores.server}, load on core {cores.loader}"
     )
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
-        run(series, options.rounds, options.seconds, cores, Path(folder), say)
+        run(series, options.rounds, sparing, options.seconds, cores, Path(folder), say)
     print(table(series))
+    outcome = as_json(series, options.rounds, options.seconds)
     if options.json:
-        options.json.write_text(as_json(series, options.rounds, options.seconds))
-    failed = [one for one in series if one.failure is not None]
+        options.json.write_text(outcome)
+    if options.publish:
+        publish(outcome, options.publish)
+    failed = [one for one in series if one.failure is not None and not one.is_beyond]
     for one in failed:
         say(f"FAILED: {one.work.name}, {one.contestant.name}: {one.failure}")
     return 1 if failed else 0
@@ -151,6 +192,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     signal.signal(signal.SIGTERM, end)
     try:
+        if options.read:
+            publish(read(options.read), options.publish)
+            return 0
         return measure(options)
     except Failure as failure:
         say(f"error: {failure}")

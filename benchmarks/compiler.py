@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from benchmarks.failure import Failure
@@ -10,14 +11,25 @@ from benchmarks.failure import Failure
 COMPILE_SECONDS = 120
 
 
-def compile_c(sources: Sequence[Path], program: Path) -> Path:
+def compiler() -> str:
+    found = shutil.which("cc")
+    if found is None:
+        raise Failure("no C compiler: `cc` is needed for the loader and the C server")
+    return found
+
+
+@cache
+def has_header(name: str) -> bool:
+    command = [compiler(), "-fsyntax-only", "-include", name, "-x", "c", "/dev/null"]
+    return not subprocess.run(command, capture_output=True).returncode
+
+
+def compile_c(sources: Sequence[Path], program: Path, options: Sequence[str] = ()) -> Path:
     """Return `program`, compiled from `sources` unless it is there already."""
     if program.exists():
         return program
-    compiler = shutil.which("cc")
-    if compiler is None:
-        raise Failure("no C compiler: `cc` is needed for the loader and the C server")
-    command = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(program), *map(str, sources)]
+    command = [compiler(), "-O2", "-Wall", "-Wextra", "-o", str(program)]
+    command += [*map(str, sources), *options]
     result = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_SECONDS)
     if result.returncode:
         raise Failure(f"cc failed on {program.name}:\n{result.stderr}")

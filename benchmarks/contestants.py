@@ -9,16 +9,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from benchmarks.certificate import certificate
+from benchmarks.certificate import missing as tls_missing
 from benchmarks.compiler import compile_c
 from benchmarks.disk import DATABASE, stored_lines
 from benchmarks.failure import Failure
 from benchmarks.peers import rsyslog
 
 PEERS = Path(__file__).parent / "peers"
+SOCAT = "TCP4-LISTEN:0,bind=127.0.0.1,fork,reuseaddr,nodelay,backlog=4096"
 ADDRESS = r"127\.0\.0\.1:(\d+)"
 
 Reply = Literal["ok", "upper"]
-Load = Literal["lines", "connections", "datagrams", "relp", "syncs"]
+Load = Literal["lines", "connections", "burst", "idle", "datagrams", "relp", "syncs", "startup"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Program:
 
     `load` is what it is loaded with where that is not what the work says. `stored` counts
     the lines it has left in its folder. `everywhere`: it may run on the load's core, too.
+    `forks`: it serves in processes that come and go, whose processor time nobody can read.
     """
 
     command: Callable[[Path], list[str]]
@@ -34,6 +38,7 @@ class Program:
     load: Load | None = None
     stored: Callable[[Path], int] | None = None
     everywhere: bool = False
+    forks: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,13 @@ class Contestant:
     stream: Program | None = None
     datagram: Program | None = None
     durable: Program | Loop | None = None
+    startup: Program | None = None
     reply: Reply = "ok"
+    tls: bool = False
     baseline: str = "stock"
+    #: As many connections as it can have at once, and why no more.
+    most: int = 10_000
+    bound: str = ""
     #: Says what it needs and does not find.
     missing: Callable[[], str | None] = lambda: None
 
@@ -60,9 +70,13 @@ def module(name: str) -> Callable[[], str | None]:
     return lambda: name if find_spec(name) is None else None
 
 
-def script(module: str, load: Load | None = None) -> Program:
+def installed(program: str) -> Callable[[], str | None]:
+    return lambda: program if shutil.which(program) is None else None
+
+
+def script(module: str, load: Load | None = None, forks: bool = False) -> Program:
     command = [sys.executable, "-m", f"benchmarks.peers.{module}"]
-    return Program(lambda build: command, load=load)
+    return Program(lambda build: command, load=load, forks=forks)
 
 
 def compiled(source: str) -> Program:
@@ -74,7 +88,7 @@ def twistd(
     protocol: str, transport: str, *options: str, stored: Callable[[Path], int] | None = None
 ) -> Program:
     return Program(
-        lambda build: [*twistd_command(), *options],
+        lambda build: [*twistd_command(), "sockservice", "--port", "0", *options],
         re.compile(rf"{protocol} listening on {transport}:{ADDRESS}"),
         stored=stored,
     )
@@ -89,12 +103,27 @@ def workers(
     return replace(one, ready=ready, everywhere=True)
 
 
+def listening(text: str, transport: str = "tcp") -> Program:
+    """The service with a listener of its own; `{build}` stands for the folder with the key."""
+
+    def command(build: Path) -> list[str]:
+        if transport == "ssl":
+            certificate(build)
+        return [*twistd_command(), "sockservice", "--listen", text.format(build=build)]
+
+    return Program(command, re.compile(rf"\w listening on {transport}:{ADDRESS}"))
+
+
+def stock_tls(build: Path) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.peers.stock_tls", str(certificate(build))]
+
+
 def twistd_command() -> list[str]:
     beside = Path(sys.executable).with_name("twistd")
     found = str(beside) if beside.exists() else shutil.which("twistd")
     if found is None:
         raise Failure("`twistd` is not installed beside this Python nor on the PATH")
-    return [found, "-n", "--pidfile=", "sockservice", "--port", "0"]
+    return [found, "-n", "--pidfile="]
 
 
 CONTESTANTS = {
@@ -106,6 +135,7 @@ CONTESTANTS = {
             stream=twistd("ack", "tcp"),
             datagram=twistd("echo", "udp"),
             durable=twistd("ack", "tcp"),
+            startup=twistd("ack", "tcp"),
         ),
         Contestant(
             "store",
@@ -143,9 +173,19 @@ CONTESTANTS = {
         Contestant(
             "subclass",
             "LineServer with one method that returns line.upper()",
-            stream=script("subclass"),
+            stream=listening("benchmarks.peers.subclass.Upper@tcp:0:interface=127.0.0.1"),
             reply="upper",
             baseline="stock-upper",
+        ),
+        Contestant(
+            "tls",
+            "twistd sockservice over TLS",
+            stream=listening("ack@ssl:0:interface=127.0.0.1:privateKey={build}/server.pem", "ssl"),
+            tls=True,
+            baseline="stock-tls",
+            most=1_000,
+            bound="a handshake for each takes too long here",
+            missing=tls_missing,
         ),
         Contestant(
             "stock",
@@ -158,6 +198,16 @@ CONTESTANTS = {
             "Twisted's LineOnlyReceiver, answers line.upper()",
             stream=script("stock_upper"),
             reply="upper",
+        ),
+        Contestant(
+            "stock-tls",
+            "the first of these over TLS",
+            stream=Program(stock_tls),
+            tls=True,
+            baseline="stock",
+            most=1_000,
+            bound="a handshake for each takes too long here",
+            missing=tls_missing,
         ),
         Contestant(
             "asyncio-streams",
@@ -181,12 +231,46 @@ CONTESTANTS = {
             "socketserver",
             "the standard library's ThreadingTCPServer",
             stream=script("threads"),
+            most=1_000,
+            bound="a thread for each",
+        ),
+        Contestant(
+            "socat",
+            "socat with fork, and `sed` to answer",
+            stream=Program(
+                lambda build: ["socat", "-d", "-d", SOCAT, "EXEC:sed -u s/.*/ok/"],
+                re.compile(f"listening on AF=2 {ADDRESS}"),
+                forks=True,
+            ),
+            most=50,
+            bound="two processes for each",
+            missing=installed("socat"),
+        ),
+        Contestant(
+            "ncat",
+            "ncat with --keep-open, and `sed` to answer",
+            stream=replace(script("ncat", forks=True), ready=re.compile(f"Listening on {ADDRESS}")),
+            most=50,
+            bound="a process for each",
+            missing=installed("ncat"),
         ),
         Contestant(
             "c",
             "an epoll server in C, a write a read; a plain echo loop over UDP",
             stream=compiled("server.c"),
             datagram=compiled("echo.c"),
+        ),
+        Contestant(
+            "empty-plugin",
+            "twistd with a plugin that does nothing",
+            startup=Program(lambda build: [*twistd_command(), "empty"]),
+            baseline="empty-plugin",
+        ),
+        Contestant(
+            "bare-twistd",
+            "twistd with an application that is empty, and no plugin",
+            startup=Program(lambda build: [*twistd_command(), "--python", str(PEERS / "bare.py")]),
+            baseline="empty-plugin",
         ),
     )
 }

@@ -8,12 +8,12 @@
 #include "load/load.h"
 
 static const char usage[] =
-    "usage: load lines|connections|datagrams|relp PORT SERVER-PID CONNECTIONS SIZE WINDOW"
-    " WARMUP-SECONDS SECONDS ok|upper\n"
-    "       load syncs 0 0 CONNECTIONS SIZE WINDOW WARMUP-SECONDS SECONDS ok|upper";
+    "usage: load lines|connections|burst|idle|datagrams|relp PORT SERVER-PID CONNECTIONS SIZE"
+    " WINDOW WARMUP-SECONDS SECONDS ok|upper plain|tls RATE\n"
+    "       load syncs 0 0 CONNECTIONS SIZE WINDOW WARMUP-SECONDS SECONDS ok|upper plain 0";
 
 int main(int argc, char **argv) {
-    if (argc != 10)
+    if (argc != 12)
         fail("%s", usage);
     struct settings s = {
         .port = atoi(argv[2]),
@@ -24,6 +24,8 @@ int main(int argc, char **argv) {
         .warmup = atof(argv[7]),
         .seconds = atof(argv[8]),
         .upper = !strcmp(argv[9], "upper"),
+        .tls = !strcmp(argv[10], "tls"),
+        .rate = atof(argv[11]),
     };
     bool alone = !strcmp(argv[1], "syncs");
     if (s.connections < 1 || s.size < 2 || s.window < 1 || s.warmup < 0 || s.seconds <= 0 ||
@@ -37,6 +39,10 @@ int main(int argc, char **argv) {
         load_lines(&s, &m);
     else if (!strcmp(argv[1], "connections"))
         load_connections(&s, &m);
+    else if (!strcmp(argv[1], "burst"))
+        load_burst(&s, &m);
+    else if (!strcmp(argv[1], "idle"))
+        load_idle(&s, &m);
     else if (!strcmp(argv[1], "datagrams"))
         load_datagrams(&s, &m);
     else if (!strcmp(argv[1], "relp"))

@@ -6,8 +6,9 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.compiler import compile_c
-from benchmarks.contestants import Load, Reply
+from benchmarks.certificate import HEADER
+from benchmarks.compiler import compile_c, has_header
+from benchmarks.contestants import Contestant, Load
 from benchmarks.failure import Failure
 from benchmarks.server import Server
 from benchmarks.works import Work
@@ -21,24 +22,27 @@ SPARE_SECONDS = 40.0
 @dataclass(frozen=True)
 class Measurement:
     """One measurement; the fields are the keys of the loader's JSON object, times in seconds,
-    latencies in microseconds. `answered` counts from the first moment of the measurement to the
-    last, `answered_in_all` what came before and behind it as well."""
+    latencies in microseconds; `value` is in the work's unit where that is no rate. `answered`
+    counts from the first moment of the measurement to the last, `answered_in_all` what came
+    before and behind it as well. `server_cpu` is None where it can't be known."""
 
     answered: int
     answered_in_all: int
     lost: int
     seconds: float
-    server_cpu: float
+    server_cpu: float | None
     loader_cpu: float
     server_wait: float
     loader_wait: float
     p50: float | None = None
     p99: float | None = None
     p999: float | None = None
+    value: float | None = None
 
     @property
-    def rate(self) -> float:
-        return self.answered / self.seconds
+    def figure(self) -> float:
+        """What the work is about: answers a second, or another value that it measures."""
+        return self.answered / self.seconds if self.value is None else self.value
 
     @property
     def waited(self) -> float:
@@ -46,24 +50,37 @@ class Measurement:
         return max(self.server_wait, self.loader_wait) / self.seconds
 
     @property
-    def cpu_each(self) -> float:
+    def cpu_each(self) -> float | None:
         """Processor time of the server for one answer, in microseconds."""
-        return self.server_cpu / self.answered * 1e6
+        return None if self.server_cpu is None else self.server_cpu / self.answered * 1e6
+
+    @property
+    def lost_share(self) -> float:
+        return self.lost / (self.lost + self.answered)
 
 
 def compile_loader(build: Path) -> Path:
     sources = [HERE / "load.c", *sorted((HERE / "load").glob("*.c"))]
-    return compile_c(sources, build / "load")
+    with_tls = ["-DTLS", "-lssl", "-lcrypto"] if has_header(HEADER) else []
+    return compile_c(sources, build / "load", with_tls)
 
 
 def load(
-    program: Path, kind: Load, server: Server, work: Work, reply: Reply, seconds: float, core: int
+    program: Path,
+    kind: Load,
+    server: Server,
+    work: Work,
+    contestant: Contestant,
+    seconds: float,
+    core: int,
 ) -> Measurement:
     command = [
         str(program),
         kind,
         *map(str, (server.port, server.pid, work.connections, work.size, work.window)),
-        *map(str, (WARMUP_SECONDS, seconds, reply)),
+        *map(str, (WARMUP_SECONDS, seconds, contestant.reply)),
+        "tls" if contestant.tls else "plain",
+        str(work.rate),
     ]
     timeout = WARMUP_SECONDS + seconds + SPARE_SECONDS
     try:

@@ -1,21 +1,23 @@
 """The outcome as a plain table for people and as JSON for programs."""
 
 import json
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
 from benchmarks.rounds import Series
-from benchmarks.summary import Ratio, Summary, Verdict, summarise, verdicts
+from benchmarks.summary import Ratio, Summary, Verdict, summarise, unit, verdicts
 from benchmarks.works import Work
 
 PACKAGES = ("Twisted", "uvloop")
 LEGEND = """\
-x: times the baseline, the median over the rounds (lowest-highest); x cpu: the same for the
-processor time of one answer, less is better; latency in microseconds, seen by the client;
-busy: share of its core that server and loader used; waited: share of the time in which one
-of them was ready but its core was taken; >=: the load set the pace, a lower bound."""
+x: times the baseline, the median over the rounds (lowest-highest); cpu: the server's processor
+time for one answer, the least of the rounds; x by cpu: how many times as much is done in the
+same processor time; latency in microseconds, seen by the client; busy: share of its core that
+server and loader used; waited: share of the time in which one of them was ready but its core
+was taken; >=: the load set the pace, a lower bound."""
 
 
 def works_of(series: Sequence[Series]) -> list[Work]:
@@ -30,34 +32,47 @@ def table(series: Sequence[Series]) -> str:
 def work_table(work: Work, series: Sequence[Series]) -> str:
     mine = [one for one in series if one.work is work]
     summaries = [summarise(one, series) for one in mine]
-    titles = ["", f"{work.unit}/s", "cpu us each", "x baseline", "x cpu"]
+    titles = ["", work.unit, "cpu us each", "x baseline", "x by cpu"]
     titles += ["p50", "p99", "p99.9", "server busy", "loader busy", "waited", "lost"]
     rows = [titles]
     for one, summary in zip(mine, summaries, strict=True):
-        rows.append(cells(summary) if summary else [one.contestant.name, "FAILED"])
+        if summary:
+            rows.append(cells(summary))
+        elif not one.is_beyond:
+            rows.append([one.contestant.name, "FAILED"])
     lines = [f"{work.name}: {work.description}", *aligned(rows)]
+    lines += [f"{one.contestant.name}: {one.failure}" for one in mine if one.is_beyond]
     return "\n".join(lines + [verdict_line(v) for v in verdicts(work.name, series)])
 
 
 def cells(summary: Summary) -> list[str]:
     return [
         summary.contestant,
-        (">=" if summary.is_lower_bound else "") + f"{summary.rate:,.0f}",
-        f"{summary.cpu_each:.3g}",
-        ratio_cell(summary.rate_ratio),
-        f"{summary.cpu_ratio.middle:.2f}" if summary.cpu_ratio else "-",
+        (">=" if summary.is_lower_bound else "") + number(summary.figure),
+        number(summary.cpu_each),
+        ratio_cell(summary.ratio),
+        number(summary.cpu_ratio),
         *(f"{p:,.0f}" if p is not None else "-" for p in (summary.p50, summary.p99, summary.p999)),
-        f"{summary.server_busy:.0%}",
+        "-" if summary.server_busy is None else f"{summary.server_busy:.0%}",
         f"{summary.loader_busy:.0%}",
         f"{summary.waited:.1%}",
-        f"{summary.lost:,}",
+        f"{summary.lost:.1%}" if summary.lost else "-",
     ]
+
+
+def number(value: float | None) -> str:
+    """Three digits at least, and all of a whole number."""
+    if value is None:
+        return "-"
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def ratio_cell(ratio: Ratio | None) -> str:
     if ratio is None:
         return "-"
-    return f"{ratio.middle:.2f} ({ratio.lowest:.2f}-{ratio.highest:.2f})"
+    return f"{number(ratio.middle)} ({number(ratio.lowest)}-{number(ratio.highest)})"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -75,12 +90,23 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def verdict_line(verdict: Verdict) -> str:
-    target = f"target: {verdict.target.contestant} {verdict.target.ratio}x {verdict.baseline}"
-    if verdict.target.best_of:
-        target += " at its best"
+    line = f"target: {asked(verdict)}"
     if verdict.reached is None:
-        return f"{target}; not measured"
-    return f"{target}; reached {verdict.reached:.2f}x: {'met' if verdict.is_met else 'MISSED'}"
+        return f"{line}; not measured"
+    line += f"; reached {number(verdict.reached)}"
+    if verdict.by_cpu is not None:
+        line += f" (by cpu {number(verdict.by_cpu)})"
+    return f"{line}: {'met' if verdict.is_met else 'MISSED'}"
+
+
+def asked(verdict: Verdict) -> str:
+    """What a target asks for, as `sockservice >= 10 x stock`."""
+    target = verdict.target
+    text = f"{target.contestant} {'<=' if target.at_most else '>='} {target.ratio:g} x "
+    text += verdict.baseline + (" at its best" if target.best_of else "")
+    if target.spare:
+        text += f" + {target.spare:g} {unit(target)}"
+    return text if target.figure == "figure" else f"{text} in {target.figure}"
 
 
 def as_json(series: Sequence[Series], rounds: int, seconds: float) -> str:
@@ -95,15 +121,26 @@ def as_json(series: Sequence[Series], rounds: int, seconds: float) -> str:
                 one.contestant.name: [asdict(measurement) for measurement in one.measurements]
                 for one in mine
             },
-            "failures": {one.contestant.name: one.failure for one in mine if one.failure},
+            "failures": {
+                one.contestant.name: one.failure
+                for one in mine
+                if one.failure and not one.is_beyond
+            },
+            "beyond": {one.contestant.name: one.failure for one in mine if one.is_beyond},
             "targets": [
-                {**asdict(v.target), "baseline": v.baseline, "reached": v.reached, "met": v.is_met}
+                {
+                    "target": asked(v),
+                    "reached": v.reached,
+                    "by_cpu": v.by_cpu,
+                    "met": v.is_met,
+                }
                 for v in verdicts(work.name, series)
             ],
         }
     document = {
         "rounds": rounds,
         "seconds": seconds,
+        "cores": os.cpu_count(),
         "versions": versions(),
         "works": works,
     }

@@ -1,7 +1,7 @@
 """The order of the measurements: every contestant once a round, each time on a fresh server."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.contestants import Contestant, Loop
@@ -10,35 +10,52 @@ from benchmarks.disk import fresh
 from benchmarks.failure import Failure
 from benchmarks.loader import Measurement, compile_loader, load
 from benchmarks.server import Server, running
-from benchmarks.works import Work
+from benchmarks.startup import start
+from benchmarks.works import WITH_TARGETS, Work
 
 # Above this share of waiting a measurement says more about the machine than about the server.
 CALM = 0.05
-ATTEMPTS = 3
+ATTEMPTS = 2
 
 
 @dataclass
 class Series:
-    """The measurements of one contestant in one work, one a round, or why there are none."""
+    """The measurements of one contestant in one work, one a round, or why there are none.
+
+    It may be that it can't, which is no failure."""
 
     work: Work
     contestant: Contestant
     measurements: list[Measurement] = field(default_factory=list)
     failure: str | None = None
 
+    @property
+    def is_beyond(self) -> bool:
+        return self.work.beyond(self.contestant) is not None
+
 
 def plan(works: Sequence[Work], contestants: Sequence[Contestant]) -> list[Series]:
-    return [Series(w, c) for w in works for c in contestants if w.program(c)]
+    return [Series(w, c, failure=w.beyond(c)) for w in works for c in contestants if w.program(c)]
 
 
-def in_order(series: Sequence[Series], number: int) -> Iterator[Series]:
-    """Go through one round, every second time backwards, so that no one is always first."""
-    return iter(series) if number % 2 == 0 else reversed(series)
+def in_order(series: Sequence[Series], number: int, sparing: int = 1) -> Iterator[Series]:
+    """Go through one round, every second time backwards, so that no one is always first.
+
+    Works without a target take part in the first of so many rounds."""
+    taking = [one for one in series if number % sparing == 0 or one.work.name in WITH_TARGETS]
+    return iter(taking) if number % 2 == 0 else reversed(taking)
+
+
+def count(series: Sequence[Series], rounds: int, sparing: int) -> int:
+    """Return how many measurements there are to make."""
+    able = [one for one in series if not one.is_beyond]
+    return sum(1 for number in range(rounds) for _ in in_order(able, number, sparing))
 
 
 def run(
     series: Sequence[Series],
     rounds: int,
+    sparing: int,
     seconds: float,
     cores: Cores,
     folder: Path,
@@ -47,7 +64,7 @@ def run(
     """Fill in the series; one that fails is left out of the rounds that follow."""
     program = compile_loader(folder)
     for number in range(rounds):
-        for one in in_order(series, number):
+        for one in in_order(series, number, sparing):
             if one.failure is not None:
                 continue
             label = f"round {number + 1}/{rounds}  {one.work.name}  {one.contestant.name}"
@@ -58,7 +75,7 @@ def run(
                 report(f"{label}: FAILED: {failure}")
             else:
                 one.measurements.append(measurement)
-                report(f"{label}: {measurement.rate:,.0f} {one.work.unit}/s")
+                report(f"{label}: {measurement.figure:,.4g} {one.work.unit}")
 
 
 def calmest(
@@ -77,18 +94,20 @@ def calmest(
 def measure(
     program: Path, series: Series, seconds: float, cores: Cores, folder: Path
 ) -> Measurement:
-    work, reply = series.work, series.contestant.reply
-    server = work.program(series.contestant)
+    work, contestant = series.work, series.contestant
+    server = work.program(contestant)
     assert server is not None
-    with fresh(folder) as own:
+    with fresh(folder, synced=work.side == "durable") as own:
         if isinstance(server, Loop):
             nobody = Server(0, 0, own)
-            return load(program, server.load, nobody, work, reply, seconds, cores.server)
+            return load(program, server.load, nobody, work, contestant, seconds, cores.server)
+        if work.kind == "startup":
+            return start(server.command(folder), server.ready, cores.server, own)
         own_cores = {cores.server, cores.loader} if server.everywhere else {cores.server}
         with running(server.command(folder), server.ready, own_cores, own) as process:
             kind = server.load or work.kind
-            measurement = load(program, kind, process, work, reply, seconds, cores.loader)
+            measurement = load(program, kind, process, work, contestant, seconds, cores.loader)
         if server.stored and (stored := server.stored(own)) < measurement.answered_in_all:
             lost = measurement.answered_in_all - stored
             raise Failure(f"{lost} of {measurement.answered_in_all} acknowledged lines are lost")
-        return measurement
+        return replace(measurement, server_cpu=None) if server.forks else measurement

@@ -6,7 +6,7 @@ from statistics import median
 
 from benchmarks.loader import Measurement
 from benchmarks.rounds import Series
-from benchmarks.works import TARGETS, Target
+from benchmarks.works import TARGETS, WORKS, Target
 
 # A core that is busier than this sets the pace.
 SATURATED = 0.95
@@ -23,37 +23,37 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Summary:
+    """What is told of one series: medians, but of processor time the least, which is what is
+    left when nobody else was in the way."""
+
     contestant: str
     baseline: str
-    rate: float
-    cpu_each: float
+    figure: float
+    cpu_each: float | None
     p50: float | None
     p99: float | None
     p999: float | None
-    lost: int
-    server_busy: float
+    lost: float
+    server_busy: float | None
     loader_busy: float
     waited: float
-    rate_ratio: Ratio | None
-    cpu_ratio: Ratio | None
-
-    @property
-    def is_lower_bound(self) -> bool:
-        """Whether the load, not the server, set the pace."""
-        return self.loader_busy > SATURATED > self.server_busy
+    ratio: Ratio | None
+    cpu_ratio: float | None
+    is_lower_bound: bool
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a target; `reached` is None where it or its baseline failed or is absent."""
+    """What became of a target; `reached` is None where it or its baseline failed or is absent.
+
+    `by_cpu` is the same ratio of lines for each second of the server's processor time.
+    """
 
     target: Target
     baseline: str
     reached: float | None
-
-    @property
-    def is_met(self) -> bool:
-        return self.reached is not None and self.reached >= self.target.ratio
+    by_cpu: float | None
+    is_met: bool
 
 
 def summarise(series: Series, everyone: Sequence[Series]) -> Summary | None:
@@ -70,20 +70,27 @@ def summarise(series: Series, everyone: Sequence[Series]) -> Summary | None:
         return None if None in values else median(values)
 
     baseline = measured(series.work.name, series.contestant.baseline, everyone)
+    server_busy = None
+    if all(m.server_cpu is not None for m in measurements):
+        server_busy = middle(lambda m: (m.server_cpu or 0.0) / m.seconds)
+    loader_busy = middle(lambda m: m.loader_cpu / m.seconds)
+    paced = bool(series.work.rate or series.work.less)
     return Summary(
         contestant=series.contestant.name,
         baseline=series.contestant.baseline,
-        rate=middle(lambda m: m.rate),
-        cpu_each=middle(lambda m: m.cpu_each),
+        figure=middle(lambda m: m.figure),
+        cpu_each=least_cpu(measurements),
         p50=latency("p50"),
         p99=latency("p99"),
         p999=latency("p999"),
-        lost=sum(m.lost for m in measurements),
-        server_busy=middle(lambda m: m.server_cpu / m.seconds),
-        loader_busy=middle(lambda m: m.loader_cpu / m.seconds),
+        lost=middle(lambda m: m.lost_share),
+        server_busy=server_busy,
+        loader_busy=loader_busy,
         waited=middle(lambda m: m.waited),
-        rate_ratio=ratio(measurements, baseline, lambda m: m.rate),
-        cpu_ratio=ratio(measurements, baseline, lambda m: m.cpu_each),
+        ratio=ratio(measurements, baseline, lambda m: m.figure),
+        cpu_ratio=by_cpu(measurements, baseline),
+        # The load, not the server, set the pace.
+        is_lower_bound=not paced and loader_busy > SATURATED > (server_busy or 1.0),
     )
 
 
@@ -105,23 +112,52 @@ def ratio(
     return Ratio(median(ratios), min(ratios), max(ratios)) if ratios else None
 
 
+def least_cpu(measurements: Sequence[Measurement]) -> float | None:
+    return min((m.cpu_each for m in measurements if m.cpu_each), default=None)
+
+
+def by_cpu(ours: Sequence[Measurement], theirs: Sequence[Measurement]) -> float | None:
+    """Return how many times as much we do in the same processor time."""
+    mine, other = least_cpu(ours), least_cpu(theirs)
+    return None if mine is None or other is None else other / mine
+
+
 def verdicts(work: str, everyone: Sequence[Series]) -> list[Verdict]:
     """Hold the contestants that took part to the targets of one work."""
     return [
-        Verdict(target, target.baseline or one.contestant.baseline, reached(target, one, everyone))
+        verdict(target, one, everyone)
         for target in TARGETS
         for one in everyone
         if target.work == work == one.work.name and target.contestant == one.contestant.name
     ]
 
 
-def reached(target: Target, series: Series, everyone: Sequence[Series]) -> float | None:
-    if series.failure is not None:
-        return None
+def verdict(target: Target, series: Series, everyone: Sequence[Series]) -> Verdict:
     baseline = target.baseline or series.contestant.baseline
-    compared = (
-        ratio(series.measurements, measured(work, baseline, everyone), lambda m: m.rate)
-        for work in target.best_of or (series.work.name,)
-    )
+    works = target.best_of or (target.work,)
+    ours = [] if series.failure is not None else series.measurements
     # The least ratio is that to the best.
-    return min((found.middle for found in compared if found), default=None)
+    candidates = [
+        (found.middle, theirs)
+        for theirs in (measured(work, baseline, everyone) for work in works)
+        if (found := ratio(ours, theirs, lambda m: figure(target, m)))
+    ]
+    if not candidates:
+        return Verdict(target, baseline, None, None, False)
+    reached, theirs = min(candidates, key=lambda candidate: candidate[0])
+    # Of a time to wait for, or of memory, processor time says nothing.
+    cpu = None if target.at_most else by_cpu(ours, theirs)
+    if target.at_most:
+        spare = target.spare / median(figure(target, m) for m in theirs)
+        return Verdict(target, baseline, reached, cpu, reached <= target.ratio + spare)
+    return Verdict(target, baseline, reached, cpu, reached >= target.ratio)
+
+
+def figure(target: Target, measurement: Measurement) -> float:
+    value: float | None = getattr(measurement, target.figure)
+    assert value is not None, f"{target.work} has no {target.figure}"
+    return value
+
+
+def unit(target: Target) -> str:
+    return WORKS[target.work].unit if target.figure == "figure" else "us"

@@ -5,35 +5,80 @@ from typing import Literal
 
 from benchmarks.contestants import Contestant, Load, Loop, Program
 
-Side = Literal["stream", "datagram", "durable"]
+Side = Literal["stream", "datagram", "durable", "startup"]
+Figure = Literal["figure", "p50", "p99"]
 
 # Enough for the largest read of any contestant to be full, little enough to stay in the caches.
 PIPELINED_BYTES = 256 * 1024
 PIPELINED_LINES = 8192
+# Of all connections together, however many they are.
+PIPELINED_BYTES_IN_ALL = 8 * PIPELINED_BYTES
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How a figure grows: the works that name it are its points."""
+
+    title: str
+    grows: str
+
+
+CURVES = {
+    "pingpong": Curve("Ping-pong", "connections"),
+    "pipelined": Curve("Pipelined lines on 8 connections", "bytes in a line"),
+    "connect": Curve("Connect, a line, its reply, close", "connections at a time"),
+    "udp-32": Curve("Datagrams of 32 bytes", "datagrams/s sent"),
+    "udp-1400": Curve("Datagrams of 1,400 bytes", "datagrams/s sent"),
+    "udp-60000": Curve("Datagrams of 60,000 bytes", "datagrams/s sent"),
+    "idle": Curve("Memory for an idle connection", "connections"),
+    "burst": Curve("Connections that come all at once", "connections"),
+    "durable": Curve("Lines kept on disk", "connections"),
+}
 
 
 @dataclass(frozen=True)
 class Work:
+    """A kind of load. `unit` is that of its figure, of which more is better unless `less`.
+
+    `rate` is in datagrams a second; with 0 the next waits for a reply. In `curve` the work is
+    the point `at`.
+    """
+
     name: str
     description: str
     kind: Load
     unit: str
-    connections: int
-    size: int
-    window: int
+    connections: int = 1
+    size: int = 32
+    window: int = 1
     side: Side = "stream"
+    rate: int = 0
+    less: bool = False
+    curve: str = ""
+    at: int = 0
 
     def program(self, contestant: Contestant) -> Program | Loop | None:
         """Return the server this load is for, or None where the contestant has none."""
+        if contestant.tls and self.kind not in ("lines", "idle"):
+            return None
         if self.side == "durable":
             return contestant.durable
+        if self.side == "startup":
+            return contestant.startup
         return contestant.datagram if self.side == "datagram" else contestant.stream
+
+    def beyond(self, contestant: Contestant) -> str | None:
+        """Say why this is more than the contestant can do."""
+        if self.connections <= contestant.most:
+            return None
+        return f"can't, at most {contestant.most:,} connections: {contestant.bound}"
 
 
 @dataclass(frozen=True)
 class Target:
-    """`contestant` must reach `ratio` times the throughput of its baseline in `work`.
+    """`contestant` must reach `ratio` times what its baseline reaches in `work`.
 
+    That is at least, or, where less is better, at most, and `spare` more in the work's unit.
     `baseline` names another one to compare with; where it was measured in several of the
     works `best_of`, it is the one in which it did best.
     """
@@ -43,93 +88,184 @@ class Target:
     ratio: float
     baseline: str | None = None
     best_of: tuple[str, ...] = ()
+    figure: Figure = "figure"
+    spare: float = 0.0
+
+    @property
+    def at_most(self) -> bool:
+        return self.figure != "figure" or WORKS[self.work].less
 
 
-def pipelined(size: int) -> Work:
+def counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number > 1)}"
+
+
+def pipelined(size: int, connections: int = 8) -> Work:
+    in_flight = min(PIPELINED_BYTES, PIPELINED_BYTES_IN_ALL // connections)
     return Work(
-        f"pipelined-{size}",
-        f"8 connections, {size}-byte lines, as many in flight as fit",
+        f"pipelined-{size}" + (f"-on-{connections}" if connections != 8 else ""),
+        f"{counted(connections, 'connection')}, {size}-byte lines, as many in flight as fit",
         kind="lines",
-        unit="lines",
-        connections=8,
+        unit="lines/s",
+        connections=connections,
         size=size,
-        window=min(PIPELINED_BYTES // size, PIPELINED_LINES),
+        window=max(2, min(in_flight // size, PIPELINED_LINES)),
+        curve="pipelined" if connections == 8 else "",
+        at=size,
     )
 
 
 def pingpong(connections: int) -> Work:
     return Work(
         f"pingpong-{connections}",
-        f"{connections} connection{'s' * (connections > 1)}, a 32-byte line and its reply in turn",
+        f"{counted(connections, 'connection')}, a 32-byte line and its reply in turn",
         kind="lines",
-        unit="lines",
+        unit="lines/s",
         connections=connections,
-        size=32,
-        window=1,
+        curve="pingpong",
+        at=connections,
     )
 
 
-def udp(size: int) -> Work:
+def connect(connections: int) -> Work:
+    return Work(
+        "connect" if connections == 8 else f"connect-{connections}",
+        f"connect, a 32-byte line, its reply, close; {connections} at a time",
+        kind="connections",
+        unit="connections/s",
+        connections=connections,
+        curve="connect",
+        at=connections,
+    )
+
+
+def udp(size: int, window: int) -> Work:
     return Work(
         f"udp-{size}",
-        f"{size}-byte datagrams sent back, 64 in flight",
+        f"{size}-byte datagrams sent back, {window} in flight",
         kind="datagrams",
-        unit="datagrams",
-        connections=1,
+        unit="datagrams/s",
         size=size,
-        window=64,
+        window=window,
         side="datagram",
     )
 
 
-def durable(name: str, connections: int, window: int) -> Work:
-    many = f"{connections} connection{'s' * (connections > 1)}, 64-byte lines, "
+def udp_at(size: int, rate: int) -> Work:
     return Work(
-        f"durable-{name}",
-        many + ("each and its reply in turn" if window == 1 else f"{window:,} in flight"),
+        f"udp-{size}-at-{rate}",
+        f"{size}-byte datagrams, {rate:,} a second whatever comes back",
+        kind="datagrams",
+        unit="datagrams/s",
+        size=size,
+        side="datagram",
+        rate=rate,
+        curve=f"udp-{size}",
+        at=rate,
+    )
+
+
+def idle(connections: int) -> Work:
+    return Work(
+        f"idle-{connections}",
+        f"{connections:,} connections that have had one line answered: memory for each",
+        kind="idle",
+        unit="bytes",
+        connections=connections,
+        less=True,
+        curve="idle",
+        at=connections,
+    )
+
+
+def burst(connections: int) -> Work:
+    return Work(
+        f"burst-{connections}",
+        f"{connections:,} connections at once, a line on each: until all are answered",
+        kind="burst",
+        unit="ms",
+        connections=connections,
+        less=True,
+        curve="burst",
+        at=connections,
+    )
+
+
+def durable(connections: int, window: int) -> Work:
+    each = "each and its reply in turn" if window == 1 else f"{window:,} in flight"
+    return Work(
+        "durable-pipelined" if window > 1 else f"durable-pingpong-{connections}",
+        f"{counted(connections, 'connection')}, 64-byte lines, {each}",
         kind="lines",
-        unit="lines",
+        unit="lines/s",
         connections=connections,
         size=64,
         window=window,
         side="durable",
+        curve="durable" if window == 1 else "",
+        at=connections,
     )
 
+
+SIZES = (8, 32, 200, 4000)
+RATES = {
+    32: (25_000, 50_000, 100_000, 150_000, 200_000),
+    1400: (25_000, 50_000, 100_000, 150_000, 200_000),
+    60_000: (2_500, 5_000, 10_000, 20_000),
+}
 
 WORKS = {
     work.name: work
     for work in (
-        pipelined(8),
-        pipelined(32),
-        pipelined(200),
-        pipelined(4000),
-        pingpong(1),
-        pingpong(50),
-        pingpong(1000),
-        udp(32),
-        udp(1400),
+        *(pipelined(size) for size in SIZES),
+        *(pipelined(size, connections) for connections in (1, 256) for size in SIZES),
+        *map(pingpong, (1, 50, 1_000, 10_000)),
+        *map(connect, (1, 8, 64)),
+        udp(32, 64),
+        udp(1400, 64),
+        udp(60_000, 1),
+        *(udp_at(size, rate) for size, rates in RATES.items() for rate in rates),
+        *map(idle, (1_000, 3_000, 10_000)),
+        *map(burst, (100, 1_000, 4_000)),
         Work(
-            "connect",
-            "connect, a 32-byte line, its reply, close; 8 at a time",
-            kind="connections",
-            unit="connections",
-            connections=8,
-            size=32,
-            window=1,
+            "startup",
+            "from starting twistd to the first reply, or to the reactor's first turn",
+            kind="startup",
+            unit="ms",
+            side="startup",
+            less=True,
         ),
-        durable("pingpong-1", 1, 1),
-        durable("pingpong-16", 16, 1),
-        durable("pingpong-256", 256, 1),
-        durable("pipelined", 1, 2048),
+        *(durable(connections, 1) for connections in (1, 16, 256)),
+        durable(1, 2048),
     )
 }
 
 RELP = ("durable-pingpong-256", "durable-pipelined")
 
 TARGETS = (
-    Target("pipelined-32", "sockservice", 8.0),
-    Target("pingpong-50", "sockservice", 1.5),
-    Target("pipelined-32", "subclass", 1.5),
+    Target("pipelined-32", "sockservice", 10),
+    Target("pipelined-32", "sockservice", 50, "asyncio-streams"),
+    Target("pipelined-32", "sockservice", 50, "uvloop-protocol"),
+    Target("pipelined-32", "sockservice", 0.4, "c"),
+    Target("pipelined-32", "subclass", 2),
+    *(
+        target
+        for work in ("pingpong-50", "pingpong-1000")
+        for target in (
+            Target(work, "sockservice", 2),
+            Target(work, "sockservice", 2, "asyncio-streams"),
+            Target(work, "sockservice", 1, "uvloop-protocol"),
+            Target(work, "sockservice", 1, "uvloop-protocol", figure="p50"),
+            Target(work, "sockservice", 1, "uvloop-protocol", figure="p99"),
+            Target(work, "sockservice", 0.7, "c"),
+        )
+    ),
+    Target("udp-32", "sockservice", 1.5),
+    Target("udp-32", "sockservice", 1.5, "asyncio-protocol"),
+    Target("udp-32", "sockservice", 1, "uvloop-protocol"),
+    Target("idle-10000", "sockservice", 1.3),
+    Target("burst-1000", "sockservice", 1.5, "c", spare=200),
+    Target("startup", "sockservice", 1.25, "empty-plugin"),
     Target("durable-pingpong-1", "store", 0.6, "fdatasync"),
     Target("durable-pingpong-256", "store", 0.75),
     Target("durable-pingpong-256", "store", 50, "relp", RELP),
@@ -137,4 +273,5 @@ TARGETS = (
     Target("durable-pipelined", "store", 50, "relp", RELP),
 )
 
-DEFAULT_WORKS = tuple(dict.fromkeys(target.work for target in TARGETS))
+#: The works that have targets.
+WITH_TARGETS = tuple(dict.fromkeys(target.work for target in TARGETS))

@@ -258,6 +258,9 @@ class LineServer(Protocol):
         self._socket = plainSocket(transport)
         if ISSLTransport.providedBy(transport):
             self._handshaken = False
+        # Python gives an instance a whole dict, 0.7 kB, for an attribute that the first few
+        # instances of its class did not have; every connection is inspected.
+        self._seen, self._quietSince = self._seen, self._quietSince
         if self._socket is None:
             transport.registerProducer(self, True)
         tune(transport)

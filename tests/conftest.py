@@ -95,6 +95,9 @@ class HandReactor(SelectReactor):  # type: ignore[misc, unused-ignore]
     def dispose(self) -> None:
         """Stop threads, close what is open."""
         self.fireSystemEvent("shutdown")
+        if self.threadpool is not None:
+            # What a test has left waits for something before that.
+            self._stopThreadPool()
         self.waker.connectionLost(None)
 
 

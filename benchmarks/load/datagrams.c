@@ -1,4 +1,5 @@
-/* Datagrams that must come back as they were sent: a window of them in flight. */
+/* Datagrams that must come back as they were sent: a window of them in flight, or so many a
+ * second, whatever comes back. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
@@ -26,6 +27,8 @@ static size_t window, size, in_flight;
 static unsigned char pattern[LARGEST + PATTERN];
 static unsigned char *output, *input;
 static uint64_t total_lost;
+/* With a rate, datagrams go through the slots in turn; these are the oldest and the next. */
+static uint64_t oldest, next, skipped;
 
 /* The number first, then bytes that depend on it. */
 static void fill(unsigned char *to, uint64_t number) {
@@ -73,6 +76,33 @@ static void send_datagrams(int fd) {
     }
 }
 
+/* Sends what is due by now; what is more than a batch behind is left out. */
+static void send_due(int fd, double rate, uint64_t began, uint64_t now) {
+    uint64_t due = (uint64_t)((double)(now - began) / 1e9 * rate) - skipped;
+    if (due <= next)
+        return;
+    if (due - next > BATCH) {
+        skipped += due - next - BATCH;
+        due = next + BATCH;
+    }
+    struct mmsghdr messages[BATCH];
+    struct iovec parts[BATCH];
+    unsigned count = 0;
+    for (; next + count < due && next + count < oldest + window; count++) {
+        fill(output + count * size, next + count);
+        parts[count] = (struct iovec){output + count * size, size};
+        messages[count] =
+            (struct mmsghdr){.msg_hdr = {.msg_iov = &parts[count], .msg_iovlen = 1}};
+    }
+    int sent = count ? sendmmsg(fd, messages, count, MSG_DONTWAIT) : 0;
+    if (sent < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS)
+        fail("send: %s", strerror(errno));
+    for (int i = 0; i < sent; i++, next++) {
+        slots[next % window] = (struct slot){next, now, true};
+        in_flight++;
+    }
+}
+
 static void take_datagram(const unsigned char *datagram, size_t length, uint64_t now,
                           struct measurement *m) {
     unsigned char expected[LARGEST];
@@ -111,19 +141,31 @@ static unsigned receive_datagrams(int fd, struct measurement *m) {
     return count > 0 ? (unsigned)count : 0;
 }
 
-static void give_up_lost(uint64_t now, struct measurement *m) {
-    for (size_t i = 0; i < window; i++) {
-        if (!slots[i].in_flight || now - slots[i].sent_at < LOST_AFTER_NS)
-            continue;
-        slots[i].in_flight = false;
-        in_flight--;
-        total_lost++;
-        m->lost += m->phase != WARMING;
-    }
+/* True when the datagram there is not awaited any more. */
+static bool is_settled(struct slot *slot, uint64_t now, struct measurement *m) {
+    if (!slot->in_flight)
+        return true;
+    if (now - slot->sent_at < LOST_AFTER_NS)
+        return false;
+    slot->in_flight = false;
+    in_flight--;
+    total_lost++;
+    m->lost += m->phase == MEASURING;
+    return true;
+}
+
+static void give_up_lost(uint64_t now, struct measurement *m, bool in_turn) {
+    if (in_turn)
+        while (oldest < next && is_settled(&slots[oldest % window], now, m))
+            oldest++;
+    else
+        for (size_t i = 0; i < window; i++)
+            is_settled(&slots[i], now, m);
 }
 
 static void prepare(const struct settings *s) {
-    window = s->window;
+    /* As many as can be awaited at once. */
+    window = s->rate ? (size_t)(s->rate * LOST_AFTER_NS / 1e9) + BATCH : s->window;
     size = s->size;
     if (size < 8 || size >= LARGEST)
         fail("a datagram has 8 to %u bytes here", LARGEST - 1);
@@ -142,15 +184,19 @@ void load_datagrams(const struct settings *s, struct measurement *m) {
     prepare(s);
     int fd = connect_datagrams(s->port);
     measurement_start(m, s);
+    uint64_t began = now_ns();
     while (m->phase != DRAINING || in_flight) {
-        if (m->phase != DRAINING)
+        if (m->phase != DRAINING && s->rate)
+            send_due(fd, s->rate, began, now_ns());
+        else if (m->phase != DRAINING)
             send_datagrams(fd);
-        if (!receive_datagrams(fd, m)) {
+        /* With a rate the next is due before a poll would be over. */
+        if (!receive_datagrams(fd, m) && !s->rate) {
             struct pollfd ready = {.fd = fd, .events = POLLIN};
             poll(&ready, 1, 20);
         }
         uint64_t now = now_ns();
-        give_up_lost(now, m);
+        give_up_lost(now, m, s->rate > 0);
         measurement_tick(m, now);
     }
     if (!m->answered)

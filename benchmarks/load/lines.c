@@ -3,6 +3,7 @@
  * A window of one is ping-pong, and then each round trip is timed. */
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -14,8 +15,10 @@
 #define EVENTS 1024
 
 struct connection {
-    int fd, number;
-    bool blocked; /* the socket took less than it was given */
+    struct stream stream;
+    int number;
+    bool blocked;   /* the socket took less than it was given */
+    size_t pledged; /* what TLS was given and did not take: it must get the same again */
     uint64_t sent, received;
     uint64_t asked; /* when the last line was sent */
 };
@@ -35,7 +38,7 @@ static bool is_settled(const struct connection *c) {
 /* How many more bytes the window lets this connection send. */
 static size_t sendable(const struct connection *c, bool draining) {
     if (draining)
-        return (script.line - c->sent % script.line) % script.line;
+        return c->pledged + (script.line - (c->sent + c->pledged) % script.line) % script.line;
     size_t in_flight = c->sent - c->received / script.reply * script.line;
     size_t free = in_flight < window_bytes ? window_bytes - in_flight : 0;
     /* Small top-ups would make the server read in small pieces. */
@@ -50,14 +53,16 @@ static void send_lines(struct connection *c, bool draining) {
     while (left) {
         size_t at = c->sent % script.sent_period;
         size_t count = left < script.sent_period - at ? left : script.sent_period - at;
-        ssize_t sent = send(c->fd, script.sent + at, count, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = stream_send(&c->stream, script.sent + at, count);
         if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
             c->blocked = true;
+            c->pledged = c->stream.tls ? count : 0;
             return;
         }
         if (sent < 0)
             fail("send on connection %d: %s", c->number, strerror(errno));
         c->sent += (uint64_t)sent;
+        c->pledged = 0;
         left -= (size_t)sent;
     }
 }
@@ -65,7 +70,7 @@ static void send_lines(struct connection *c, bool draining) {
 static void receive_replies(struct connection *c, struct measurement *m) {
     ssize_t count;
     do {
-        count = recv(c->fd, input, sizeof input, MSG_DONTWAIT);
+        count = stream_receive(&c->stream, input, sizeof input);
         if (count < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (count < 0)
@@ -83,18 +88,18 @@ static void receive_replies(struct connection *c, struct measurement *m) {
         if (window_bytes == script.line && replies)
             measurement_latency(m, now_ns() - c->asked);
         /* A full read may have left bytes behind, and they raise no further event. */
-    } while (count == (ssize_t)sizeof input);
+    } while (count == (ssize_t)sizeof input || c->stream.tls);
 }
 
 /* Opens a connection and has one line answered, so that no backlog overflows. */
 static void open_connection(struct connection *c, int number, const struct settings *s,
                             struct measurement *m) {
-    *c = (struct connection){.fd = connect_stream(s->port), .number = number};
-    ssize_t sent = send(c->fd, script.sent, script.line, MSG_NOSIGNAL);
+    *c = (struct connection){.stream = stream_open(s), .number = number};
+    ssize_t sent = stream_send(&c->stream, script.sent, script.line);
     if (sent != (ssize_t)script.line)
         fail("the first line on connection %d was not taken whole", number);
     c->sent = (uint64_t)sent;
-    struct pollfd ready = {.fd = c->fd, .events = POLLIN};
+    struct pollfd ready = {.fd = c->stream.fd, .events = POLLIN};
     uint64_t deadline = now_ns() + PATIENCE_NS;
     while (!is_settled(c)) {
         if (now_ns() > deadline)
@@ -102,6 +107,52 @@ static void open_connection(struct connection *c, int number, const struct setti
         poll(&ready, 1, 100);
         receive_replies(c, m);
     }
+}
+
+/* What of the server's processes is in memory, in bytes. */
+static double resident(pid_t server) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/statm", (int)server);
+    FILE *file = fopen(path, "r");
+    long pages;
+    if (!file || fscanf(file, "%*s %ld", &pages) != 1)
+        fail("the server process is gone");
+    fclose(file);
+    double bytes = (double)pages * (double)sysconf(_SC_PAGESIZE);
+    snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)server, (int)server);
+    int child;
+    for (file = fopen(path, "r"); file && fscanf(file, "%d", &child) == 1;)
+        bytes += resident(child);
+    if (file)
+        fclose(file);
+    return bytes;
+}
+
+/* Connections that have had one line answered and then are idle: what each takes in memory.
+ *
+ * The first of them do not count: they find room that the server's start has left over. */
+void load_idle(const struct settings *s, struct measurement *m) {
+    script = script_new(s);
+    int first = s->connections / 10;
+    struct connection *connections = calloc((size_t)s->connections, sizeof *connections);
+    if (!connections || first < 1)
+        fail("out of memory, or too few connections");
+    struct settings now = *s;
+    now.warmup = now.seconds = 0;
+    measurement_start(m, &now);
+    double before = 0;
+    for (int i = 0; i < s->connections; i++) {
+        if (i == first) {
+            before = resident(s->server);
+            measurement_tick(m, now_ns());
+        }
+        open_connection(&connections[i], i, s, m);
+    }
+    m->value = (resident(s->server) - before) / (s->connections - first);
+    measurement_tick(m, now_ns());
+    for (int i = 0; i < s->connections; i++)
+        stream_close(&connections[i].stream);
+    free(connections);
 }
 
 static bool all_settled(const struct connection *connections, int count) {
@@ -157,7 +208,7 @@ void load_lines(const struct settings *s, struct measurement *m) {
         open_connection(&connections[i], i, s, m);
         struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET,
                                     .data.ptr = &connections[i]};
-        if (epoll_ctl(epoll, EPOLL_CTL_ADD, connections[i].fd, &event))
+        if (epoll_ctl(epoll, EPOLL_CTL_ADD, connections[i].stream.fd, &event))
             fail("epoll_ctl: %s", strerror(errno));
     }
     measurement_start(m, s);
@@ -166,7 +217,7 @@ void load_lines(const struct settings *s, struct measurement *m) {
     usleep(20000);
     for (int i = 0; i < s->connections; i++) {
         receive_replies(&connections[i], m);
-        close(connections[i].fd);
+        stream_close(&connections[i].stream);
     }
     free(connections);
     close(epoll);

@@ -21,6 +21,14 @@ struct settings {
     double warmup;
     double seconds;
     bool upper; /* the reply is the line in capitals, otherwise `ok` */
+    bool tls;
+    double rate; /* datagrams a second, whatever comes back; 0 waits for the window */
+};
+
+/* A connection to the server, over TLS where `tls` is set. */
+struct stream {
+    int fd;
+    struct ssl_st *tls;
 };
 
 enum phase { WARMING, MEASURING, DRAINING };
@@ -36,6 +44,7 @@ struct measurement {
     uint64_t server_wait_ns, loader_wait_ns;
     uint64_t server_main_ns; /* of server_cpu_ns, its main thread's */
     bool has_latency;
+    double value; /* what is measured where that is no rate: bytes or milliseconds */
 };
 
 /* What is sent, and what must come back, both repeated without end. */
@@ -63,10 +72,21 @@ void script_check(const struct script *script, uint64_t before, const char *got,
 
 int connect_stream(int port);
 int connect_datagrams(int port);
+/* Connects without waiting until that is done. */
+int begin_stream(int port);
+
+struct stream stream_open(const struct settings *s);
+/* As send() and recv() without waiting; EAGAIN also where TLS wants more. After a send that
+   was not taken the next must begin with the same bytes. */
+ssize_t stream_send(const struct stream *stream, const char *from, size_t count);
+ssize_t stream_receive(const struct stream *stream, char *to, size_t count);
+void stream_close(struct stream *stream);
 
 void load_lines(const struct settings *s, struct measurement *m);
 void load_connections(const struct settings *s, struct measurement *m);
 void load_datagrams(const struct settings *s, struct measurement *m);
+void load_burst(const struct settings *s, struct measurement *m);
+void load_idle(const struct settings *s, struct measurement *m);
 void load_relp(const struct settings *s, struct measurement *m);
 /* Loads no server but the disk of the current folder. */
 void load_syncs(const struct settings *s, struct measurement *m);

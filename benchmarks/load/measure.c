@@ -164,5 +164,7 @@ void measurement_print(const struct measurement *m) {
         print_percentile("p99", 0.99);
         print_percentile("p999", 0.999);
     }
+    if (m->value > 0)
+        printf(", \"value\": %.6f", m->value);
     puts("}");
 }

@@ -6,6 +6,7 @@ import time
 from contextlib import suppress
 
 from benchmarks.peers import rsyslog
+from benchmarks.peers.free import free_port
 
 # The queue on disk, its state written at every message, and both synced.
 CONFIGURATION = """\
@@ -20,12 +21,6 @@ main_queue(
 input(type="imrelp" address="127.0.0.1" port="{port}")
 action(type="omfile" file="{folder}/lines")
 """
-
-
-def free_port() -> int:
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        return int(tried.getsockname()[1])
 
 
 def announce(port: int) -> None:

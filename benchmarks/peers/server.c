@@ -98,7 +98,7 @@ static int listen_on_loopback(void) {
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_addr = {.s_addr = htonl(INADDR_LOOPBACK)}};
     socklen_t length = sizeof address;
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) || listen(fd, 128) ||
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) || listen(fd, SOMAXCONN) ||
         getsockname(fd, (struct sockaddr *)&address, &length))
         die("listen");
     printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));

@@ -16,5 +16,5 @@ class Echo(DatagramProtocol):
 
 if __name__ == "__main__":
     udp = IReactorUDP(reactor)
-    announce(udp.listenUDP(0, Echo(), interface="127.0.0.1", maxPacketSize=8192))
+    announce(udp.listenUDP(0, Echo(), interface="127.0.0.1", maxPacketSize=65536))
     reactor.run()
