@@ -106,7 +106,6 @@ class AllOrNone(MultiService):
             super().startService()
             # What is here now stays to the end, so the collector need not look through it
             # again and again: the longest pauses become half as long.
-            gc.collect()
             gc.freeze()
 
     @inlineCallbacks
