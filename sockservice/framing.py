@@ -82,10 +82,10 @@ class Framer:
         self._fresh = b""
         # Begun, not ended, and known to hold no LF: never searched again,
         # so that a line arriving byte by byte costs O(n), not O(n * n).
-        self._partial = bytearray()
+        self._partial: bytearray | bytes = b""
         # The last byte seen of a line that is too long; empty while none is.
         self._dropped = b""
-        self._items: list[Lines | Refusal] = []
+        self._items: list[Lines | Refusal] | tuple[()] = ()
         self._lastEnding = LF
 
     @property
@@ -143,7 +143,7 @@ class Framer:
         mixed = b"\r" in data
         if self._partial:
             lines[0] = bytes(self._partial) + lines[0]
-            self._partial.clear()
+            self._partial = b""
             longest = max(longest, len(lines[0]))
             mixed = mixed or lines[0].endswith(b"\r")
         # A whole read is seldom longer than one line may be, so most reads
@@ -180,12 +180,14 @@ class Framer:
     def _begin(self) -> None:
         """Keep the begin of a line apart from what may hold an LF."""
         data, self._fresh = self._fresh, b""
+        # A buffer only for who needs one: an idle connection is smaller by that.
+        self._partial = self._partial or bytearray()
         self._partial += data
         length = len(self._partial)
         # One byte over may be the CR of an ending whose LF is still to come.
         if length > self.limit and not (length == self.limit + 1 and self._partial[-1] == 13):
             self._dropped = data[-1:]
-            self._partial = bytearray()
+            self._partial = b""
 
     def _drop(self, data: bytes) -> Refusal | None:
         """Drop what belongs to a line that is too long; refuse it when it ends."""
@@ -205,6 +207,7 @@ class Framer:
 
     def _sort(self, lines: list[bytes]) -> Lines | Refusal:
         """Group lines that end alike and set aside those too long; give the first group."""
+        self._items = []
         for crlf, group in groupby(lines, lambda line: line.endswith(b"\r")):
             ending = CRLF if crlf else LF
             alike = [line[:-1] if crlf else line for line in group]
