@@ -161,17 +161,20 @@ class DatagramServer(DatagramProtocol):
     def _silent(self, addr: tuple[Any, ...]) -> bool:
         """Whether a datagram is not answered: a limit, or it could do harm."""
         host, port = addr[:2]
+        limits = self._admission.limits
         toMany = addr.toMany if isinstance(addr, Source) else not unicast(host)
         if (
             toMany
             # A reply could start a loop, or take part in an attack.
             or port in self._ownPorts
             or port in self.silentPorts
-            or not self._admission.permits(host)
+            or not (limits.access.everybody or limits.access.permits(host))
         ):
             self.counters.suspect += 1
             return True
-        if self.clock is None or self._admission.answers(host, self.clock.seconds()):
+        if not limits.datagramRate or self.clock is None:
+            return False
+        if self._admission.answers(host, self.clock.seconds()):
             return False
         self.counters.throttled += 1
         return True

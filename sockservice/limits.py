@@ -50,10 +50,12 @@ class Access:
         # Of two rules for the same network the denial counts.
         self._rules = sorted(rules, key=lambda rule: (-rule[0].prefixlen, rule[1]))
         self._otherwise = not any(allowed for _, allowed in rules)
+        #: Whether there is no rule: everybody is let in.
+        self.everybody = not rules
 
     def permits(self, host: str) -> bool:
         """Whether `host`, an IP address, is let in."""
-        if not self._rules:
+        if self.everybody:
             return True
         ip = _ip(host)
         for network, allowed in self._rules:
