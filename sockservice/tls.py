@@ -1,15 +1,13 @@
 """TLS for a listener, from the files its endpoint names."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
+from sockservice import pem
 from sockservice.sockets import CannotListen
-
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -41,7 +39,7 @@ class Wrapping:
         self._connection = SSL.Connection
         self._factory = Unbuffered
         self._options = options
-        self._context = _context(options)
+        self.reload()
 
     def __call__(self, factory: Any) -> Any:
         return self._factory(self, False, factory)
@@ -51,7 +49,10 @@ class Wrapping:
 
         :raises CannotListen: As at first; then all stays as it is.
         """
-        self._context = _context(self._options)
+        try:
+            self._context = _context(self._options)
+        except ValueError as problem:
+            raise CannotListen(f"ssl: {problem}") from problem
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> Any:
         """Give the next connection's TLS; called by Twisted."""
@@ -63,19 +64,19 @@ def _context(options: Mapping[str, str]) -> Any:
     from twisted.internet import ssl
 
     keyFile = options.get("privateKey", "server.pem")
-    certificates = _certificates(options.get("certKey", keyFile))
+    certificates = pem.certificates(options.get("certKey", keyFile))
     more: dict[str, Any] = {}
     if "caCerts" in options:
         more["trustRoot"] = ssl.trustRootFromCertificates(
-            [ssl.Certificate.loadPEM(pem) for pem in _certificates(options["caCerts"])]
+            [ssl.Certificate.loadPEM(each) for each in pem.certificates(options["caCerts"])]
         )
     if "extraCertChain" in options:
-        certificates += _certificates(options["extraCertChain"])
+        certificates += pem.certificates(options["extraCertChain"])
     if "dhParameters" in options:
         from twisted.python.filepath import FilePath
 
-        if b"BEGIN DH PARAMETERS" not in _read(options["dhParameters"]):
-            raise CannotListen(f"ssl: {options['dhParameters']} holds no DH parameters in PEM")
+        if b"BEGIN DH PARAMETERS" not in pem.read(options["dhParameters"]):
+            raise ValueError(f"{options['dhParameters']} holds no DH parameters in PEM")
         more["dhParameters"] = ssl.DiffieHellmanParameters.fromFile(
             FilePath(options["dhParameters"])
         )
@@ -83,41 +84,19 @@ def _context(options: Mapping[str, str]) -> Any:
         name = options["sslmethod"]
         more["method"] = getattr(SSL, name, None)
         if more["method"] is None or not name.endswith("_METHOD"):
-            raise CannotListen(f"ssl: there is no method {options['sslmethod']}")
+            raise ValueError(f"there is no method {options['sslmethod']}")
     try:
-        key = ssl.KeyPair.load(_read(keyFile), crypto.FILETYPE_PEM)
+        key = ssl.KeyPair.load(pem.read(keyFile), crypto.FILETYPE_PEM)
     except crypto.Error as problem:
-        raise CannotListen(f"ssl: {keyFile} holds no private key in PEM") from problem
-    chain = [ssl.Certificate.loadPEM(pem).original for pem in certificates]
+        raise ValueError(f"{keyFile} holds no private key in PEM") from problem
+    chain = [ssl.Certificate.loadPEM(each).original for each in certificates]
     context = ssl.CertificateOptions(
         privateKey=key.original, certificate=chain[0], extraCertChain=chain[1:], **more
     )
     try:
         context.getContext().check_privatekey()
     except SSL.Error as problem:
-        raise CannotListen(
-            f"ssl: the private key in {keyFile} is not that of the certificate"
+        raise ValueError(
+            f"the private key in {keyFile} is not that of the certificate"
         ) from problem
     return context
-
-
-def _certificates(path: str) -> list[bytes]:
-    from OpenSSL import crypto
-
-    found = _PEM.findall(_read(path))
-    try:
-        for pem in found:
-            crypto.load_certificate(crypto.FILETYPE_PEM, pem)
-    except crypto.Error:
-        found = []
-    if not found:
-        raise CannotListen(f"ssl: {path} holds no certificate in PEM")
-    return found
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as problem:
-        raise CannotListen(f"ssl: {path}: {problem.strerror}") from problem

@@ -1,7 +1,6 @@
 """TLS for a client: whom it trusts, what it shows, and what went wrong, in one line."""
 
 import ipaddress
-import re
 import sys
 from typing import Any
 
@@ -12,7 +11,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+from sockservice.pem import certificates, read
 
 # What OpenSSL says of a certificate (x509_vfy.h), put for those who look for the cause.
 _FAULTS = {
@@ -185,17 +184,17 @@ def _options(verify: bool, cafile: str | None, cert: str | None, key: str | None
 
     more: dict[str, Any] = {}
     if cafile is not None:
-        trusted = [ssl.Certificate.loadPEM(pem) for pem in _certificates(cafile)]
+        trusted = [ssl.Certificate.loadPEM(pem) for pem in certificates(cafile)]
         more["trustRoot"] = ssl.trustRootFromCertificates(trusted)
     elif verify:
         more["trustRoot"] = ssl.platformTrust()
     if cert is None and key is not None:
         raise ValueError("a key without its certificate")
     if cert is not None:
-        chain = [ssl.Certificate.loadPEM(pem).original for pem in _certificates(cert)]
+        chain = [ssl.Certificate.loadPEM(pem).original for pem in certificates(cert)]
         try:
             # A passphrase, for else OpenSSL asks for one on the terminal.
-            private = crypto.load_privatekey(crypto.FILETYPE_PEM, _read(key or cert), b" ")
+            private = crypto.load_privatekey(crypto.FILETYPE_PEM, read(key or cert), b" ")
         except crypto.Error as problem:
             raise ValueError(f"{key or cert} holds no private key in PEM, unencrypted") from problem
         more |= {"privateKey": private, "certificate": chain[0], "extraCertChain": chain[1:]}
@@ -208,25 +207,3 @@ def _options(verify: bool, cafile: str | None, cert: str | None, key: str | None
             problem
         )
     return options
-
-
-def _certificates(path: str) -> list[bytes]:
-    from OpenSSL import crypto
-
-    found = _PEM.findall(_read(path))
-    try:
-        for pem in found:
-            crypto.load_certificate(crypto.FILETYPE_PEM, pem)
-    except crypto.Error:
-        found = []
-    if not found:
-        raise ValueError(f"{path} holds no certificate in PEM")
-    return found
-
-
-def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as problem:
-        raise ValueError(f"{path}: {problem.strerror}") from problem
