@@ -39,19 +39,33 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return (ip.version == 6 and ip.ipv4_mapped) or ip
 
 
+def network(text: str) -> Network:
+    """Read an address or a network; IPv4-mapped ones are the IPv4 ones they stand for.
+
+    :raises ValueError: It is neither.
+    """
+    read = ipaddress.ip_network(text)
+    if read.version == 6 and read.prefixlen >= 96 and read.network_address.ipv4_mapped:
+        return ipaddress.IPv4Network((read.network_address.ipv4_mapped, read.prefixlen - 96))
+    return read
+
+
 class Access:
     """Networks that may and that may not; the most specific one that holds a host decides.
 
-    A host in none of them is allowed unless something is allowed by name.
+    A host in none of them is allowed unless something is allowed by name, or `only` what
+    is allowed by name may, even if that is nothing.
     """
 
-    def __init__(self, allow: Iterable[Network] = (), deny: Iterable[Network] = ()) -> None:
+    def __init__(
+        self, allow: Iterable[Network] = (), deny: Iterable[Network] = (), *, only: bool = False
+    ) -> None:
         rules = [(network, True) for network in allow] + [(network, False) for network in deny]
         # Of two rules for the same network the denial counts.
         self._rules = sorted(rules, key=lambda rule: (-rule[0].prefixlen, rule[1]))
-        self._otherwise = not any(allowed for _, allowed in rules)
+        self._otherwise = not (only or any(allowed for _, allowed in rules))
         #: Whether there is no rule: everybody is let in.
-        self.everybody = not rules
+        self.everybody = self._otherwise and not rules
 
     def permits(self, host: str) -> bool:
         """Whether `host`, an IP address, is let in."""
@@ -137,7 +151,7 @@ class Admission:
         limits = self.limits
         host = getattr(address, "host", None)
         if isinstance(host, str) and not self.permits(host):
-            return f"not allowed: {host}"
+            return f"not allowed: {_ip(host)}"
         if limits.connections and self._connections >= limits.connections:
             return f"busy: {limits.connections} connections, the limit; try again later"
         whose = source(address)

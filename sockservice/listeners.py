@@ -6,7 +6,6 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from twisted.application.service import MultiService
@@ -117,8 +116,8 @@ class AllOrNone(MultiService):
         if self._journal is not None:
             self._journal.close()
         if self._counters is not None:
-            said = asdict(self._counters)
-            log.info("ended: {counters}", counters=str(self._counters), counts=said)
+            counters = self._counters
+            log.info("ended: {counters}", counters=str(counters), counts=counters.counts())
 
     def reload(self) -> list[CannotListen]:
         """Have every listener read its files again; give what is wrong with them."""

@@ -3,7 +3,6 @@
 import select
 import sys
 from collections.abc import Callable, Sequence
-from ipaddress import ip_network
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -15,7 +14,7 @@ from sockservice.counters import Counters
 from sockservice.descriptors import Descriptors
 from sockservice.ending import endWith
 from sockservice.journal import LOG_LIMIT, Journal
-from sockservice.limits import Access, Admission, Limits, Network
+from sockservice.limits import Access, Admission, Limits, Network, network
 from sockservice.lines import LINE_LIMIT
 from sockservice.listeners import BACKLOG, AllOrNone, HostPort, Listen, Shared
 from sockservice.memory import MEMORY_LIMIT, Memory
@@ -73,7 +72,7 @@ def _networks(option: str, text: str) -> list[Network]:
     """Read a network, or those in a file."""
     words = _words(option, text) if text.startswith("@") else [text]
     try:
-        return [ip_network(word) for word in words]
+        return [network(word) for word in words]
     except ValueError as problem:
         raise usage.UsageError(f"--{option} {text}: {problem}") from None
 
@@ -283,7 +282,15 @@ class Options(usage.Options):
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         self._given = options
-        super().parseOptions(options)
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as problem:
+            if self.parent is None:
+                raise
+            # twistd would print all of its help before it, and that on stdout.
+            said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(problem))
+            print(f"sockservice: {said}", file=sys.stderr)
+            raise SystemExit(1) from None
 
     @property
     def given(self) -> Sequence[str]:
@@ -320,6 +327,7 @@ class Options(usage.Options):
         self.listen: list[str] = []
         self.socketOptions: list[SocketOption] = []
         self.allow: list[Network] = []
+        self.only = False
         self.deny: list[Network] = []
 
     def opt_listen(self, text: str) -> None:
@@ -333,7 +341,8 @@ class Options(usage.Options):
         """Let in peers of this network: 192.0.2.0/24, 2001:db8::/32 or an address. May be
         given again and again; then all others are refused, and of an --allow and a --deny
         that both hold an address the more specific one decides. @FILE reads networks
-        from a file, one a line."""
+        from a file, one a line; an empty one lets in nobody."""
+        self.only = True
         self.allow += _networks("allow", text)
 
     def opt_deny(self, text: str) -> None:
@@ -344,7 +353,7 @@ class Options(usage.Options):
     def limits(self) -> Limits:
         """Give the limits that were asked for."""
         return Limits(
-            Access(self.allow, self.deny),
+            Access(self.allow, self.deny, only=self.only),
             self.share("max-connections"),
             self["max-connections-per-source"],
             self["connection-rate"],
@@ -430,7 +439,7 @@ def common(
         verbose=bool(options["verbose"]),
         # What is inherited has them already.
         socketOptions=() if inherited else options.socketOptions,
-        names=Names(reactor) if options["resolve"] else None,
+        names=Names(reactor, journal) if options["resolve"] else None,
         store=store,
         descriptors=Descriptors(reactor) if hasattr(select, "epoll") and not held else None,
         drainTimeout=options["drain-timeout"],

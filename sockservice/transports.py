@@ -18,6 +18,11 @@ def plainSocket(transport: object) -> socket.socket | None:
     return None if transport.TLS else transport.getHandle()
 
 
+def halfCloses(transport: object) -> bool:
+    """Whether its sending half can be closed alone; TLS has no such thing."""
+    return isinstance(transport, PacketServer) or plainSocket(transport) is not None
+
+
 def tune(transport: object) -> None:
     """Set what a connection that carries short lines wants.
 
