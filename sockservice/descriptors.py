@@ -120,7 +120,17 @@ class Descriptors:
         began = clock()
         for number, event in self._poll.poll(0, TURN):
             if light[number]:
-                self._serve(number, event)
+                if event == _IN:
+                    # What _serve would do, without a call: 4 % of a line's time.
+                    descriptor = watched[number]
+                    try:
+                        why = descriptor.doRead()
+                    except Exception as problem:
+                        why = self._failed(problem)
+                    if why:
+                        self._lose(descriptor, why, True)
+                else:
+                    self._serve(number, event)
                 now = clock()
                 if now - began > LIGHT:
                     light[number] = False
@@ -171,10 +181,13 @@ class Descriptors:
                     reading = bool(self._events[number] & _IN)
                     why = CONNECTION_DONE if reading else CONNECTION_LOST
         except Exception as problem:
-            log.failure("a connection failed and is closed")
-            why = problem
+            why = self._failed(problem)
         if why:
             self._lose(descriptor, why, reading)
+
+    def _failed(self, problem: Exception) -> Exception:
+        log.failure("a connection failed and is closed")
+        return problem
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor is stopping, and with it what is left here."""

@@ -132,11 +132,15 @@ class Framer:
             return 0
         if begun and (len(begun) + data.find(LF) > self.limit or begun.endswith(b"\r")):
             return 0
-        lines = data.count(LF)
-        if lines:
+        end = data.find(LF) + 1
+        if not end:
+            return 0
+        lines = 1
+        if end < len(data):
+            lines = data.count(LF)
             end = data.rfind(LF) + 1
-            self._partial = bytearray(data[end:]) if end < len(data) else b""
-            self._lastEnding = LF
+        self._partial = bytearray(data[end:]) if end < len(data) else b""
+        self._lastEnding = LF
         return lines
 
     def receive(self, data: bytes) -> None:

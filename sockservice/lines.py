@@ -698,7 +698,7 @@ class Ack(LineServer):
         framing = self._framing
         if self._counts and type(framing) is Framer and b"\xff" not in data:
             factory = self.factory
-            if not (self._unsent or self._closing or factory.lineRate):
+            if not (self._unsent or self._closing or factory.admission.limits.lineRate):
                 count = framing.count(data)
                 if count:
                     self.lines += count
