@@ -1,5 +1,7 @@
 """The options of `twistd sockservice`, and the service they ask for."""
 
+import os
+import re
 import select
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +14,7 @@ from twisted.python import usage
 from sockservice import __version__, openfiles
 from sockservice.counters import Counters
 from sockservice.descriptors import Descriptors
-from sockservice.ending import endWith
+from sockservice.ending import endWith, giveUp
 from sockservice.journal import LOG_LIMIT, Journal
 from sockservice.limits import Access, Admission, Limits, Network, network
 from sockservice.lines import LINE_LIMIT
@@ -75,6 +77,12 @@ def _networks(option: str, text: str) -> list[Network]:
         return [network(word) for word in words]
     except ValueError as problem:
         raise usage.UsageError(f"--{option} {text}: {problem}") from None
+
+
+def _absolute(word: str) -> str:
+    """Give a word of the command line with the whole path of the file that it names, if any."""
+    found = re.fullmatch(r"((?:--[\w-]+=)?@)(.+)", word, re.DOTALL)
+    return found[1] + os.path.abspath(found[2]) if found else word
 
 
 def _host(text: str) -> str:
@@ -281,7 +289,8 @@ class Options(usage.Options):
     processes = 1
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        self._given = options
+        # twistd may leave this folder (--rundir) before the files are read again.
+        self._given = None if options is None else [_absolute(word) for word in options]
         try:
             super().parseOptions(options)
         except usage.UsageError as problem:
@@ -404,7 +413,7 @@ def makeService(options: Options) -> MultiService:
             options.given,
             ask,
             shared.counters,
-            lambda reason: _cannotServe(reactor, reason),
+            lambda reason: giveUp(reactor, f"cannot serve: {reason}"),
             store=store,
             socketOptions=options.socketOptions,
             steered=options.limits().perSource,
@@ -460,14 +469,6 @@ def listen(options: Options, shared: Shared, service: AllOrNone) -> None:
         Listen(shared, text).setServiceParent(service)
 
 
-def _cannotServe(reactor: Any, reason: str) -> None:
-    """End the process, for its workers don't start."""
-    log.error("cannot serve: {reason}", reason=reason)
-    # twistd has put its log in sys.stderr's place.
-    print(f"sockservice: cannot serve: {reason}", file=sys.__stderr__)
-    endWith(reactor, 1)
-
-
 def reload(options: Options, shared: Shared, service: AllOrNone) -> None:
     """Read again what may have changed; what is bad stays as it was, and is told."""
     problems: list[Exception] = []
@@ -481,6 +482,7 @@ def reload(options: Options, shared: Shared, service: AllOrNone) -> None:
         shared.admission.change(fresh.limits())
         shared.memory.most = fresh.share("memory-limit")
         shared.journal.most = fresh["log-limit"]
+        service.change(fresh["line-limit"], fresh["drain-timeout"])
         openfiles.allow(fresh.share("max-connections"))
     problems[:0] = service.reload()
     for problem in problems:
