@@ -60,20 +60,30 @@ class Access:
     def __init__(
         self, allow: Iterable[Network] = (), deny: Iterable[Network] = (), *, only: bool = False
     ) -> None:
-        rules = [(network, True) for network in allow] + [(network, False) for network in deny]
         # Of two rules for the same network the denial counts.
-        self._rules = sorted(rules, key=lambda rule: (-rule[0].prefixlen, rule[1]))
-        self._otherwise = not (only or any(allowed for _, allowed in rules))
+        named = dict.fromkeys(allow, True)
+        rules = named | dict.fromkeys(deny, False)
+        self._otherwise = not (only or named)
         #: Whether there is no rule: everybody is let in.
         self.everybody = self._otherwise and not rules
+        # A list of ten thousands of networks costs a host no more than one: what is looked up
+        # is the host without its last bits, for each number of these that a network has.
+        found: dict[int, dict[int, dict[int, bool]]] = {4: {}, 6: {}}
+        for network, allowed in rules.items():
+            bits = network.max_prefixlen - network.prefixlen
+            number = int(network.network_address) >> bits
+            found[network.version].setdefault(bits, {})[number] = allowed
+        self._rules = {version: sorted(each.items()) for version, each in found.items()}
 
     def permits(self, host: str) -> bool:
         """Whether `host`, an IP address, is let in."""
         if self.everybody:
             return True
         ip = _ip(host)
-        for network, allowed in self._rules:
-            if ip in network:
+        number = int(ip)
+        for bits, known in self._rules[ip.version]:
+            allowed = known.get(number >> bits)
+            if allowed is not None:
                 return allowed
         return self._otherwise
 

@@ -113,7 +113,7 @@ class Options(usage.Options):
     longdesc = (
         "Acknowledges every line it receives over TCP with `ok` and sends every "
         "datagram it receives over UDP back. A number may be given as @FILE, a file that holds "
-        "it; such files are read again at SIGHUP."
+        "it; those of limits are read again at SIGHUP."
     )
     optParameters = [
         [

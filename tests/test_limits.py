@@ -74,6 +74,25 @@ def test_the_most_specific_network_decides(
     assert access(allow, deny).permits(host) is permitted
 
 
+NETWORKS = st.builds(
+    lambda number, bits: ipaddress.IPv4Network((number >> bits << bits, 32 - bits)),
+    st.integers(2**32 - 16, 2**32 - 1),
+    st.sampled_from([0, 1, 2, 3, 4, 32]),
+)
+
+
+@given(st.lists(NETWORKS, max_size=5), st.lists(NETWORKS, max_size=5))
+def test_the_longest_prefix_decides_and_of_equals_the_denial(
+    allow: list[ipaddress.IPv4Network], deny: list[ipaddress.IPv4Network]
+) -> None:
+    decides = Access(allow, deny)
+    for number in range(2**32 - 16, 2**32):
+        host = ipaddress.IPv4Address(number)
+        holding = [(each.prefixlen, each in deny) for each in allow + deny if host in each]
+        permitted = not max(holding)[1] if holding else not allow
+        assert decides.permits(str(host)) is permitted
+
+
 def test_where_only_those_named_may_and_none_is_named_nobody_may() -> None:
     assert not Access(only=True).permits("192.0.2.1")
     assert not Access(only=True).everybody
