@@ -304,8 +304,15 @@ class LineServer(Protocol):
                         self._answer(lines, LF)
                     finally:
                         self._advancing = False
-                    if self._unsent or self._closing or self._replies.outstanding:
+                    outstanding = self._replies.outstanding
+                    if (
+                        self._unsent
+                        or self._closing
+                        or self._held
+                        or outstanding >= self.answerLimit
+                    ):
                         self._advance()
+                    elif outstanding:
                         self._weigh()
                     return
         if not self._shut:
