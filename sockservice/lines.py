@@ -162,7 +162,6 @@ class LineServer(Protocol):
         if self.lines != self._seen or self._replies.outstanding or self._shut:
             self._seen, self._quietSince = self.lines, now
             self._begunSince = None
-            return
         quiet = now - self._quietSince
         if unfinished and not self._handshaken and quiet >= unfinished:
             self._give(f"no TLS handshake for {unfinished} seconds")
