@@ -1,9 +1,11 @@
 """What a protocol has to know of the transport it writes to."""
 
 import socket
+from typing import Any
 
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.tcp import Connection
+from twisted.protocols.policies import ProtocolWrapper
 
 from sockservice.packets import PacketServer
 
@@ -16,6 +18,20 @@ def plainSocket(transport: object) -> socket.socket | None:
     if isinstance(transport, PacketServer) or not isinstance(transport, Connection):
         return None
     return None if transport.TLS else transport.getHandle()
+
+
+def halfCloses(transport: object) -> bool:
+    """Say whether its sending half can be closed alone: that of a stream, in our TLS too."""
+    # A wrapper of Twisted's passes on what it has not itself, and would cut TLS off.
+    closes = hasattr(type(transport), "loseWriteConnection")
+    return closes and not isinstance(transport, PacketServer)
+
+
+def wire(transport: Any) -> Any:
+    """Give the transport at the bottom, under TLS for example."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
 
 
 def tune(transport: object) -> None:
