@@ -17,6 +17,17 @@ from zope.interface import implementer
 
 
 class Connection(SSL.Connection):
+    """OpenSSL's part of a connection; a close_notify in the handshake is an end like any other."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except SSL.ZeroReturnError:
+            # Twisted fails on an error without a text.
+            raise SSL.SysCallError(-1, "Unexpected EOF") from None
+
+
+class HalfCloseableConnection(Connection):
     """OpenSSL's part of a connection, which leaves it to others what the peer's end means."""
 
     #: Whether nothing more comes: the peer has sent its close_notify.

@@ -24,13 +24,13 @@ class Wrapping:
 
     def __init__(self, options: Mapping[str, str]) -> None:
         try:
-            from sockservice.closure import Connection, HalfCloseableFactory
+            from sockservice.closure import HalfCloseableConnection, HalfCloseableFactory
         except ImportError as missing:
             raise CannotListen(
                 f"ssl: needs {missing.name}; install it with pip install 'sockservice[tls]'"
             ) from missing
 
-        self._connection = Connection
+        self._connection = HalfCloseableConnection
         self._factory = HalfCloseableFactory
         self._options = options
         self.reload()

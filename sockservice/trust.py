@@ -160,10 +160,12 @@ def _creator(options: Any, host: str, verify: bool) -> Any:
     from OpenSSL import SSL
     from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 
+    from sockservice.closure import Connection
+
     @implementer(IOpenSSLClientConnectionCreator)
     class Creator:
         def clientConnectionForTLS(self, tlsProtocol: Any) -> Any:
-            connection = SSL.Connection(options.getContext(), None)
+            connection = Connection(options.getContext(), None)
             if not _isAddress(host):
                 connection.set_tlsext_host_name(host.encode("idna"))
             mode = SSL.VERIFY_PEER if verify else SSL.VERIFY_NONE

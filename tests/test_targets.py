@@ -311,6 +311,7 @@ class Saying(threading.Thread):
 @pytest.mark.parametrize(
     ("said", "why"),
     [
+        (b"\x15\x03\x03\x00\x02\x01\x00", "the server ended the connection in the handshake"),
         (b"220 welcome\r\n", "the server does not speak TLS"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the server does not speak TLS"),
         (b"", "the server ended the connection in the handshake"),

@@ -108,6 +108,20 @@ def mallory(folder: Path) -> Identity:
     return Identity(folder, "mallory")
 
 
+@pytest.fixture(scope="module")
+def locked(folder: Path, server: Identity) -> Path:
+    """The server's key, encrypted."""
+    path = folder / "locked.key"
+    path.write_bytes(
+        server.key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"open"),
+        )
+    )
+    return path
+
+
 class Client:
     """A TLS client of Python's own, in the turns of the reactor."""
 
@@ -385,12 +399,17 @@ def test_who_never_reads_over_tls_makes_room(
         ("{server}:dhParameters={}/none", "ssl: {}/none: No such file or directory"),
         ("{server}:sslmethod=NOTHING", "ssl: there is no method NOTHING"),
         (
+            "privateKey={0}/locked.key:certKey={0}/server.crt",
+            "ssl: the private key in {0}/locked.key is encrypted; "
+            "decrypt it: openssl pkey -in {0}/locked.key -out FILE",
+        ),
+        (
             "privateKey={0}/alice.key:certKey={0}/server.crt",
             "ssl: the private key in {}/alice.key is not that of the certificate",
         ),
     ],
 )
-@pytest.mark.usefixtures("alice")
+@pytest.mark.usefixtures("alice", "locked")
 def test_a_file_that_is_missing_or_something_else_is_told(
     running: Running, folder: Path, server: Identity, said: str, why: str
 ) -> None:
@@ -427,6 +446,7 @@ def test_what_is_no_method_is_told(running: Running, server: Identity) -> None:
 def test_without_the_extra_the_remedy_is_told(
     running: Running, server: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delitem(sys.modules, "sockservice.closure", raising=False)
     monkeypatch.setitem(sys.modules, "OpenSSL", None)
     said = running.fail(*listen(server.said))
     assert said == "ssl: needs OpenSSL; install it with pip install 'sockservice[tls]'"
