@@ -78,6 +78,18 @@ class Identity:
             )
         )
 
+    def lock(self) -> Path:
+        """Give the file of the key, encrypted."""
+        locked = self.privateKey.with_name("locked.key")
+        locked.write_bytes(
+            self.key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(b"open"),
+            )
+        )
+        return locked
+
     @property
     def said(self) -> str:
         return f"privateKey={self.privateKey}:certKey={self.certKey}"
@@ -106,20 +118,6 @@ def alice(folder: Path, authority: Identity) -> Identity:
 @pytest.fixture(scope="module")
 def mallory(folder: Path) -> Identity:
     return Identity(folder, "mallory")
-
-
-@pytest.fixture(scope="module")
-def locked(folder: Path, server: Identity) -> Path:
-    """The server's key, encrypted."""
-    path = folder / "locked.key"
-    path.write_bytes(
-        server.key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(b"open"),
-        )
-    )
-    return path
 
 
 class Client:
@@ -409,10 +407,11 @@ def test_who_never_reads_over_tls_makes_room(
         ),
     ],
 )
-@pytest.mark.usefixtures("alice", "locked")
+@pytest.mark.usefixtures("alice")
 def test_a_file_that_is_missing_or_something_else_is_told(
     running: Running, folder: Path, server: Identity, said: str, why: str
 ) -> None:
+    server.lock()
     assert running.fail(*listen(said.format(folder, server=server.said))) == why.format(folder)
 
 
