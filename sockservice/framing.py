@@ -121,6 +121,28 @@ class Framer:
         self._lastEnding = LF
         return lines
 
+    def count(self, data: bytes) -> int:
+        """Take the lines of `data` at once for their number alone; 0 if they can't be.
+
+        It is as if `data` had been received and its lines taken, if there are any and
+        all end in LF and fit; else nothing happens.
+        """
+        begun = self._partial
+        if self._fresh or self._dropped or self._items or len(data) > self.limit or b"\r" in data:
+            return 0
+        if begun and (len(begun) + data.find(LF) > self.limit or begun.endswith(b"\r")):
+            return 0
+        end = data.find(LF) + 1
+        if not end:
+            return 0
+        lines = 1
+        if end < len(data):
+            lines = data.count(LF)
+            end = data.rfind(LF) + 1
+        self._partial = bytearray(data[end:]) if end < len(data) else b""
+        self._lastEnding = LF
+        return lines
+
     def receive(self, data: bytes) -> None:
         """Keep `data` until it is taken."""
         self._fresh = self._fresh + data if self._fresh else data

@@ -678,6 +678,8 @@ class LineServer(Protocol):
 class Ack(LineServer):
     """Acknowledge each line with `ok`: received, or, where there is a store, durable."""
 
+    _counts = False  # nobody wants the lines themselves
+
     # A read of the shortest lines worth batching; no answer is ever awaited.
     answerLimit = 8192
 
@@ -687,8 +689,29 @@ class Ack(LineServer):
         return self.keep(lines).addCallback(lambda _: [b"ok"] * len(lines))
 
     def connectionMade(self) -> None:
-        self._keeps = self.factory.store is not None and type(self).answers is Ack.answers
+        itself = type(self).answers is Ack.answers
+        self._keeps = itself and self.factory.store is not None
+        self._counts = itself and not (self._keeps or self.factory.verbose)
         super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        # Where nobody wants the lines, counting them is three times as fast as cutting them.
+        framing = self._framing
+        if self._counts and type(framing) is Framer and b"\xff" not in data:
+            factory = self.factory
+            if not (self._unsent or self._closing or factory.admission.limits.lineRate):
+                count = framing.count(data)
+                if count:
+                    self.lines += count
+                    factory.counters.lines += count
+                    factory.counters.answered += count
+                    self._write(b"ok\n" * count)
+                    if self._unsent:
+                        self._advance()
+                    elif self._weight or not data.endswith(LF):
+                        self._weigh()
+                    return
+        super().dataReceived(data)
 
     def _keepAll(self, lines: list[bytes], ending: bytes) -> None:
         # What keep and answers do, without a Deferred: half as long for a lone line.
