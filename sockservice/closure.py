@@ -46,10 +46,6 @@ class HalfCloseableConnection(Connection):
         """Whether our close_notify has been sent."""
         return bool(self.get_shutdown() & SSL.SENT_SHUTDOWN)
 
-    def end(self) -> None:
-        """Wait for no close_notify of the peer's."""
-        self.set_shutdown(self.get_shutdown() | SSL.RECEIVED_SHUTDOWN)
-
 
 @implementer(IHalfCloseableProtocol)
 class HalfCloseable(TLSMemoryBIOProtocol):
@@ -71,8 +67,12 @@ class HalfCloseable(TLSMemoryBIOProtocol):
 
     def loseConnection(self) -> None:
         """Send our close_notify behind all that was written, then close; wait for no other."""
+        if not self.connected:
+            return
+        # A LineServer is a producer to its end, for which Twisted would wait.
+        self.unregisterProducer()
         super().loseConnection()
-        if self.connected and self.getHandle().sent:
+        if self.getHandle().sent:
             self.transport.loseConnection()
 
     def resumeProducing(self) -> None:
@@ -86,15 +86,13 @@ class HalfCloseable(TLSMemoryBIOProtocol):
         # Behind a close_notify all is to be ignored; OpenSSL would keep it.
         if not self._ended:
             super().dataReceived(data)
-            if self.connected and self.getHandle().ended:
+            if self.getHandle().ended:
                 self._end()
 
     def readConnectionLost(self) -> None:
         """TCP has ended in the peer's direction."""
         if not self._ended:
-            connection = self.getHandle()
-            self._truncated = not connection.sent
-            connection.end()
+            self._truncated = not self.getHandle().sent
             self._end()
 
     def writeConnectionLost(self) -> None:
@@ -102,16 +100,16 @@ class HalfCloseable(TLSMemoryBIOProtocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         # What has ended the connection is told, not what TLS has to say to that.
-        self.getHandle().end()
+        self.getHandle().set_shutdown(SSL.RECEIVED_SHUTDOWN)
         super().connectionLost(Failure(CONNECTION_LOST) if self._truncated else reason)
 
     def _end(self) -> None:
         self._ended = True
         self.transport.pauseProducing()
-        if self.getHandle().sent or not self._handshakeDone:
-            self.transport.loseConnection()
-        else:
+        if self._handshakeDone:
             self.wrappedProtocol.readConnectionLost()
+        else:
+            self.transport.loseConnection()
 
 
 class HalfCloseableFactory(TLSMemoryBIOFactory):

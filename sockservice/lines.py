@@ -15,7 +15,6 @@ from twisted.internet.interfaces import (
     IPushProducer,
     ISSLTransport,
 )
-from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -464,7 +463,7 @@ class LineServer(Protocol):
         if data:
             below.protocol.dataReceived(data)
         else:
-            below.readConnectionLost(Failure(CONNECTION_DONE))
+            self._ended = True
         return True
 
     def _batch(self, lines: list[bytes]) -> Batch:

@@ -5,12 +5,13 @@ import ssl
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
@@ -43,8 +44,14 @@ def server(tmp_path_factory: pytest.TempPathFactory, authority: Identity) -> Ide
 class Slow(LineServer):
     """Answers when the test does."""
 
+    ends = 0
+
     def __init__(self) -> None:
         self.due: list[Deferred[bytes]] = []
+
+    def readConnectionLost(self) -> None:
+        self.ends += 1
+        super().readConnectionLost()
 
     def answer(self, line: bytes) -> Answer:
         self.due.append(Deferred())
@@ -55,6 +62,12 @@ class Bye(LineServer):
     def answer(self, line: bytes) -> Answer:
         self.close()
         return b"bye"
+
+
+class Hasty(LineServer):
+    def answer(self, line: bytes) -> Answer:
+        self.transport.loseConnection()
+        return b"too late"
 
 
 class Peer:
@@ -248,6 +261,8 @@ def test_what_comes_behind_the_end_of_tls_is_not_looked_at(made: Made, junk: byt
     memory.tls.resumeProducing()
     assert memory.wire.producerState == "paused"
     memory.tls.dataReceived(junk * 1000)
+    memory.tls.readConnectionLost()
+    assert memory.lines.ends == 1
     memory.lines.due[0].callback(b"one")
     assert memory.received == b"one\n"
     assert memory.ended
@@ -279,14 +294,37 @@ def test_a_peer_that_has_ended_tls_and_never_reads_is_cut_in_the_end(made: Made,
 
 def test_the_last_replies_are_not_waited_for_any_longer(made: Made) -> None:
     """They are out as far as the protocol knows, but may still be in the transport."""
-    memory = made(Ack).shake()
-    memory.peer.tls.write(b"a\n")
+    memory = made(Slow).shake()
+    memory.send(b"a\n")
+    memory.lines.inspect(0, 600, 60)
     memory.end()
-    memory.lines.inspect(1000, 600, 60)
-    memory.lines.inspect(1599, 600, 60)
+    memory.lines.due[0].callback(b"one")
+    for now in (600, 1199):
+        memory.lines.inspect(now, 600, 60)
     assert memory.wire.disconnecting and not memory.wire.disconnected
-    memory.lines.inspect(1600, 600, 60)
+    memory.lines.inspect(1200, 600, 60)
     assert memory.wire.disconnected
+
+
+def test_what_was_begun_when_we_closed_is_no_unfinished_line(made: Made) -> None:
+    memory = made(Ack).shake()
+    memory.send(b"begun")
+    memory.lines.close()
+    memory.clock.advance(5)
+    for now in (5, 65, 604):
+        memory.lines.inspect(now, 600, 60)
+    assert memory.wire.disconnecting and not memory.wire.disconnected
+
+
+def test_a_connection_that_is_aborted_counts_as_cut(made: Made, log: Log) -> None:
+    memory = made(Ack).shake()
+    memory.tls.abortConnection()
+    memory.tls.connectionLost(Failure(ConnectionAborted()))
+    assert memory.factory.counters.cut == 1
+    assert [
+        text for text in log.texts if "gone after 0 lines, 0 refused: Connection was abo" in text
+    ]
+    memory.tls.loseConnection()
 
 
 def test_a_peer_that_is_reset_after_the_end_of_tls_leaves_nothing(made: Made) -> None:
@@ -307,7 +345,7 @@ def test_a_peer_that_is_reset_after_the_end_of_tls_leaves_nothing(made: Made) ->
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("by", ["end", "tcp"])
 def test_a_connection_closed_from_this_side_reads_on_until_the_peer_ends(
-    made: Made, version: ssl.TLSVersion, by: str
+    made: Made, log: Log, version: ssl.TLSVersion, by: str
 ) -> None:
     memory = made(Bye, version).shake()
     memory.send(b"a\n")
@@ -320,7 +358,17 @@ def test_a_connection_closed_from_this_side_reads_on_until_the_peer_ends(
     else:
         memory.tls.readConnectionLost()
     assert memory.wire.disconnecting
-    assert memory.lines.lines == 1
+    memory.tls.connectionLost(Failure(ConnectionDone()))
+    assert [
+        text for text in log.texts if "gone after 1 lines, 0 refused: Connection was cl" in text
+    ]
+
+
+def test_a_protocol_may_close_the_transport_itself(made: Made) -> None:
+    memory = made(Hasty).shake()
+    memory.send(b"a\n")
+    assert memory.received == b""
+    assert memory.ended
 
 
 def test_a_peer_that_does_not_end_is_waited_for_a_while(made: Made) -> None:
@@ -412,6 +460,14 @@ def test_what_ended_before_the_service_does_is_answered_over_tls(
     assert client.receive(len(replies)) == replies
     running.reactor.result(stopping)
     assert [text for text in log.texts if text.startswith("ended: 1 connections, 0 of them cut")]
+
+
+def test_packets_need_no_half_close(running: Running, log: Log, tmp_path: Path) -> None:
+    running.start("--listen", f"tests.test_closure.Bye@unix-seqpacket:{tmp_path}/socket")
+    peer = running.local(tmp_path / "socket", socket.SOCK_SEQPACKET)
+    peer.send(b"a")
+    running.reactor.until(lambda: [text for text in log.texts if "gone after 1 lines" in text])
+    assert peer.recv(100) == b"bye"
 
 
 # The real process
