@@ -23,6 +23,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservice import pem
 from sockservice.client import DatagramClient, LineClient
 from sockservice.framing import LF, Framer, Framing, Packets
 from sockservice.packets import PacketServer
@@ -35,6 +36,9 @@ SCHEMES = (
     *("tcp", "tcp6", "tls", "ssl", "unix", "udp", "unix-datagram", "unix-seqpacket"),
     *("fd", "haproxy", "stdio", "systemd"),
 )
+
+# In a client endpoint string of Twisted's, where a backslash stands before what means something.
+_PRIVATE_KEY = re.compile(r":privateKey=((?:\\.|[^:\\])+)")
 
 
 def connect(
@@ -120,6 +124,9 @@ def streamEndpoint(
             raise ValueError("the path of a UNIX socket has 1 to 107 bytes")
         return _Timed(reactor, UNIXClientEndpoint(reactor, rest, timeout), timeout)
     try:
+        for path in _PRIVATE_KEY.findall(target):
+            # Twisted would have OpenSSL ask on the terminal for what decrypts it.
+            pem.key(re.sub(r"\\(.)", r"\1", path))
         return _Timed(reactor, clientFromString(reactor, target), timeout)
     except Exception as problem:
         # The endpoints' constructors complain in ways of their own.

@@ -1,9 +1,11 @@
 """What a protocol has to know of the transport it writes to."""
 
 import socket
+from typing import Any
 
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.tcp import Connection
+from twisted.protocols.policies import ProtocolWrapper
 
 from sockservice.packets import PacketServer
 
@@ -19,8 +21,16 @@ def plainSocket(transport: object) -> socket.socket | None:
 
 
 def halfCloses(transport: object) -> bool:
-    """Whether its sending half can be closed alone; TLS has no such thing."""
-    return isinstance(transport, PacketServer) or plainSocket(transport) is not None
+    """Say whether its sending half can be closed alone: in our TLS too."""
+    # A wrapper of Twisted's passes on what it has not itself, and would cut TLS off.
+    return hasattr(type(transport), "loseWriteConnection")
+
+
+def wire(transport: Any) -> Any:
+    """Give the transport at the bottom, under TLS for example."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
 
 
 def tune(transport: object) -> None:
