@@ -43,7 +43,7 @@ class Ack(LineServer):
                     self.lines += count
                     factory.counters.lines += count
                     factory.counters.answered += count
-                    self._write(b"ok\n" * count)
+                    self._write((b"ok" + framing.ending) * count)
                     if self._unsent:
                         self._advance()
                     elif self._weight or not data.endswith(LF):

@@ -307,7 +307,7 @@ class LineServer(Protocol):
                 if lines is not None and len(lines) <= self.answerLimit:
                     self._advancing = True
                     try:
-                        self._answer(lines, LF)
+                        self._answer(lines, framing.ending)
                     finally:
                         self._advancing = False
                     outstanding = self._replies.outstanding
