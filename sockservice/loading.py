@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.attaching import attach
-from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient
+from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient, lost
 from sockservice.descriptors import Descriptors
 from sockservice.histogram import Histogram
 from sockservice.packets import PacketServer
@@ -316,7 +316,7 @@ class LineLoad(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not self.ended:
             self.ended = True
-            self._load.tally.fault("ended", f"connection lost: {reason.getErrorMessage()}")
+            self._load.tally.fault("ended", lost(reason))
             self._load.settle()
 
     def resumeProducing(self) -> None:
@@ -399,7 +399,7 @@ class LineLoad(Protocol):
         else:
             self._offset, self._odd = 0, rest
         if len(rest) > REPLY_LIMIT:
-            tally.wrong += 1
+            tally.fault("wrong", f"a reply is longer than {REPLY_LIMIT} bytes")
             self.transport.abortConnection()
         return count
 

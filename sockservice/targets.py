@@ -114,16 +114,15 @@ def streamEndpoint(
     if source is not None:
         raise ValueError("a source address applies to tcp:, tls: and udp:HOST:PORT alone")
     if scheme == "unix-seqpacket":
-        return _PacketEndpoint(reactor, rest)
+        return _PacketEndpoint(reactor, _path(rest))
     if scheme == "unix" and ":" not in rest and not rest.startswith(("path=", "address=")):
-        if not rest or len(os.fsencode(rest)) > 107:
-            raise ValueError("the path of a UNIX socket has 1 to 107 bytes")
-        return _Timed(reactor, UNIXClientEndpoint(reactor, rest, timeout), timeout)
+        return _Timed(reactor, UNIXClientEndpoint(reactor, _path(rest), timeout), timeout)
     try:
         return _Timed(reactor, clientFromString(reactor, target), timeout)
     except Exception as problem:
         # The endpoints' constructors complain in ways of their own.
-        raise ValueError(str(problem)) from problem
+        hint = "" if scheme in SCHEMES else "; a host is written HOST:PORT, IPv6 in brackets"
+        raise ValueError(f"{problem}{hint}") from problem
 
 
 def explained(problem: BaseException) -> str:
@@ -153,8 +152,16 @@ def hostAndPort(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _path(text: str) -> str:
+    if not text or len(os.fsencode(text)) > 107:
+        raise ValueError("the path of a UNIX socket has 1 to 107 bytes")
+    return text
+
+
 def _inet(reactor: Any, host: str, port: int, timeout: float, source: str | None) -> Any:
     bound = None if source is None else (_address(source), 0)
+    if source is not None and _version(host) not in (None, _version(source)):
+        raise ValueError(f"{host} is not of the family of the source address {source}")
     if "%" in host:
         # The resolver would drop the scope. It is no name, so nothing need be resolved.
         try:
@@ -165,11 +172,17 @@ def _inet(reactor: Any, host: str, port: int, timeout: float, source: str | None
     return HostnameEndpoint(reactor, host, port, timeout, bound)
 
 
-def _address(text: str) -> str:
+def _version(text: str) -> int | None:
+    """Give the version of IP that an address is of; None for what is none."""
     try:
-        ipaddress.ip_address(text)
+        return ipaddress.ip_address(text).version
     except ValueError:
-        raise ValueError(f"{text!r} is no IP address") from None
+        return None
+
+
+def _address(text: str) -> str:
+    if _version(text) is None:
+        raise ValueError(f"{text!r} is no IP address")
     return text
 
 
@@ -230,7 +243,7 @@ def _datagrams(
     if scheme == "unix-datagram":
         if source is not None:
             raise ValueError("a source address applies to tcp:, tls: and udp:HOST:PORT alone")
-        return _datagramClient(reactor, socket.AF_UNIX, rest, None)
+        return _datagramClient(reactor, socket.AF_UNIX, _path(rest), None)
     host, port = hostAndPort(rest)
     bound = None if source is None else _resolved(_address(source), 0)[0]
     resolving = deferToThreadPool(reactor, reactor.getThreadPool(), _resolved, host, port)

@@ -435,7 +435,10 @@ def test_bench_as_a_process(children: Children) -> None:
 
 def test_a_target_or_size_that_cannot_be_is_status_2(children: Children) -> None:
     done = children.run("sockservice", "bench", "x")
-    assert (done.returncode, done.stderr) == (2, b"x: Unknown endpoint type: 'x'\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"x: Unknown endpoint type: 'x'; a host is written HOST:PORT, IPv6 in brackets\n",
+    )
     done = children.run("sockservice", "bench", "udp:127.0.0.1:7", "--size", "65508")
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr == b"--size: udp:127.0.0.1:7 takes at most 65507 bytes\n"

@@ -502,7 +502,7 @@ def test_bad_usage_is_status_2(options: list[str], why: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["x"], "x: Unknown endpoint type: 'x'\n"),
+        (["x"], "x: Unknown endpoint type: 'x'; a host is written HOST:PORT, IPv6 in brackets\n"),
         (
             ["udp:127.0.0.1:7", "--size", "65508"],
             "--size: udp:127.0.0.1:7 takes at most 65507 bytes\n",

@@ -171,6 +171,14 @@ def test_a_server_that_closes_is_told(held: Held) -> None:
     assert held.result() == (0, "sent 1, acknowledged 1: the server closed the connection")
 
 
+def test_a_server_that_lets_nobody_in_is_status_3(held: Held) -> None:
+    held.server.sendall(b"error busy: 1 connections, the limit\n")
+    held.server.close()
+    why = "the server ended the connection: error busy: 1 connections, the limit"
+    assert held.result() == (3, f"sent 0, acknowledged 0: {why}")
+    assert held.terminal.shown == []
+
+
 def test_a_server_that_closes_while_a_line_is_typed_is_status_1(held: Held) -> None:
     held.terminal.typed = True
     held.server.close()
@@ -237,7 +245,13 @@ def test_datagrams_lost_are_told_each_and_status_4(reactor: HandReactor, opened:
     peer.sendto(b"a", address)
     reactor.until(lambda: terminal.shown)
     reactor.advance(5)
+    reactor.until(lambda: len(terminal.shown) == 3)
     assert terminal.shown == [b"a"] + [b"! no reply within 5 seconds"] * 2
+    # What is late is not awaited any more.
+    for late in (b"b", b"news\x07"):
+        peer.sendto(late, address)
+    reactor.until(lambda: len(terminal.shown) == 5)
+    assert terminal.shown[3:] == [b"* b", rb"* news\x07"]
     terminal.end()
     assert reactor.result(outcome) == (4, "sent 3, acknowledged 1: no reply within 5 seconds")
 

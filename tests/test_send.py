@@ -244,6 +244,7 @@ def test_a_file_that_cannot_be_put_in_its_place_is_told(tmp_path: Path) -> None:
     [
         (signal.SIGINT, 130, "interrupted", []),
         (signal.SIGTERM, 143, "terminated", ["--retry"]),
+        (signal.SIGHUP, 129, "hung up", []),
     ],
 )
 def test_a_signal_ends_it_in_good_order(
@@ -268,6 +269,51 @@ def test_a_signal_ends_it_in_good_order(
     ended = sending.end()
     said = f"{word}; line 2 is unacknowledged; 1 line is in kept"
     assert ended == (status, f"sent 2, acknowledged 1: {said}\n".encode())
+
+
+@pytest.mark.parametrize("lines", [[], ["a", "b"]])
+def test_a_server_that_lets_nobody_in_is_status_3(
+    children: Children, answering: Answer, lines: list[str]
+) -> None:
+    def does(connection: socket.socket) -> None:
+        connection.sendall(b"error busy: 1 connections, the limit\n")
+        connection.shutdown(socket.SHUT_WR)
+        silence(connection)
+
+    reading, writing = os.pipe()
+    try:
+        done = children.run(
+            "sockservice", "send", "--unacked", "kept", answering(does), *lines, stdin=reading
+        )
+    finally:
+        os.close(reading)
+        os.close(writing)
+    why = "the server ended the connection: error busy: 1 connections, the limit"
+    if lines:
+        why += "; lines 1 to 2 are unacknowledged; 2 lines are in kept"
+        assert (children.folder / "kept").read_bytes() == b"a\nb\n"
+    assert outcome(done) == (3, b"", f"sent {len(lines)}, acknowledged 0: {why}\n")
+
+
+def test_a_server_that_had_taken_lines_before_is_status_1(
+    children: Children, answering: Answer
+) -> None:
+    target = answering(replies(b"ok", b"error busy: 1 bytes held for all connections"))
+    status, printed, said = outcome(children.run("sockservice", "send", target, "a", "b"))
+    assert (status, printed) == (1, b"ok\n")
+    assert said == (
+        "sent 2, acknowledged 1: the server ended the connection: "
+        "error busy: 1 bytes held for all connections; line 2 is unacknowledged\n"
+    )
+
+
+def test_a_sum_that_cannot_be_written_is_told(children: Children, answering: Answer) -> None:
+    with open("/dev/full", "wb") as full:
+        done = children.run(
+            "sockservice", "send", "--quiet", "--json", answering(replies(b"ok")), "a", stdout=full
+        )
+    said = b"sent 1, acknowledged 1: standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_a_signal_ends_it_while_nobody_reads_the_replies(
@@ -392,6 +438,7 @@ def test_without_standard_output_nothing_is_sent(children: Children) -> None:
         (["--retry", "udp:127.0.0.1:5", "a"], "--retry is for connections"),
         (["--file", "-", "127.0.0.1:5", "a"], "as arguments or in files"),
         (["--rate", "0", "127.0.0.1:5", "a"], "'--rate'"),
+        (["--unacked", "", "127.0.0.1:5", "a"], "'--unacked'"),
         (["--unacked", ".", "127.0.0.1:5", "a"], "'--unacked'"),
         (["--unacked", "/dev/null", "127.0.0.1:5", "a"], "'--unacked'"),
         (["--unacked", "/nowhere/kept", "127.0.0.1:5", "a"], "'--unacked'"),

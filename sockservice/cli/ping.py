@@ -18,7 +18,7 @@ from sockservice.cli.completion import targets
 from sockservice.cli.output import Output
 from sockservice.cli.target import seconds, targeted
 from sockservice.cli.terminal import printable
-from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient
+from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient, lost
 from sockservice.framing import Framer, Lines, Packets
 from sockservice.packets import PacketServer
 from sockservice.pinging import Event, Fate, Probes, Spread, spread
@@ -175,11 +175,12 @@ class LineLink(Link, Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._framing.receive(data)
         while (item := self._framing.take(1000)) is not None:
-            for line in item.lines if isinstance(item, Lines) else [b""]:
+            lines = item.lines if isinstance(item, Lines) else [b"error reply " + item.reason]
+            for line in lines:
                 self.received(line)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.ended(f"connection lost: {reason.getErrorMessage()}")
+        self.ended(lost(reason))
 
 
 class DatagramLink(Link, DatagramProtocol):

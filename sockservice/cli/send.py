@@ -25,13 +25,19 @@ from sockservice.cli.source import Given, Input, Source
 from sockservice.cli.target import seconds, targeted
 from sockservice.cli.terminal import printable, tell
 from sockservice.cli.unacked import Unacked
-from sockservice.client import DatagramClient, LineClient, TimedOut
+from sockservice.client import DatagramClient, LineClient, TimedOut, turnedAway
 from sockservice.framing import CRLF, LF, Chunks, Framer
 from sockservice.sending import BYTES, LINES, ReliableSender
 from sockservice.targets import connect, explained, isDatagram
 from sockservice.trust import refusal
 
 NOT_ALL, USAGE, NOT_CONNECTED, TIMED_OUT, SIGNALLED = 1, 2, 3, 4, 128
+#: Signals that end it in good order, in words.
+SIGNALS = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "hung up",
+}
 #: Datagrams in flight: they are lost where they find no room, and the longest fill it soon.
 DATAGRAMS = 4
 #: Bytes in flight where the round trip is short. Servers that hand lines on through a pair of
@@ -58,6 +64,8 @@ def window(shortest: float, fastest: float) -> float:
 def _path(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
     if value is None:
         return None
+    if not value:
+        raise click.BadParameter("no name of a file")
     folder = os.path.dirname(os.path.realpath(value))
     if os.path.exists(value) and not os.path.isfile(value):
         raise click.BadParameter(f"{value} is no regular file")
@@ -130,7 +138,7 @@ def send(
 
     Exit status: 0 every line was acknowledged; 1 some were refused or have no reply;
     2 usage; 3 could not connect; 4 a reply did not come in time; 130 interrupted, 143
-    terminated. If it is not 0, one line on stderr says what happened.
+    terminated, 129 hung up. If it is not 0, one line on stderr says what happened.
     """
     given = [os.fsencode(line) for line in lines]
     if any(b"\n" in line for line in given):
@@ -167,7 +175,7 @@ def send(
             rate=rate,
             most=most,
         )
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             _catch(reactor, number, sending)
         if retry:
             return await sending.retry(how)
@@ -215,8 +223,9 @@ def _catch(reactor: Any, number: signal.Signals, sending: "Sending") -> None:
         return
 
     def received(_: int, __: object) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
+        for each in SIGNALS:
+            if signal.getsignal(each) is not signal.SIG_IGN:
+                signal.signal(each, signal.SIG_DFL)
         sending.signalled(number)
 
     signal.signal(number, received)
@@ -426,9 +435,8 @@ class Sending:
             raise Interrupted(number)
         self._reactor.callFromThread(self._interrupt, number)
 
-    def _interrupt(self, number: int) -> None:
-        word = "interrupted" if number == signal.SIGINT else "terminated"
-        self._stop(word, SIGNALLED + number)
+    def _interrupt(self, number: signal.Signals) -> None:
+        self._stop(SIGNALS[number], SIGNALLED + number)
 
     async def _listen(self, client: LineClient) -> None:
         async for line in client.lines():
@@ -505,8 +513,20 @@ class Sending:
     def _disconnected(self, _: None) -> None:
         if not self._ended and not self._stopped:
             self._stopped = True
+            if self._farewell and not self._why:
+                self._why = f"the server ended the connection: {self._farewell}"
+                self._status = NOT_CONNECTED if self._turnedAway else NOT_ALL
             self._source.stop()
             self._reactor.callLater(0, self._stop, "", NOT_ALL)
+
+    @property
+    def _farewell(self) -> str:
+        return self._client.refusal if isinstance(self._client, LineClient) else ""
+
+    @property
+    def _turnedAway(self) -> bool:
+        """Whether the server did not let us in."""
+        return turnedAway(self._farewell) and not self._answeredBytes
 
     def _stop(self, why: str, status: int, abort: bool = True) -> None:
         if not self._why:
@@ -551,8 +571,9 @@ class Sending:
         self._awaitedBytes -= _size(left)
         status = TIMED_OUT if failure.check(TimedOut) else NOT_ALL
         cause = failure.value and failure.value.__cause__
-        if cause is not None and refusal(cause) and not self._answeredBytes:
-            # In TLS 1.3 a client is refused behind what it takes for the handshake's end.
+        refused = cause is not None and refusal(cause) and not self._answeredBytes
+        if refused or self._turnedAway:
+            # In TLS 1.3, too, a client is refused behind what it takes for the handshake's end.
             status = NOT_CONNECTED
         if isinstance(self._client, LineClient):
             # At once: what is sent from here on would not even leave.
@@ -637,9 +658,6 @@ class Sending:
         else:
             status = 0
         sent = self._sent if self._sender is None else self._sender.sent
-        text = f"sent {sent}, acknowledged {self._acknowledged}: {'; '.join(said)}"
-        if self._client is None and self._sender is None:
-            text = "; ".join(said)
         self._print(
             lambda output: output.sum(
                 sent=sent,
@@ -651,6 +669,13 @@ class Sending:
                 why="; ".join(said),
             )
         )
+        if self._output is None and self._why not in said:
+            # Not even that could be written.
+            said.insert(0, self._why)
+            status = self._status
+        text = "; ".join(said)
+        if self._client is not None or self._sender is not None:
+            text = f"sent {sent}, acknowledged {self._acknowledged}: {text}"
         return status, text if status else ""
 
     def _kept(self) -> list[str]:
