@@ -457,7 +457,9 @@ def lost(reason: Failure) -> str:
     """Say why a connection has ended."""
     assert reason.value is not None
     why = refusal(reason.value)
-    if reason.check(ConnectionDone):
+    if isinstance(reason.value, OSError):
+        why = reason.value.strerror or ""
+    elif reason.check(ConnectionDone):
         why = "closed by the server"
     elif not why:
         why = reason.getErrorMessage().partition("fashion: ")[2].rstrip(".")
@@ -480,7 +482,7 @@ class DatagramClient(DatagramProtocol):
 
     def __init__(self, clock: IReactorTime, peer: tuple[Any, ...]) -> None:
         self._clock = clock
-        self._peer = peer
+        self.peer = peer
         self._asked: list[_Asked] = []
         self._givenUp: deque[bytes] = deque(maxlen=1000)
         self._closed = False
@@ -506,7 +508,7 @@ class DatagramClient(DatagramProtocol):
         try:
             if self._closed:
                 raise OSError(errno.EBADF, "the socket is closed")
-            self.transport.write(datagram, self._peer)
+            self.transport.write(datagram, self.peer)
         except ConnectionRefusedError:
             # The system says so once, of whichever datagram.
             self.connectionRefused()

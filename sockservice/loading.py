@@ -121,8 +121,11 @@ class Load:
     def add(self, client: LineClient | DatagramClient) -> None:
         """Take over the connection of a client that has asked nothing yet."""
         place = len(self._connections)
-        kind = DatagramLoad if isinstance(client, DatagramClient) else LineLoad
-        connection = kind(self, place)
+        connection: LineLoad | DatagramLoad
+        if isinstance(client, DatagramClient):
+            connection = DatagramLoad(self, place, client.peer)
+        else:
+            connection = LineLoad(self, place)
         attach(client, connection)
         transport = client.transport
         if isinstance(transport, FileDescriptor | DatagramPort):
@@ -410,15 +413,15 @@ class DatagramLoad(DatagramProtocol):
     noisy = False
     transport: Any
 
-    def __init__(self, load: Load, place: int) -> None:
+    def __init__(self, load: Load, place: int, peer: tuple[Any, ...]) -> None:
         self._load = load
         self._place = place
+        self._peer = peer
         self._probes = Probes(load.size, load.timeout * SECOND, stream=False)
         self.ended = False
 
     def startProtocol(self) -> None:
         self._socket = self.transport.socket
-        self._peer = self._socket.getpeername()
 
     def fill(self, now: int) -> None:
         """Send what may be sent."""

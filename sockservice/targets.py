@@ -121,6 +121,8 @@ def streamEndpoint(
         return _Timed(reactor, clientFromString(reactor, target), timeout)
     except Exception as problem:
         # The endpoints' constructors complain in ways of their own.
+        if scheme == "unix" and isinstance(problem, TypeError):
+            raise ValueError("a colon in a path is written \\:") from problem
         hint = "" if scheme in SCHEMES else "; a host is written HOST:PORT, IPv6 in brackets"
         raise ValueError(f"{problem}{hint}") from problem
 
@@ -252,6 +254,8 @@ def _datagrams(
         found = yield resolving
     except socket.gaierror as error:
         raise DNSLookupError(f"{host}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise ValueError(f"invalid hostname: {host}") from error
     if bound is not None:
         found = [each for each in found if each[0] == bound[0]]
         if not found:

@@ -699,6 +699,18 @@ def test_unix_datagrams_come_back(reactor: HandReactor, opened: ExitStack, tmp_p
     reactor.result(client.close())
 
 
+def test_a_packet_that_is_too_long_is_told(
+    reactor: HandReactor, opened: ExitStack, tmp_path: Path
+) -> None:
+    bound = opened.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)))
+    bound.bind(f"{tmp_path}/s")
+    bound.listen()
+    client = reactor.result(connect(reactor, f"unix-seqpacket:{tmp_path}/s"))
+    client.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
+    error = reactor.failure(client.ask(b"x" * 100_000))
+    assert str(error) == "connection lost: Message too long"
+
+
 # Many lines at once
 
 

@@ -266,6 +266,14 @@ def test_every_kind_of_unix_socket(
     assert load.tally.answered >= 200
 
 
+def test_a_socket_that_its_server_knows_by_another_path(running: Running, tmp_path: Path) -> None:
+    running.start("--listen", f"echo@unix-datagram:{tmp_path}/s")
+    moved = (tmp_path / "s").rename(tmp_path / "t")
+    load = run(running.reactor, f"unix-datagram:{moved}", None, 200)
+    moved.rename(tmp_path / "s")
+    assert load.tally.whole
+
+
 @pytest.mark.parametrize("kind", ["unix", "unix-seqpacket"])
 def test_more_than_the_system_takes_at_once_is_sent_all_the_same(
     running: Running, tmp_path: Path, kind: str

@@ -162,6 +162,8 @@ def test_what_cannot_be_reached_is_told(
         ("unix-datagram:", {}, "1 to 107 bytes"),
         ("127.0.0.1:5", {"source": "::1"}, "127.0.0.1 is not of the family of the source address"),
         ("tls:[::1]:5", {"source": "127.0.0.1"}, "::1 is not of the family of the source address"),
+        ("unix:a:b", {}, r"a colon in a path is written \:"),
+        ("udp:a..b:5", {}, "invalid hostname: a..b"),
         ("localhost", {}, "; a host is written HOST:PORT, IPv6 in brackets"),
         ("::1:5", {}, "; a host is written HOST:PORT, IPv6 in brackets"),
         ("[fe80::1%nowhere]:5", {}, "fe80::1%nowhere: "),

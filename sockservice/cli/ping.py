@@ -189,9 +189,12 @@ class DatagramLink(Link, DatagramProtocol):
     noisy = False
     transport: Any
 
+    def __init__(self, peer: tuple[Any, ...]) -> None:
+        super().__init__()
+        self._peer = peer
+
     def startProtocol(self) -> None:
         self._socket = self.transport.socket
-        self._peer = self._socket.getpeername()
 
     def send(self, probe: bytes) -> None:
         try:
@@ -214,7 +217,7 @@ class DatagramLink(Link, DatagramProtocol):
 
 def linked(client: LineClient | DatagramClient) -> LineLink | DatagramLink:
     """Take over the connection of a client that has asked nothing yet."""
-    link = DatagramLink() if isinstance(client, DatagramClient) else LineLink()
+    link = DatagramLink(client.peer) if isinstance(client, DatagramClient) else LineLink()
     attach(client, link)
     return link
 
