@@ -16,7 +16,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from sockservice.cli import main
-from sockservice.cli.bench import Settings, local, summary, table
+from sockservice.cli.bench import summary, table
+from sockservice.cli.processes import Settings, local
 from sockservice.client import LineClient
 from sockservice.loading import SECOND, Load, Tally
 from sockservice.targets import connect
@@ -392,9 +393,9 @@ def test_processes_share_connections_and_rate() -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--duration", "0"], "not a number of seconds greater than 0"),
+        (["--duration", "0"], "not a number greater than 0"),
         (["--warmup", "-1"], "not a number of seconds"),
-        (["--rate", "0"], "not a number of lines greater than 0"),
+        (["--rate", "0"], "not a number greater than 0"),
         (["--pipeline", "1000", "--size", "1000000"], "is more than 67108864 bytes"),
         (["--processes", "3", "--connections", "2"], "each needs one of the --connections"),
     ],

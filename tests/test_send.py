@@ -23,9 +23,9 @@ import pytest
 from click.testing import CliRunner
 
 from sockservice.cli import main
-from sockservice.cli.bar import drawn
-from sockservice.cli.send import window
+from sockservice.cli.bar import Bar, drawn, timed
 from sockservice.cli.source import LINE_LIMIT
+from sockservice.cli.streaming import window
 from sockservice.cli.unacked import Unacked
 from tests.conftest import PATIENCE, Child, Children, Service
 from tests.test_cli import Answer, answering, closed_number, outcome, replies, silence, tcp
@@ -127,6 +127,7 @@ def test_a_bar_grows_on_a_terminal_and_leaves_nothing(
 ) -> None:
     ours, theirs = pty.openpty()
     terminal = opened.enter_context(os.fdopen(ours, "rb", buffering=0))
+    environment = os.environ | {"TERM": "xterm"}
 
     def does(connection: socket.socket) -> None:
         with connection.makefile("rb") as received:
@@ -141,10 +142,46 @@ def test_a_bar_grows_on_a_terminal_and_leaves_nothing(
 
     with closing(os.fdopen(theirs, "wb", buffering=0)) as written:
         options = ["--rate", "1000", answering(does), "a", "b"]
-        process = children.start("sockservice", "send", *options, stderr=written)
+        process = children.start("sockservice", "send", *options, stderr=written, env=environment)
         assert process.wait(PATIENCE) == 0
     left = terminal.read(10_000)
     assert left.endswith(b"\r\x1b[K")
+
+
+@pytest.mark.parametrize(("term", "there"), [("xterm", True), ("dumb", False), (None, False)])
+def test_a_dumb_terminal_has_no_bar(
+    opened: ExitStack, monkeypatch: pytest.MonkeyPatch, term: str | None, there: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    opened.callback(os.close, ours)
+    if term is None:
+        monkeypatch.delenv("TERM", raising=False)
+    else:
+        monkeypatch.setenv("TERM", term)
+    with closing(os.fdopen(theirs, "w")) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        bar = Bar()
+        bar.show("here")
+        bar.clear()
+        monkeypatch.undo()
+        os.set_blocking(ours, False)
+        written = b""
+        with suppress(BlockingIOError):
+            written = os.read(ours, 100)
+    assert (bar.there, written) == (there, b"\r\x1b[Khere\r\x1b[K" if there else b"")
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (80, "[##########" + " " * 30 + "] 2.5 of 10 s, 1,500 answered"),
+        (40, "[##       ] 2.5 of 10 s, 1,500 answered"),
+        (20, "2.5 of 10 s, 1,500 "),
+    ],
+)
+def test_the_bar_of_a_measurement_fits_its_terminal(width: int, expected: str) -> None:
+    assert timed(1500, 2.5, 10.0, width) == expected
+    assert len(expected) < width
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IReadDescriptor, ISSLTrans
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservice.cli.status import DONE, INTERRUPTED, NOT_ALL, NOT_CONNECTED, TIMED_OUT
 from sockservice.cli.terminal import printable
 from sockservice.client import DatagramClient, LineClient, TimedOut, turnedAway
 from sockservice.framing import Framer, Lines
@@ -26,8 +27,6 @@ UNASKED, NOTICE = b"* ", b"! "
 WINDOW = 1000
 #: Seconds a server has to close, too, when it owes nothing more.
 GRACE = 1.0
-
-DONE, NOT_ALL, NOT_CONNECTED, TIMED_OUT, INTERRUPTED = 0, 1, 3, 4, 130
 
 
 class Left(Exception):
