@@ -16,9 +16,15 @@ from twisted.internet.endpoints import (
     UNIXClientEndpoint,
     clientFromString,
 )
-from twisted.internet.error import ConnectError, DNSLookupError, TCPTimedOutError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionDone,
+    DNSLookupError,
+    TCPTimedOutError,
+)
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -35,6 +41,8 @@ SCHEMES = (
     *("tcp", "tcp6", "tls", "ssl", "unix", "udp", "unix-datagram", "unix-seqpacket"),
     *("fd", "haproxy", "stdio", "systemd"),
 )
+#: Seconds until a UNIX socket is tried again that had no room for one more to wait.
+QUEUED = 0.05
 
 
 def connect(
@@ -114,9 +122,11 @@ def streamEndpoint(
     if source is not None:
         raise ValueError("a source address applies to tcp:, tls: and udp:HOST:PORT alone")
     if scheme == "unix-seqpacket":
-        return _PacketEndpoint(reactor, _path(rest))
+        packets = _Queued(reactor, _PacketEndpoint(reactor, _path(rest)))
+        return _Timed(reactor, packets, timeout)
     if scheme == "unix" and ":" not in rest and not rest.startswith(("path=", "address=")):
-        return _Timed(reactor, UNIXClientEndpoint(reactor, _path(rest), timeout), timeout)
+        queued = _Queued(reactor, UNIXClientEndpoint(reactor, _path(rest), timeout))
+        return _Timed(reactor, queued, timeout)
     try:
         return _Timed(reactor, clientFromString(reactor, target), timeout)
     except Exception as problem:
@@ -209,6 +219,28 @@ def _timedOut(result: Any, timeout: float) -> Any:
 
 
 @implementer(IStreamClientEndpoint)
+class _Queued:
+    """The endpoint of a UNIX socket, tried again while as many wait for its server as may."""
+
+    def __init__(self, reactor: Any, endpoint: Any) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        connecting: Deferred[Any] = self._endpoint.connect(factory)
+        return connecting.addErrback(self._again, factory)
+
+    def _again(self, failure: Failure, factory: Any) -> Any:
+        error = failure.check(ConnectError) and failure.value
+        said = getattr(error, "args", None) or (None,)
+        # Twisted takes it for the end of a connection.
+        closed = isinstance(said[0], Failure) and said[0].check(ConnectionDone)
+        if closed or getattr(error, "osError", None) == errno.EAGAIN:
+            return deferLater(self._reactor, QUEUED, self.connect, factory)
+        return failure
+
+
+@implementer(IStreamClientEndpoint)
 class _PacketEndpoint:
     """A UNIX socket of the type SOCK_SEQPACKET."""
 
@@ -218,6 +250,7 @@ class _PacketEndpoint:
 
     def connect(self, factory: Any) -> Deferred[Any]:
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connected.setblocking(False)
         try:
             connected.connect(self._path)
         except OSError as error:

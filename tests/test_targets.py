@@ -5,7 +5,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +139,33 @@ def test_what_cannot_be_reached_is_told(
     reactor: HandReactor, target: str, how: dict[str, str], why: str
 ) -> None:
     assert why in unreached(reactor, target, **how)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "kind"),
+    [("unix", socket.SOCK_STREAM), ("unix-seqpacket", socket.SOCK_SEQPACKET)],
+)
+def test_a_unix_socket_that_many_wait_for_is_waited_for(
+    reactor: HandReactor,
+    opened: ExitStack,
+    tmp_path: Path,
+    scheme: str,
+    kind: socket.SocketKind,
+) -> None:
+    listening = opened.enter_context(closing(socket.socket(socket.AF_UNIX, kind)))
+    listening.bind(f"{tmp_path}/s")
+    listening.listen(0)
+    first = opened.enter_context(closing(socket.socket(socket.AF_UNIX, kind)))
+    first.connect(f"{tmp_path}/s")
+    target = f"{scheme}:{tmp_path}/s"
+    assert unreached(reactor, target, timeout=1) == "not connected within 1 seconds"
+    outcome = Outcome(connect(reactor, target))
+    for _ in range(5):
+        reactor.advance(0.1)
+    assert not outcome.came
+    listening.accept()[0].close()
+    reactor.until(lambda: outcome.came, passing=0.1)
+    reactor.result(outcome.value.abort())
 
 
 @pytest.mark.parametrize(
