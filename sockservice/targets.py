@@ -125,7 +125,7 @@ def streamEndpoint(
         packets = _Queued(reactor, _PacketEndpoint(reactor, _path(rest)))
         return _Timed(reactor, packets, timeout)
     if scheme == "unix" and ":" not in rest and not rest.startswith(("path=", "address=")):
-        queued = _Queued(reactor, UNIXClientEndpoint(reactor, _path(rest), timeout))
+        queued = _Queued(reactor, UNIXClientEndpoint(reactor, _path(rest), None))
         return _Timed(reactor, queued, timeout)
     try:
         return _Timed(reactor, clientFromString(reactor, target), timeout)
