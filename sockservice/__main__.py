@@ -23,11 +23,13 @@ def run() -> None:
         raise SystemExit(main(prog_name="sockservice", standalone_mode=False))
     except (click.Abort, KeyboardInterrupt):
         status, said = 130, "interrupted"
-    except click.ClickException as problem:
+    except click.UsageError as problem:
         status, said = problem.exit_code, problem.format_message()
-        context = getattr(problem, "ctx", None)
-        if context is not None and "\n" not in said:
-            said = f"{context.command_path}: {said}"
+        # Or it is all of the help, where no command is given.
+        if problem.ctx is not None and "\n" not in said:
+            said = f"{problem.ctx.command_path}: {said}"
+    except click.ClickException as problem:
+        status, said = problem.exit_code, f"Error: {problem.format_message()}"
     except OSError as problem:
         # Of what click prints itself, as --help.
         discard()

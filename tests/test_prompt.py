@@ -500,6 +500,23 @@ def test_a_dumb_terminal_edits_its_lines_itself(
     assert terminal.end() == 0
 
 
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_ctrl_c_before_there_is_a_connection_is_status_130(
+    tmp_path: Path, opened: ExitStack, term: str
+) -> None:
+    listening = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+    listening.settimeout(PATIENCE)
+    target = f"tls:127.0.0.1:{listening.getsockname()[1]}"
+    terminal = sending(target, tmp_path, opened, TERM=term)
+    connection = opened.enter_context(closing(listening.accept()[0]))
+    connection.settimeout(PATIENCE)
+    # It greets, and waits.
+    assert connection.recv(1)
+    terminal.type("\x03")
+    terminal.until(f"interrupted before there was a connection to {target}\r\n")
+    assert terminal.end() == 130
+
+
 def test_without_the_editor_there_is_a_hint(service: Service, opened: ExitStack) -> None:
     without = "import sys; sys.modules['prompt_toolkit'] = None; "
     command = f"{without} from sockservice.cli import main; main()"

@@ -404,6 +404,26 @@ def test_input_that_cannot_be_read_is_told(children: Children, service: Service)
     assert outcome(done) == (1, b"", said)
 
 
+def test_a_file_that_is_cut_short_while_it_is_read_is_told(
+    children: Children, answering: Answer
+) -> None:
+    path = children.folder / "lines"
+    path.write_bytes(b"line\n" * 100_000)
+
+    def does(connection: socket.socket) -> None:
+        with connection.makefile("rb") as received, suppress(ConnectionError):
+            received.readline()
+            os.truncate(path, 0)
+            connection.sendall(b"ok\n")
+            for _ in received:
+                connection.sendall(b"ok\n")
+
+    done = children.run("sockservice", "send", "--file", "lines", "--quiet", answering(does))
+    status, printed, said = outcome(done)
+    assert (status, printed) == (1, b"")
+    assert said.endswith(": lines: it was cut short while it was read\n")
+
+
 def test_standard_output_that_does_not_block_is_waited_for(
     children: Children, service: Service
 ) -> None:

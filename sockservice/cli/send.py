@@ -7,14 +7,15 @@ from functools import partial
 from typing import Any
 
 import click
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.task import react
 
 from sockservice.cli import prompt
 from sockservice.cli.completion import targets
 from sockservice.cli.replies import Output
 from sockservice.cli.source import Given, Input
-from sockservice.cli.status import NOT_CONNECTED, SIGNALLED, USAGE, end
+from sockservice.cli.status import INTERRUPTED, NOT_CONNECTED, SIGNALLED, USAGE, end
 from sockservice.cli.streaming import DATAGRAMS, SIGNALS, Sending
 from sockservice.cli.target import inSeconds, seconds, targeted
 from sockservice.cli.unacked import Unacked
@@ -137,12 +138,17 @@ def send(
         return await sending.run(partial(connect, reactor, target, **how))
 
     async def talk(reactor: Any) -> tuple[int, str]:
+        connecting = connect(reactor, target, **how)
+        trigger = reactor.addSystemEventTrigger("before", "shutdown", connecting.cancel)
         try:
-            client = await connect(reactor, target, **how)
+            client = await connecting
         except ValueError:
             raise
+        except (CancelledError, ConnectingCancelledError):
+            return INTERRUPTED, f"interrupted before there was a connection to {target}"
         except Exception as problem:
             return NOT_CONNECTED, f"could not connect to {target}: {explained(problem)}"
+        reactor.removeSystemEventTrigger(trigger)
         return await prompt.converse(reactor, client, timeout, most)
 
     async def run(reactor: Any) -> None:
