@@ -70,7 +70,7 @@ class Worker(ProcessProtocol):
         self._died = died
         self._keeping = None if store is None else Keeping(store, self._stored)
         self._reload = False
-        self._alive = True
+        self._listens = True
         self._partial = dict.fromkeys((1, 2, REPORTS), b"")
         self._closing: IDelayedCall | None = None
 
@@ -95,7 +95,7 @@ class Worker(ProcessProtocol):
             self.transport.signalProcess(name)
 
     def _stored(self, answer: bytes) -> None:
-        if self._alive:
+        if self._listens:
             self.transport.writeToChild(STORED, answer)
 
     # What follows is called by the reactor.
@@ -115,12 +115,15 @@ class Worker(ProcessProtocol):
             self.childConnectionLost(childFD)
 
     def childConnectionLost(self, childFD: int) -> None:
-        if childFD in (1, 2) and self._partial[childFD]:
+        if childFD == STORED:
+            # It is dead; its end is told of later.
+            self._listens = False
+        elif childFD in (1, 2) and self._partial[childFD]:
             self._wrote(childFD, self._partial[childFD])
             self._partial[childFD] = b""
 
     def processExited(self, reason: Failure) -> None:
-        self._alive = False
+        self._listens = False
         self._closing = self._reactor.callLater(PIPES, self.transport.loseConnection)
 
     def processEnded(self, reason: Failure) -> None:

@@ -4,7 +4,7 @@ import tracemalloc
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sockservice.framing import CRLF, LF, Chunks, Framer, Lines, Packets, Refusal
@@ -91,6 +91,50 @@ def test_lines_may_wait_while_more_arrives(chunks: list[bytes], limit: int, most
     if end is not None:
         items.append(("refusal", *end))
     assert items == model(b"".join(chunks), limit)
+
+
+@given(cut(), st.integers(1, 10), st.integers(1, 4))
+@example([b"a\r\n", b"b\nc"], 9, 1)
+def test_counted_lines_are_those_that_would_be_taken(
+    chunks: list[bytes], limit: int, most: int
+) -> None:
+    framer = Framer(limit)
+    items: list[Item | tuple[str, bytes]] = []
+    for chunk in chunks:
+        counted = framer.count(chunk)
+        items += [("line", framer.ending)] * counted
+        if not counted:
+            framer.receive(chunk)
+            items += taken(framer, most)
+    end = framer.finish()
+    if end is not None:
+        items.append(("refusal", *end))
+    expected = model(b"".join(chunks), limit)
+    assert len(items) == len(expected)
+    for item, due in zip(items, expected, strict=True):
+        assert item == (due if len(item) == 3 else (due[0], due[2]))
+
+
+@pytest.mark.parametrize(
+    ("begun", "data", "counted"),
+    [
+        (b"", b"a\nb\n", 2),
+        (b"", b"a\nb", 1),
+        (b"a", b"b\nc", 1),
+        (b"", b"abc", 0),
+        (b"", b"a\r\nb\r\n", 2),
+        (b"", b"a\r\nb\n", 0),
+        (b"", b"a\rb\n", 1),
+        (b"a\r", b"\n", 0),
+        (b"abcde", b"fg\n", 0),
+        (b"", b"a\n" * 4, 0),
+    ],
+)
+def test_what_is_usual_can_be_counted(begun: bytes, data: bytes, counted: int) -> None:
+    framer = Framer(6)
+    framer.receive(begun)
+    assert framer.take(1) is None
+    assert framer.count(data) == counted
 
 
 @given(cut())

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from sockservice import Ack, Counters, LineFactory, LineServer
 from sockservice.answers import Answer, Refused
 from sockservice.journal import Journal
+from tests import test_framing
 from tests.conftest import HandReactor, Log
 
 INTERRUPT = b"\xff\xf4\xff\xfd\x06"
@@ -101,7 +102,55 @@ class Memory:
         return self.wire.producerState == "paused"
 
 
+class Asked(Ack):
+    """Answers as `Ack` does, but wants to see the lines."""
+
+    def answers(self, lines: list[bytes]) -> list[Answer]:
+        return [b"ok" for _ in lines]
+
+
 # What it replies
+
+
+@given(test_framing.cut(), st.integers(1, 10))
+def test_lines_that_nobody_sees_get_what_others_get(chunks: list[bytes], limit: int) -> None:
+    counting, asked = Memory(Ack, lineLimit=limit), Memory(Asked, lineLimit=limit)
+    for chunk in chunks:
+        for each in (counting, asked):
+            each.send(chunk)
+        assert counting.sent == asked.sent
+        assert counting.factory.counters == asked.factory.counters
+        assert counting.factory.memory.held == asked.factory.memory.held
+    for each in (counting, asked):
+        each.half_close()
+    assert counting.sent == asked.sent
+
+
+def test_what_answers_otherwise_sees_the_lines() -> None:
+    class Louder(Ack):
+        def answers(self, lines: list[bytes]) -> list[Answer]:
+            return [line.upper() for line in lines]
+
+    memory = Memory(Louder)
+    memory.send(b"a\nb\n")
+    assert memory.sent == b"A\nB\n"
+
+
+def test_lines_that_nobody_sees_wait_while_replies_are_unread() -> None:
+    memory = Memory(Ack)
+    memory.server.pauseProducing()
+    memory.send(b"a\nb")
+    assert (memory.sent, memory.paused) == (b"", True)
+    memory.server.resumeProducing()
+    memory.send(b"\n")
+    assert memory.sent == b"ok\nok\n"
+
+
+def test_lines_that_nobody_sees_are_not_answered_after_a_close() -> None:
+    memory = Memory(Ack)
+    memory.server.close()
+    memory.send(b"a\n")
+    assert (memory.sent, memory.factory.counters.lines) == (b"", 0)
 
 
 @pytest.mark.parametrize(
@@ -413,6 +462,15 @@ def test_no_more_lines_are_taken_than_may_be_outstanding() -> None:
     memory.send(b"8\n")
     slow.due[7].callback(b"eight")
     assert memory.sent == b"eight\n"
+
+
+def test_nothing_more_is_read_once_as_many_are_outstanding_as_may_be() -> None:
+    class Narrow(Slow):
+        answerLimit = 2
+
+    memory = Memory(Narrow)
+    memory.send(b"1\n2\n")
+    assert memory.paused
 
 
 def test_a_half_close_while_lines_wait_loses_none() -> None:
@@ -838,6 +896,20 @@ def test_a_peer_that_never_reads_is_not_read_and_nobody_else_notices(
     other.sendall(b"a\n")
     assert reactor.received(other, 3) == b"ok\n"
     assert server.lines == stopped
+
+
+@pytest.mark.parametrize("protocol", [Ack, Asked])
+def test_nothing_more_is_read_from_the_moment_a_reply_is_unsent(
+    sockets: Callable[..., Sockets], protocol: Callable[[], LineServer]
+) -> None:
+    served = sockets(protocol)
+    _, server = served.connect(receiving=4096)
+    server.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    while not server._unsent:
+        assert served.reading(server)
+        server.dataReceived(b"a\n" * 1000)
+    assert not served.reading(server)
+    assert served.factory.memory.held == server._queued > 0
 
 
 def test_a_peer_that_reads_late_gets_every_reply(

@@ -186,6 +186,18 @@ def test_what_is_stored_is_counted(reactor: HandReactor, store: Store, engine: H
     assert store.stored == 2
 
 
+def test_one_who_fails_when_told_keeps_nobody_else_from_being_told(
+    reactor: HandReactor, store: Store, log: Log
+) -> None:
+    def fail(problem: StoreError | None) -> None:
+        raise ZeroDivisionError
+
+    store.put(batch(b"a"), fail)
+    reactor.result(store.append(batch(b"b")))
+    assert [text for text in log.texts if "telling of a commit failed" in text]
+    log.events.clear()  # it was asked for
+
+
 # Group commit
 
 

@@ -46,6 +46,7 @@ class Process:
         self.descriptors = descriptors
         self.signals: list[str] = []
         self.written: list[tuple[int, bytes]] = []
+        self.closed: list[int] = []
         self.exited = False
         protocol.makeConnection(self)
 
@@ -55,7 +56,13 @@ class Process:
         self.signals.append(name)
 
     def writeToChild(self, descriptor: int, data: bytes) -> None:
+        assert descriptor not in self.closed
         self.written.append((descriptor, data))
+
+    def close(self, descriptor: int) -> None:
+        """Have the other end of one of its pipes closed, as by a death not yet told of."""
+        self.closed.append(descriptor)
+        self.protocol.childConnectionLost(descriptor)
 
     def loseConnection(self) -> None:
         self.end()
@@ -360,8 +367,11 @@ def test_failures_arrive_with_their_tracebacks(
     log.events.clear()  # it was asked for
 
 
+@pytest.mark.parametrize(
+    "die", [lambda process: process.die(signal=9), lambda process: process.close(STORED)]
+)
 def test_a_dead_worker_is_not_told_what_became_of_its_lines(
-    log: Log,
+    die: Callable[[Process], None], log: Log
 ) -> None:
     """They are stored all the same."""
     hand = HandReactor()
@@ -374,7 +384,7 @@ def test_a_dead_worker_is_not_told_what_became_of_its_lines(
     one, other = processes.started
     for process in (one, other):
         process.protocol.childDataReceived(LINES, frame)
-    one.die(signal=9)
+    die(one)
     hand.until(lambda: store.stored == 2)
     assert (one.written, other.written) == ([], [(STORED, framed(b"S"))])
     hand.result(store.stop())

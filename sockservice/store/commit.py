@@ -169,7 +169,11 @@ class Store:
             self._unsettled -= 1
             if problem is None:
                 self.stored += put.lines
-            put.settled(problem)
+            try:
+                put.settled(problem)
+            except Exception:
+                # Others wait to be told as well.
+                log.failure("telling of a commit failed")
         if self._room and not self.full:
             room, self._room = self._room, []
             for waiting in room:
