@@ -170,7 +170,7 @@ class LineServer(Protocol):
             if not self._handshaken:
                 self._give(f"no TLS handshake for {unfinished} seconds")
                 return
-            if not (self._shut or getattr(self._framing, "startsLine", True)):
+            if not getattr(self._framing, "startsLine", True):
                 self._give(f"unfinished line for {unfinished} seconds")
                 return
         if idle and quiet >= idle:
