@@ -3,12 +3,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sockservice.ack import Ack
 from sockservice.answers import Refused
 from sockservice.counters import Counters
 from sockservice.datagrams import DatagramServer, Echo
 from sockservice.factories import LineFactory
 from sockservice.framing import Chunks, Framer, Framing, Lines, Refusal
-from sockservice.lines import Ack, LineServer
+from sockservice.lines import LineServer
 from sockservice.ports import DatagramPort
 
 if TYPE_CHECKING:

@@ -75,7 +75,7 @@ class Framer:
     :class:`Refusal` takes its place when it ends.
     """
 
-    __slots__ = ("_dropped", "_fresh", "_items", "_lastEnding", "_partial", "limit")
+    __slots__ = ("_dropped", "_fresh", "_items", "_partial", "ending", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -86,7 +86,8 @@ class Framer:
         # The last byte seen of a line that is too long; empty while none is.
         self._dropped = b""
         self._items: list[Lines | Refusal] | tuple[()] = ()
-        self._lastEnding = LF
+        #: How the line that was taken last ended.
+        self.ending = LF
 
     @property
     def startsLine(self) -> bool:
@@ -109,28 +110,29 @@ class Framer:
         """Give the lines of `data` if they can be had at once, as usual; else None.
 
         It is as if `data` had been received and taken: nothing was kept before,
-        nothing is now, and all lines end in LF and fit.
+        nothing is now, and all lines end alike and fit.
         """
         if self._fresh or self._partial or self._dropped or self._items:
             return None
-        if len(data) > self.limit or b"\r" in data:
+        ending = self._alike(data)
+        if ending is None:
             return None
-        lines = data.split(LF)
+        lines = data.split(ending)
         if lines.pop():
             return None
-        self._lastEnding = LF
+        self.ending = ending
         return lines
 
     def count(self, data: bytes) -> int:
         """Take the lines of `data` at once for their number alone; 0 if they can't be.
 
         It is as if `data` had been received and its lines taken, if there are any and
-        all end in LF and fit; else nothing happens.
+        all end alike and fit; else nothing happens.
         """
-        begun = self._partial
-        if self._fresh or self._dropped or self._items or len(data) > self.limit or b"\r" in data:
+        if self._fresh or self._dropped or self._items:
             return 0
-        if begun and (len(begun) + data.find(LF) > self.limit or begun.endswith(b"\r")):
+        ending = self._alike(data)
+        if ending is None:
             return 0
         end = data.find(LF) + 1
         if not end:
@@ -140,7 +142,7 @@ class Framer:
             lines = data.count(LF)
             end = data.rfind(LF) + 1
         self._partial = bytearray(data[end:]) if end < len(data) else b""
-        self._lastEnding = LF
+        self.ending = ending
         return lines
 
     def receive(self, data: bytes) -> None:
@@ -156,24 +158,19 @@ class Framer:
             return None
         if self._dropped:
             return self._drop(data)
-        lines = data.split(LF, most)
+        ending = self._alike(data)
+        lines = data.split(ending or LF, most)
         self._fresh = lines.pop()
         if not lines:
             self._begin()
             return None
-        longest = len(data)
-        mixed = b"\r" in data
         if self._partial:
             lines[0] = bytes(self._partial) + lines[0]
             self._partial = b""
-            longest = max(longest, len(lines[0]))
-            mixed = mixed or lines[0].endswith(b"\r")
-        # A whole read is seldom longer than one line may be, so most reads
-        # are spared the look at each line.
-        if mixed or longest > self.limit:
+        if ending is None:
             return self._sort(lines)
-        self._lastEnding = LF
-        return _lines(Lines, (lines, LF))
+        self.ending = ending
+        return _lines(Lines, (lines, ending))
 
     def finish(self) -> Refusal | None:
         """Say, once everything was taken, what is wrong with the end of the stream.
@@ -182,9 +179,9 @@ class Framer:
         ends as the line before did.
         """
         if self._dropped:
-            return self._refuse(self._lastEnding)
+            return self._refuse(self.ending)
         if self._partial:
-            return Refusal(b"unterminated line", self._lastEnding)
+            return Refusal(b"unterminated line", self.ending)
         return None
 
     def encode(self, replies: list[bytes], ending: bytes) -> bytes:
@@ -198,6 +195,24 @@ class Framer:
         if data.count(LF) != len(replies):
             raise ValueError("a reply holds an LF")
         return data
+
+    def _alike(self, data: bytes) -> bytes | None:
+        """Give what ends all lines that `data` ends, if they end alike and are known to fit.
+
+        A whole read is seldom longer than one line may be, so most reads are spared the
+        look at each line.
+        """
+        begun = self._partial
+        if len(data) > self.limit:
+            return None
+        if begun and (len(begun) + data.find(LF) > self.limit or begun.endswith(b"\r")):
+            return None
+        if b"\r" not in data:
+            return LF
+        crlf = data.count(CRLF)
+        if not crlf:
+            return LF
+        return CRLF if crlf == data.count(LF) else None
 
     def _begin(self) -> None:
         """Keep the begin of a line apart from what may hold an LF."""
@@ -224,7 +239,7 @@ class Framer:
         return self._refuse(CRLF if last == b"\r" else LF)
 
     def _refuse(self, ending: bytes) -> Refusal:
-        self._lastEnding = ending
+        self.ending = ending
         return Refusal(b"line longer than %d bytes" % self.limit, ending)
 
     def _sort(self, lines: list[bytes]) -> Lines | Refusal:
@@ -235,7 +250,7 @@ class Framer:
             alike = [line[:-1] if crlf else line for line in group]
             for fits, run in groupby(alike, lambda line: len(line) <= self.limit):
                 if fits:
-                    self._lastEnding = ending
+                    self.ending = ending
                     self._items.append(Lines(list(run), ending))
                 else:
                     self._items += [self._refuse(ending) for _ in run]

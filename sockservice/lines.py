@@ -1,7 +1,6 @@
 """The stream protocol to subclass: lines in, one reply each, in order."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from socket import socket
 from typing import Any
 
@@ -21,11 +20,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.addresses import named
-from sockservice.answers import NONE_AWAITED, Answer, Due, Refused, Replies, escaped, refusal
+from sockservice.answers import NONE_AWAITED, Answer, Refused, Replies, escaped, refusal
 from sockservice.framing import LF, Framer, Framing, Lines, Packets, Refusal
 from sockservice.pace import Pace
 from sockservice.packets import PacketServer
-from sockservice.store import Batch, StoreError
+from sockservice.store import Batch
 from sockservice.telnet import Telnet
 from sockservice.transports import halfCloses, plainSocket, tune, wire
 
@@ -99,7 +98,6 @@ class LineServer(Protocol):
     _weight = 0  # bytes held, as last told to the process's memory
     _pace: Pace | None = None
     _slowed: IDelayedCall | None = None
-    _keeps = False  # every line is stored, and acknowledged when it is durable
     _paused = False
     _advancing = False
     _ended = False  # the peer has half-closed
@@ -303,11 +301,18 @@ class LineServer(Protocol):
                 if lines is not None and len(lines) <= self.answerLimit:
                     self._advancing = True
                     try:
-                        self._answer(lines, LF)
+                        self._answer(lines, framing.ending)
                     finally:
                         self._advancing = False
-                    if self._unsent or self._closing or self._replies.outstanding:
+                    outstanding = self._replies.outstanding
+                    if (
+                        self._unsent
+                        or self._closing
+                        or self._held
+                        or outstanding >= self.answerLimit
+                    ):
                         self._advance()
+                    elif outstanding:
                         self._weigh()
                     return
         if not self._shut:
@@ -494,16 +499,18 @@ class LineServer(Protocol):
             self.transport.pauseProducing()
 
     def _answer(self, lines: list[bytes], ending: bytes) -> None:
-        """Have lines answered; send the replies, or give those that must wait their places."""
+        """Take lines in, and have them answered."""
         count = len(lines)
         factory = self.factory
         self.lines += count
         factory.counters.lines += count
         if factory.verbose:
             self._logLines(lines)
-        if self._keeps:
-            self._keepAll(lines, ending)
-            return
+        self._reply(lines, ending)
+
+    def _reply(self, lines: list[bytes], ending: bytes) -> None:
+        """Send the replies to lines, or give those that must wait their places."""
+        count = len(lines)
         try:
             replies = self.answers(lines)
         except Exception:
@@ -518,7 +525,7 @@ class LineServer(Protocol):
             size = sum(map(len, lines)) // count
             for reply in replies:
                 if reply is None or isinstance(reply, (bytes, bytearray)):
-                    factory.counters.answered += 1
+                    self.factory.counters.answered += 1
                     try:
                         data = self._encoded([reply], ending)
                     except ValueError:
@@ -527,7 +534,7 @@ class LineServer(Protocol):
                 else:
                     self._wait(reply, 1, size, lambda given: [given], ending)
         else:
-            factory.counters.answered += count
+            self.factory.counters.answered += count
             if self._replies.outstanding:
                 self._put(data, count)
             elif data and not self._shut:
@@ -536,10 +543,6 @@ class LineServer(Protocol):
     def _logLines(self, lines: list[bytes]) -> None:
         for line in lines:
             log.info("{peer} line {line!r}", peer=self.peer, line=line)
-
-    def _keepAll(self, lines: list[bytes], ending: bytes) -> None:
-        """Store lines; reply when they are durable. Called instead of `answers` if `_keeps`."""
-        raise NotImplementedError
 
     def _refuse(self, refusal: Refusal) -> None:
         self.lines += 1
@@ -672,58 +675,3 @@ class LineServer(Protocol):
         if self.factory.journal.admits("an answer failed"):
             log.failure("{peer}: answer failed", escaped(failure), peer=self.peer)
         return [b"error internal error"] * lines
-
-
-class Ack(LineServer):
-    """Acknowledge each line with `ok`: received, or, where there is a store, durable."""
-
-    _counts = False  # nobody wants the lines themselves
-
-    # A read of the shortest lines worth batching; no answer is ever awaited.
-    answerLimit = 8192
-
-    def answers(self, lines: list[bytes]) -> list[Answer] | Deferred[list[bytes]]:
-        if self.factory.store is None:
-            return [b"ok"] * len(lines)
-        return self.keep(lines).addCallback(lambda _: [b"ok"] * len(lines))
-
-    def connectionMade(self) -> None:
-        itself = type(self).answers is Ack.answers
-        self._keeps = itself and self.factory.store is not None
-        self._counts = itself and not (self._keeps or self.factory.verbose)
-        super().connectionMade()
-
-    def dataReceived(self, data: bytes) -> None:
-        # Where nobody wants the lines, counting them is three times as fast as cutting them.
-        framing = self._framing
-        if self._counts and type(framing) is Framer and b"\xff" not in data:
-            factory = self.factory
-            if not (self._unsent or self._closing or factory.admission.limits.lineRate):
-                count = framing.count(data)
-                if count:
-                    self.lines += count
-                    factory.counters.lines += count
-                    factory.counters.answered += count
-                    self._write(b"ok\n" * count)
-                    if self._unsent:
-                        self._advance()
-                    elif self._weight or not data.endswith(LF):
-                        self._weigh()
-                    return
-        super().dataReceived(data)
-
-    def _keepAll(self, lines: list[bytes], ending: bytes) -> None:
-        # What keep and answers do, without a Deferred: half as long for a lone line.
-        due = self._places().expect(len(lines), sum(map(len, lines)))
-        self.factory.store.put(self._batch(lines), partial(self._stored, due, ending))
-        self._holdIfFull()
-
-    def _stored(self, due: Due, ending: bytes, problem: StoreError | None) -> None:
-        """Lines are durable, or why they aren't."""
-        if self._shut:
-            return
-        count = due.lines
-        replies = [b"ok"] * count if problem is None else self._failed(Failure(problem), count)
-        self.factory.counters.answered += count
-        self._replies.fill(due, self._framing.encode(replies, ending))
-        self._came()

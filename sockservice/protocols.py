@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from sockservice import datagrams, lines
+from sockservice import datagrams
+from sockservice.ack import Ack
 from sockservice.addresses import named
 from sockservice.answers import Answer
 from sockservice.datagrams import DatagramServer
@@ -20,7 +21,7 @@ from sockservice.sockets import CannotListen
 class EchoLines(LineServer):
     """Send each line back."""
 
-    answerLimit = lines.Ack.answerLimit
+    answerLimit = Ack.answerLimit
 
     def answers(self, lines: list[bytes]) -> list[Answer]:
         return list(lines)
@@ -29,13 +30,13 @@ class EchoLines(LineServer):
 class DiscardLines(LineServer):
     """Swallow each line, answer nothing (RFC 863)."""
 
-    answerLimit = lines.Ack.answerLimit
+    answerLimit = Ack.answerLimit
 
     def answers(self, lines: list[bytes]) -> list[Answer]:
         return []
 
 
-class AckChunks(lines.Ack):
+class AckChunks(Ack):
     """Acknowledge each chunk that arrives with a bare `ok`: no line endings either way."""
 
     framing = Chunks
@@ -81,7 +82,7 @@ class DatagramLines(DatagramServer):
 
 
 STREAM: dict[str, Callable[..., LineServer]] = {
-    "ack": lines.Ack,
+    "ack": Ack,
     "ack-chunks": AckChunks,
     "discard": DiscardLines,
     "echo": EchoLines,

@@ -271,6 +271,19 @@ def test_nothing_more_is_read_while_the_store_is_full(
     assert ours == [b"12345", b"67890", b"more", b"and more", b"last"]
 
 
+def test_nothing_more_is_read_from_the_moment_the_store_is_full(
+    reactor: HandReactor, connect: Connect, engine: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "PENDING_LIMIT", 5)
+    server, wire = connect()
+    engine.open_.clear()
+    server.dataReceived(b"12345\n")
+    assert wire.paused
+    engine.open_.set()
+    reactor.until(lambda: not wire.paused)
+    assert wire.sent() == b"ok\n"
+
+
 def test_who_goes_while_the_store_is_full_holds_up_nobody(
     reactor: HandReactor, connect: Connect, engine: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

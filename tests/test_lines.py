@@ -464,6 +464,15 @@ def test_no_more_lines_are_taken_than_may_be_outstanding() -> None:
     assert memory.sent == b"eight\n"
 
 
+def test_nothing_more_is_read_once_as_many_are_outstanding_as_may_be() -> None:
+    class Narrow(Slow):
+        answerLimit = 2
+
+    memory = Memory(Narrow)
+    memory.send(b"1\n2\n")
+    assert memory.paused
+
+
 def test_a_half_close_while_lines_wait_loses_none() -> None:
     class Narrow(Slow):
         answerLimit = 2
@@ -889,10 +898,11 @@ def test_a_peer_that_never_reads_is_not_read_and_nobody_else_notices(
     assert server.lines == stopped
 
 
+@pytest.mark.parametrize("protocol", [Ack, Asked])
 def test_nothing_more_is_read_from_the_moment_a_reply_is_unsent(
-    sockets: Callable[..., Sockets],
+    sockets: Callable[..., Sockets], protocol: Callable[[], LineServer]
 ) -> None:
-    served = sockets(Ack)
+    served = sockets(protocol)
     _, server = served.connect(receiving=4096)
     server.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     while not server._unsent:

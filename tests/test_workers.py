@@ -176,7 +176,7 @@ def test_limits_for_each_source_hold_for_all_workers_together(
 
 BROKEN = """
 import sys
-from sockservice.lines import Ack
+from sockservice import Ack
 
 if "sockservice.worker" in sys.orig_argv:
     raise RuntimeError("not \\x1b here")
