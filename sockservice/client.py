@@ -7,12 +7,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.framing import CRLF, LF, Framer, Framing, Lines
+from sockservice.transports import overTCP
 from sockservice.trust import refusal
 
 #: Lines that answer none and wait for whoever reads them.
@@ -353,7 +354,7 @@ class LineClient(Protocol):
     # What follows is called by the transport.
 
     def connectionMade(self) -> None:
-        if ITCPTransport.providedBy(self.transport):
+        if overTCP(self.transport):
             # Each write is as many lines as there are: nothing is won by waiting for more.
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self._room, True)

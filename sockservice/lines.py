@@ -5,6 +5,7 @@ from socket import socket
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -25,7 +26,7 @@ from sockservice.pace import Pace
 from sockservice.packets import PacketServer
 from sockservice.store import Batch
 from sockservice.telnet import Telnet
-from sockservice.transports import plainSocket, tune
+from sockservice.transports import halfCloses, plainSocket, tune, wire
 
 #: Reads of 64 KiB by which a connection is emptied when the service stops: what the
 #: system's buffers hold at most by default (net.ipv4.tcp_rmem, 6 MiB).
@@ -155,7 +156,8 @@ class LineServer(Protocol):
         Called every second. What counts is whole lines: neither bytes in between nor
         unread replies keep a connection open.
         """
-        if self.lines != self._seen or self._replies.outstanding or self._shut:
+        busy = self._replies.outstanding or self._lingering is not None
+        if busy or self.lines != self._seen:
             self._seen, self._quietSince = self.lines, now
             return
         quiet = now - self._quietSince
@@ -174,7 +176,7 @@ class LineServer(Protocol):
 
     def _give(self, reason: str) -> None:
         """Give up on the peer, which is told why, if it listens."""
-        if self._unsent or not self._handshaken:
+        if self._unsent or self._shut or not self._handshaken:
             self._cut(reason)
             return
         self._refuse(Refusal(reason.encode(), LF))
@@ -332,7 +334,7 @@ class LineServer(Protocol):
         """Our half is closed, by our own doing."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._unsent or self._replies.outstanding:
+        if self._unsent or self._replies.outstanding or reason.check(ConnectionAborted):
             self.factory.counters.cut += 1
         self._shut = self._closing = True
         for waiting in (self._lingering, self._slowed):
@@ -357,10 +359,10 @@ class LineServer(Protocol):
         if self._socket is not None:
             self.transport.unregisterProducer()
         self._advance()
-        wire = getattr(self.transport, "transport", None)
-        if wire is not None and getattr(wire, "disconnecting", False) and not self._shut:
-            # TLS has been ended by the peer, and the close waits for its producer.
-            wire.unregisterProducer()
+        below = getattr(self.transport, "transport", None)
+        if below is not None and getattr(below, "disconnecting", False) and not self._shut:
+            # TLS has failed, or Twisted's own was ended; the close waits for its producer.
+            below.unregisterProducer()
 
     def stopProducing(self) -> None:
         """The connection is gone; connectionLost follows."""
@@ -454,15 +456,19 @@ class LineServer(Protocol):
 
     def _readRest(self) -> bool:
         """Read what has arrived already; say whether there was anything."""
-        if self._socket is None or self._drained == DRAIN_READS:
+        below = wire(self.transport)
+        plain = plainSocket(below)
+        if plain is None or self._drained == DRAIN_READS:
             return False
         self._drained += 1
         try:
-            data = self._socket.recv(65536)
+            data = plain.recv(65536)
         except OSError:
             return False
-        self._ended = not data
-        self.dataReceived(data)
+        if data:
+            below.protocol.dataReceived(data)
+        else:
+            self._ended = True
         return True
 
     def _batch(self, lines: list[bytes]) -> Batch:
@@ -643,7 +649,9 @@ class LineServer(Protocol):
             if not self._packets:
                 # TLS ends when the peer has answered its end, which has to be read.
                 transport.resumeProducing()
-        if self._ended or self._socket is None:
+        if self._ended or not halfCloses(transport):
+            # It takes as long as the peer takes to read.
+            self._seen = -1
             transport.loseConnection()
             return
         transport.loseWriteConnection()

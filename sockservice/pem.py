@@ -1,6 +1,7 @@
 """Certificates and keys in PEM files, for both ends of TLS."""
 
 import re
+from typing import Any
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -21,6 +22,31 @@ def certificates(path: str) -> list[bytes]:
     if not found:
         raise ValueError(f"{path} holds no certificate in PEM")
     return found
+
+
+def key(path: str) -> Any:
+    """Give the private key in a file, an OpenSSL.crypto.PKey.
+
+    :raises ValueError: It can't be read, holds none, or an encrypted one.
+    """
+    from OpenSSL import crypto
+
+    asked = []
+
+    def passphrase(*_: object) -> bytes:
+        # Without this OpenSSL asks on the terminal.
+        asked.append(True)
+        return b""
+
+    try:
+        return crypto.load_privatekey(crypto.FILETYPE_PEM, read(path), passphrase)
+    except crypto.Error as problem:
+        if asked:
+            raise ValueError(
+                f"the private key in {path} is encrypted; "
+                f"decrypt it: openssl pkey -in {path} -out FILE"
+            ) from problem
+        raise ValueError(f"{path} holds no private key in PEM") from problem
 
 
 def read(path: str) -> bytes:

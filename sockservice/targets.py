@@ -29,6 +29,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservice import pem
 from sockservice.client import DatagramClient, LineClient
 from sockservice.framing import LF, Framer, Framing, Packets
 from sockservice.packets import PacketServer
@@ -43,6 +44,9 @@ SCHEMES = (
 )
 #: Seconds until a UNIX socket is tried again that had no room for one more to wait.
 QUEUED = 0.05
+
+# In a client endpoint string of Twisted's, where a backslash stands before what means something.
+_PRIVATE_KEY = re.compile(r":privateKey=((?:\\.|[^:\\])+)")
 
 
 def connect(
@@ -128,6 +132,9 @@ def streamEndpoint(
         queued = _Queued(reactor, UNIXClientEndpoint(reactor, _path(rest), None))
         return _Timed(reactor, queued, timeout)
     try:
+        for path in _PRIVATE_KEY.findall(target):
+            # Twisted would have OpenSSL ask on the terminal for what decrypts it.
+            pem.key(re.sub(r"\\(.)", r"\1", path))
         return _Timed(reactor, clientFromString(reactor, target), timeout)
     except Exception as problem:
         # The endpoints' constructors complain in ways of their own.

@@ -24,20 +24,14 @@ class Wrapping:
 
     def __init__(self, options: Mapping[str, str]) -> None:
         try:
-            from OpenSSL import SSL
-            from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+            from sockservice.closure import HalfCloseableConnection, HalfCloseableFactory
         except ImportError as missing:
             raise CannotListen(
                 f"ssl: needs {missing.name}; install it with pip install 'sockservice[tls]'"
             ) from missing
 
-        class Unbuffered(TLSMemoryBIOFactory):
-            # A batch of replies is one write as it is; held back to be joined with others
-            # it would be lost where the peer ends TLS right behind its last line.
-            protocol = TLSMemoryBIOProtocol
-
-        self._connection = SSL.Connection
-        self._factory = Unbuffered
+        self._connection = HalfCloseableConnection
+        self._factory = HalfCloseableFactory
         self._options = options
         self.reload()
 
@@ -60,7 +54,7 @@ class Wrapping:
 
 
 def _context(options: Mapping[str, str]) -> Any:
-    from OpenSSL import SSL, crypto
+    from OpenSSL import SSL
     from twisted.internet import ssl
 
     keyFile = options.get("privateKey", "server.pem")
@@ -85,13 +79,10 @@ def _context(options: Mapping[str, str]) -> Any:
         more["method"] = getattr(SSL, name, None)
         if more["method"] is None or not name.endswith("_METHOD"):
             raise ValueError(f"there is no method {options['sslmethod']}")
-    try:
-        key = ssl.KeyPair.load(pem.read(keyFile), crypto.FILETYPE_PEM)
-    except crypto.Error as problem:
-        raise ValueError(f"{keyFile} holds no private key in PEM") from problem
+    key = pem.key(keyFile)
     chain = [ssl.Certificate.loadPEM(each).original for each in certificates]
     context = ssl.CertificateOptions(
-        privateKey=key.original, certificate=chain[0], extraCertChain=chain[1:], **more
+        privateKey=key, certificate=chain[0], extraCertChain=chain[1:], **more
     )
     try:
         context.getContext().check_privatekey()

@@ -1,9 +1,11 @@
 """What a protocol has to know of the transport it writes to."""
 
 import socket
+from typing import Any
 
 from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.tcp import Connection
+from twisted.protocols.policies import ProtocolWrapper
 
 from sockservice.packets import PacketServer
 
@@ -18,7 +20,30 @@ def plainSocket(transport: object) -> socket.socket | None:
     return None if transport.TLS else transport.getHandle()
 
 
-def tune(transport: object) -> None:
+def halfCloses(transport: object) -> bool:
+    """Say whether its sending half can be closed alone: that of a stream, in our TLS too."""
+    # A wrapper of Twisted's passes on what it has not itself, and would cut TLS off.
+    closes = hasattr(type(transport), "loseWriteConnection")
+    return closes and not isinstance(transport, PacketServer)
+
+
+def wire(transport: Any) -> Any:
+    """Give the transport at the bottom, under TLS for example."""
+    while isinstance(transport, ProtocolWrapper):
+        transport = transport.transport
+    return transport
+
+
+def overTCP(transport: object) -> bool:
+    """Say whether TCP carries it, in TLS or not."""
+    bottom = wire(transport)
+    if isinstance(bottom, Connection):
+        # Twisted 23 says of UNIX sockets, too, that they are TCP.
+        return bottom.socket.family in (socket.AF_INET, socket.AF_INET6)
+    return bool(ITCPTransport.providedBy(bottom))
+
+
+def tune(transport: Any) -> None:
     """Set what a connection that carries short lines wants.
 
     TCP_NODELAY: a reply does not wait for the acknowledgement of the one before.
@@ -27,11 +52,9 @@ def tune(transport: object) -> None:
     system would otherwise take out of the stream and leave half a command
     (RFC 854, "The TELNET Synch Signal"; tcp(7)).
     """
-    if not ITCPTransport.providedBy(transport):
+    if not overTCP(transport):
         return
     plain = plainSocket(transport)
-    if plain is not None and plain.family not in (socket.AF_INET, socket.AF_INET6):
-        return
     transport.setTcpNoDelay(True)
     transport.setTcpKeepAlive(True)
     if plain is not None:

@@ -11,7 +11,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservice.pem import certificates, read
+from sockservice import pem
 
 # What OpenSSL says of a certificate (x509_vfy.h), put for those who look for the cause.
 _FAULTS = {
@@ -160,10 +160,12 @@ def _creator(options: Any, host: str, verify: bool) -> Any:
     from OpenSSL import SSL
     from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 
+    from sockservice.closure import Connection
+
     @implementer(IOpenSSLClientConnectionCreator)
     class Creator:
         def clientConnectionForTLS(self, tlsProtocol: Any) -> Any:
-            connection = SSL.Connection(options.getContext(), None)
+            connection = Connection(options.getContext(), None)
             if not _isAddress(host):
                 connection.set_tlsext_host_name(host.encode("idna"))
             mode = SSL.VERIFY_PEER if verify else SSL.VERIFY_NONE
@@ -175,7 +177,7 @@ def _creator(options: Any, host: str, verify: bool) -> Any:
 
 def _options(verify: bool, cafile: str | None, cert: str | None, key: str | None) -> Any:
     try:
-        from OpenSSL import SSL, crypto
+        from OpenSSL import SSL
         from twisted.internet import ssl
     except ImportError as missing:
         raise ValueError(
@@ -184,19 +186,15 @@ def _options(verify: bool, cafile: str | None, cert: str | None, key: str | None
 
     more: dict[str, Any] = {}
     if cafile is not None:
-        trusted = [ssl.Certificate.loadPEM(pem) for pem in certificates(cafile)]
+        trusted = [ssl.Certificate.loadPEM(each) for each in pem.certificates(cafile)]
         more["trustRoot"] = ssl.trustRootFromCertificates(trusted)
     elif verify:
         more["trustRoot"] = ssl.platformTrust()
     if cert is None and key is not None:
         raise ValueError("a key without its certificate")
     if cert is not None:
-        chain = [ssl.Certificate.loadPEM(pem).original for pem in certificates(cert)]
-        try:
-            # A passphrase, for else OpenSSL asks for one on the terminal.
-            private = crypto.load_privatekey(crypto.FILETYPE_PEM, read(key or cert), b" ")
-        except crypto.Error as problem:
-            raise ValueError(f"{key or cert} holds no private key in PEM, unencrypted") from problem
+        chain = [ssl.Certificate.loadPEM(each).original for each in pem.certificates(cert)]
+        private = pem.key(key or cert)
         more |= {"privateKey": private, "certificate": chain[0], "extraCertChain": chain[1:]}
     options = ssl.CertificateOptions(**more)
     try:

@@ -352,6 +352,24 @@ def test_a_bad_certificate_stays_out_but_good_networks_come_in(
     assert [text for text in log.texts if "turned away: not allowed: 127.0.0.1" in text]
 
 
+def test_an_encrypted_key_stays_out(
+    running: Running,
+    reactor: HandReactor,
+    log: Log,
+    opened: ExitStack,
+    authority: Identity,
+    server: Identity,
+) -> None:
+    running.start("--listen", f"ssl:0:interface=127.0.0.1:{server.said}")
+    key = server.privateKey
+    shutil.copy(server.lock(), key)
+    assert hangUp(reactor, log) == [
+        f"SIGHUP: ssl: the private key in {key} is encrypted; "
+        f"decrypt it: openssl pkey -in {key} -out FILE; what was there before stays"
+    ]
+    assert shown(Client(running, opened, authority)) == server.name
+
+
 def test_each_listener_reads_its_own_files(
     running: Running,
     reactor: HandReactor,

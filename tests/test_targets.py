@@ -322,6 +322,21 @@ def test_a_key_of_another_is_told(reactor: HandReactor, alice: Identity, mallory
     assert "holds no private key in PEM" in str(error)
 
 
+@pytest.mark.parametrize(
+    "target", ["tls:localhost:5", "tls:localhost:5:certificate={cert}:privateKey={key}"]
+)
+def test_a_key_that_is_encrypted_is_told_and_nobody_asked(
+    reactor: HandReactor, server: Identity, target: str
+) -> None:
+    locked = server.lock()
+    how: dict[str, Any] = {"cert": str(server.certKey), "key": str(locked)}
+    said = target.format(**how).replace("locked", r"lock\ed")
+    error = reactor.failure(connect(reactor, said, **({} if "=" in target else how)))
+    assert str(error) == (
+        f"the private key in {locked} is encrypted; decrypt it: openssl pkey -in {locked} -out FILE"
+    )
+
+
 class Saying(threading.Thread):
     """Accepts one connection, reads, says something, and closes."""
 
@@ -344,6 +359,7 @@ class Saying(threading.Thread):
 @pytest.mark.parametrize(
     ("said", "why"),
     [
+        (b"\x15\x03\x03\x00\x02\x01\x00", "the server ended the connection in the handshake"),
         (b"220 welcome\r\n", "the server does not speak TLS"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the server does not speak TLS"),
         (b"", "the server ended the connection in the handshake"),

@@ -78,6 +78,18 @@ class Identity:
             )
         )
 
+    def lock(self) -> Path:
+        """Give the file of the key, encrypted."""
+        locked = self.privateKey.with_name("locked.key")
+        locked.write_bytes(
+            self.key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(b"open"),
+            )
+        )
+        return locked
+
     @property
     def said(self) -> str:
         return f"privateKey={self.privateKey}:certKey={self.certKey}"
@@ -385,6 +397,11 @@ def test_who_never_reads_over_tls_makes_room(
         ("{server}:dhParameters={}/none", "ssl: {}/none: No such file or directory"),
         ("{server}:sslmethod=NOTHING", "ssl: there is no method NOTHING"),
         (
+            "privateKey={0}/locked.key:certKey={0}/server.crt",
+            "ssl: the private key in {0}/locked.key is encrypted; "
+            "decrypt it: openssl pkey -in {0}/locked.key -out FILE",
+        ),
+        (
             "privateKey={0}/alice.key:certKey={0}/server.crt",
             "ssl: the private key in {}/alice.key is not that of the certificate",
         ),
@@ -394,6 +411,7 @@ def test_who_never_reads_over_tls_makes_room(
 def test_a_file_that_is_missing_or_something_else_is_told(
     running: Running, folder: Path, server: Identity, said: str, why: str
 ) -> None:
+    server.lock()
     assert running.fail(*listen(said.format(folder, server=server.said))) == why.format(folder)
 
 
@@ -427,6 +445,7 @@ def test_what_is_no_method_is_told(running: Running, server: Identity) -> None:
 def test_without_the_extra_the_remedy_is_told(
     running: Running, server: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delitem(sys.modules, "sockservice.closure", raising=False)
     monkeypatch.setitem(sys.modules, "OpenSSL", None)
     said = running.fail(*listen(server.said))
     assert said == "ssl: needs OpenSSL; install it with pip install 'sockservice[tls]'"

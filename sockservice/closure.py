@@ -1,0 +1,118 @@
+"""TLS that ends in each direction on its own, as TCP does.
+
+Twisted's own answers a peer's close_notify at once with ours and the close, which was the
+rule up to TLS 1.2 and loses every reply still awaited. TLS 1.3 lets our direction go on
+(RFC 8446, 6.1), and OpenSSL, at both ends, in 1.2 as well.
+"""
+
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+
+class Connection(SSL.Connection):
+    """OpenSSL's part of a connection; a close_notify in the handshake is an end like any other."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except SSL.ZeroReturnError:
+            # Twisted fails on an error without a text.
+            raise SSL.SysCallError(-1, "Unexpected EOF") from None
+
+
+class HalfCloseableConnection(Connection):
+    """OpenSSL's part of a connection, which leaves it to others what the peer's end means."""
+
+    #: Whether nothing more comes: the peer has sent its close_notify.
+    ended = False
+
+    def recv(self, *given: Any) -> bytes:
+        try:
+            return super().recv(*given)
+        except SSL.ZeroReturnError:
+            self.ended = True
+            # As if nothing had come for the moment.
+            raise SSL.WantReadError from None
+
+    @property
+    def sent(self) -> bool:
+        """Whether our close_notify has been sent."""
+        return bool(self.get_shutdown() & SSL.SENT_SHUTDOWN)
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfCloseable(TLSMemoryBIOProtocol):
+    """Twisted's TLS, which tells its protocol when the peer's direction has ended.
+
+    The protocol is an IHalfCloseableProtocol. TCP's half-close ends the peer's direction as
+    a close_notify does: what came before was whole and the peer's own.
+    """
+
+    transport: Any
+    wrappedProtocol: Any
+
+    _ended = False
+    _truncated = False
+
+    def loseWriteConnection(self) -> None:
+        """Send our close_notify behind all that was written; what comes is still read."""
+        super().loseConnection()
+
+    def loseConnection(self) -> None:
+        """Send our close_notify behind all that was written, then close; wait for no other."""
+        if not self.connected:
+            return
+        # A LineServer is a producer to its end, for which Twisted would wait.
+        self.unregisterProducer()
+        super().loseConnection()
+        if self.getHandle().sent:
+            self.transport.loseConnection()
+
+    def resumeProducing(self) -> None:
+        """Read again, if anything may come."""
+        if not self._ended:
+            self.transport.resumeProducing()
+
+    # What follows is called by the transport.
+
+    def dataReceived(self, data: bytes) -> None:
+        # Behind a close_notify all is to be ignored; OpenSSL would keep it.
+        if not self._ended:
+            super().dataReceived(data)
+            if self.getHandle().ended:
+                self._end()
+
+    def readConnectionLost(self) -> None:
+        """TCP has ended in the peer's direction."""
+        if not self._ended:
+            self._truncated = not self.getHandle().sent
+            self._end()
+
+    def writeConnectionLost(self) -> None:
+        """Never: our direction of TCP ends with the connection."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        # What has ended the connection is told, not what TLS has to say to that.
+        self.getHandle().set_shutdown(SSL.RECEIVED_SHUTDOWN)
+        super().connectionLost(Failure(CONNECTION_LOST) if self._truncated else reason)
+
+    def _end(self) -> None:
+        self._ended = True
+        self.transport.pauseProducing()
+        if self._handshakeDone:
+            self.wrappedProtocol.readConnectionLost()
+        else:
+            self.transport.loseConnection()
+
+
+class HalfCloseableFactory(TLSMemoryBIOFactory):
+    """Wrap a factory's protocols in TLS; no reply is held back to be joined with others."""
+
+    protocol = HalfCloseable
