@@ -3,17 +3,16 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sockservice.ack import Ack
-from sockservice.answers import Refused
-from sockservice.counters import Counters
-from sockservice.datagrams import DatagramServer, Echo
-from sockservice.factories import LineFactory
-from sockservice.framing import Chunks, Framer, Framing, Lines, Refusal
-from sockservice.lines import LineServer
-from sockservice.ports import DatagramPort
-
 if TYPE_CHECKING:
+    from sockservice.ack import Ack
+    from sockservice.answers import Refused
     from sockservice.client import DatagramClient, LineClient, TimedOut, Unanswered
+    from sockservice.counters import Counters
+    from sockservice.datagrams import DatagramServer, Echo
+    from sockservice.factories import LineFactory
+    from sockservice.framing import Chunks, Framer, Framing, Lines, Refusal
+    from sockservice.lines import LineServer
+    from sockservice.ports import DatagramPort
     from sockservice.sending import Full, ReliableSender
     from sockservice.targets import connect
 
@@ -42,19 +41,26 @@ __all__ = [
     "connect",
 ]
 
-# What a server has no use for is imported when it is asked for: a fifth of its start (PEP 562).
-_CLIENT = {
-    "DatagramClient": "sockservice.client",
-    "LineClient": "sockservice.client",
-    "TimedOut": "sockservice.client",
-    "Unanswered": "sockservice.client",
-    "Full": "sockservice.sending",
-    "ReliableSender": "sockservice.sending",
-    "connect": "sockservice.targets",
+# Imported when they are asked for (PEP 562): a server has no use for what a client needs, nor
+# the other way round, and a command that is interrupted while it starts has to say so itself.
+_MODULES = {
+    "ack": ("Ack",),
+    "answers": ("Refused",),
+    "client": ("DatagramClient", "LineClient", "TimedOut", "Unanswered"),
+    "counters": ("Counters",),
+    "datagrams": ("DatagramServer", "Echo"),
+    "factories": ("LineFactory",),
+    "framing": ("Chunks", "Framer", "Framing", "Lines", "Refusal"),
+    "lines": ("LineServer",),
+    "ports": ("DatagramPort",),
+    "sending": ("Full", "ReliableSender"),
+    "targets": ("connect",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _CLIENT:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_CLIENT[name]), name)
+    for module, names in _MODULES.items():
+        if name in names:
+            found = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,18 +7,28 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.framing import CRLF, LF, Framer, Framing, Lines
+from sockservice.transports import overTCP
 from sockservice.trust import refusal
 
 #: Lines that answer none and wait for whoever reads them.
 UNASKED_LIMIT = 1000
 #: Longest reply line in bytes that a client takes in.
 REPLY_LIMIT = 1024 * 1024
+#: How lines begin with which a server ends a connection: they answer no line of ours.
+FAREWELLS = (b"error busy: ", b"error not allowed: ", b"error idle for ")
+#: Seconds from which on such a line is a reply after all, if the connection goes on.
+DOUBT = 1.0
+
+
+def turnedAway(refusal: str) -> bool:
+    """Say whether a LineClient's `refusal` is that of a server that let nobody in."""
+    return refusal.startswith(("error busy: ", "error not allowed: "))
 
 
 class Unanswered(Exception):
@@ -32,12 +42,13 @@ class TimedOut(Unanswered):
 class _Asked:
     """A line or datagram that was sent, and the reply to it."""
 
-    __slots__ = ("datagram", "reply", "timeout")
+    __slots__ = ("_clock", "datagram", "reply", "timeout")
 
     def __init__(self, datagram: bytes, clock: IReactorTime, timeout: float | None) -> None:
         self.datagram = datagram
         self.reply: Deferred[bytes] | None = Deferred(self._cancelled)
-        self.timeout = None if timeout is None else clock.callLater(timeout, self._expire, timeout)
+        self._clock = clock
+        self.timeout = None if timeout is None else clock.callLater(timeout, self._due, timeout)
 
     def answer(self, reply: bytes) -> None:
         waiting = self._settle()
@@ -54,6 +65,10 @@ class _Asked:
             self.timeout.cancel()
         waiting, self.reply = self.reply, None
         return waiting
+
+    def _due(self, timeout: float) -> None:
+        # The process may have been stopped meanwhile, and the reply wait to be read.
+        self.timeout = self._clock.callLater(0, self._expire, timeout)
 
     def _expire(self, timeout: float) -> None:
         self.fail(TimedOut(f"no reply within {timeout:g} seconds"))
@@ -110,6 +125,39 @@ class _Room:
         self.resumeProducing()
 
 
+class _Unasked:
+    """What came and answers nothing, for whoever reads it."""
+
+    def __init__(self) -> None:
+        self.kept: deque[bytes] = deque()
+        self.read = False  # by anyone, ever
+        self.ended = False
+        self._reading: Deferred[None] | None = None
+
+    def wake(self) -> None:
+        """Have the reader look again."""
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.callback(None)
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.ended = True
+        self.wake()
+
+    async def each(self, taken: Callable[[], object]) -> AsyncIterator[bytes]:
+        """Give one by one, until the end; `taken` is told of each."""
+        self.read = True
+        while self.kept or not self.ended:
+            if not self.kept:
+                self._reading = Deferred()
+                await self._reading
+                continue
+            item = self.kept.popleft()
+            taken()
+            yield item
+
+
 class _End:
     """The end of a connection, for any number of watchers."""
 
@@ -152,14 +200,16 @@ class LineClient(Protocol):
         self._room = _Room()
         self._timer: IDelayedCall | None = None  # of the oldest of the lines sent at once
         self._heard = 0.0  # when the latest reply came
-        self._unasked: deque[bytes] = deque()
-        self._iterated = False  # by lines()
-        self._reading: Deferred[None] | None = None
+        self._unasked = _Unasked()
+        self._farewell: bytes | None = None
+        self._doubting: IDelayedCall | None = None
         self._asked: deque[_Asked | _Run] = deque()  # in the order of the lines sent
         self._closed: str | None = None  # why nothing more can be asked
         self._end = _End()
         #: Lines whose reply is awaited.
         self.outstanding = 0
+        #: What the server said of the connection when it ended it, as `error busy: ...`; or "".
+        self.refusal = ""
 
     def ask(self, line: bytes, timeout: float | None = None) -> Deferred[bytes]:
         """Send `line`, give its reply; neither has a line ending.
@@ -235,7 +285,7 @@ class LineClient(Protocol):
         ending = CRLF if line.endswith(b"\r") else self._ending
         self.transport.write(self._framing.encode([line], ending))
 
-    def _look(self) -> None:
+    def _look(self, again: bool = False) -> None:
         """See whether the oldest of the lines sent at once has waited too long."""
         self._timer = None
         for run in list(self._asked):
@@ -243,6 +293,10 @@ class LineClient(Protocol):
                 left = max(run.since, self._heard) + run.timeout - self._clock.seconds()
                 if left > 0:
                     self._timer = self._clock.callLater(left, self._look)
+                    return
+                if not again:
+                    # The process may have been stopped meanwhile, and replies wait to be read.
+                    self._timer = self._clock.callLater(0, self._look, True)
                     return
                 self._giveUp(run, TimedOut(f"no reply within {run.timeout:g} seconds"))
 
@@ -260,34 +314,24 @@ class LineClient(Protocol):
         As it is here it keeps the line for `lines`; while nobody reads those, the
         latest UNASKED_LIMIT. To be overridden.
         """
-        self._unasked.append(line)
-        if len(self._unasked) >= UNASKED_LIMIT:
-            if self._iterated:
+        self._unasked.kept.append(line)
+        if len(self._unasked.kept) >= UNASKED_LIMIT:
+            if self._unasked.read:
                 self.transport.pauseProducing()
             else:
-                self._unasked.popleft()
-        self._wake()
+                self._unasked.kept.popleft()
+        self._unasked.wake()
 
-    async def lines(self) -> AsyncIterator[bytes]:
+    def lines(self) -> AsyncIterator[bytes]:
         """Give the lines that answer none, one by one, until the connection ends.
 
         While UNASKED_LIMIT of them wait, nothing is read.
         """
-        self._iterated = True
-        while self._unasked or not self._end.came:
-            if not self._unasked:
-                self._reading = Deferred()
-                await self._reading
-                continue
-            line = self._unasked.popleft()
-            if len(self._unasked) == UNASKED_LIMIT - 1 and not self._end.came:
-                self.transport.resumeProducing()
-            yield line
+        return self._unasked.each(self._resume)
 
-    def _wake(self) -> None:
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            reading.callback(None)
+    def _resume(self) -> None:
+        if len(self._unasked.kept) == UNASKED_LIMIT - 1 and not self._end.came:
+            self.transport.resumeProducing()
 
     def close(self) -> Deferred[None]:
         """Ask nothing more; close when no reply is awaited; fires when that is done."""
@@ -310,17 +354,19 @@ class LineClient(Protocol):
     # What follows is called by the transport.
 
     def connectionMade(self) -> None:
-        if ITCPTransport.providedBy(self.transport):
+        if overTCP(self.transport):
             # Each write is as many lines as there are: nothing is won by waiting for more.
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self._room, True)
 
     def dataReceived(self, data: bytes) -> None:
-        self._heard = self._clock.seconds()
+        self._believe()
         self._framing.receive(data)
         while (item := self._framing.take(10_000)) is not None:
+            self._heard = self._clock.seconds()
+            self._believe()
             if isinstance(item, Lines):
-                self._answer(item.lines)
+                self._answer(self._doubt(item.lines))
             elif self._asked and isinstance(first := self._asked[0], _Asked):
                 self._asked.popleft()
                 first.fail(Unanswered(f"reply {item.reason.decode()}"))
@@ -331,7 +377,14 @@ class LineClient(Protocol):
             self._timer = None
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._closed = f"connection lost: {_why(reason)}"
+        self._closed = lost(reason)
+        if self._farewell is not None:
+            self.refusal = ascii(self._farewell[:200].rstrip())[2:-1]
+            self._farewell = None
+            self._closed = f"the server ended the connection: {self.refusal}"
+        if self._doubting is not None:
+            self._doubting.cancel()
+            self._doubting = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -345,7 +398,24 @@ class LineClient(Protocol):
                 self._giveUp(asked, why)
         self._end.come()
         self._room.resumeProducing()
-        self._wake()
+        self._unasked.end()
+
+    def _doubt(self, lines: list[bytes]) -> list[bytes]:
+        """Keep the last line if it may be the server's farewell; give the others."""
+        if not lines[-1].startswith(FAREWELLS):
+            return lines
+        self._farewell = lines[-1]
+        self._doubting = self._clock.callLater(DOUBT, self._believe, True)
+        return lines[:-1]
+
+    def _believe(self, doubted: bool = False) -> None:
+        """Take what was kept for a line like any other, for the connection goes on."""
+        line, self._farewell = self._farewell, None
+        doubting, self._doubting = self._doubting, None
+        if doubting is not None and not doubted:
+            doubting.cancel()
+        if line is not None:
+            self._answer([line])
 
     def _answer(self, replies: list[bytes]) -> None:
         start = 0
@@ -384,14 +454,20 @@ class LineClient(Protocol):
             self.transport.loseConnection()
 
 
-def _why(reason: Failure) -> str:
+def lost(reason: Failure) -> str:
     """Say why a connection has ended."""
     assert reason.value is not None
-    if refused := refusal(reason.value):
-        return refused
-    if reason.check(ConnectionDone):
-        return "closed by the server"
-    return reason.getErrorMessage().partition("fashion: ")[2].rstrip(".") or str(reason.value)
+    why = refusal(reason.value)
+    if isinstance(reason.value, OSError):
+        why = reason.value.strerror or ""
+    elif reason.check(ConnectionDone):
+        why = "closed by the server"
+    elif not why:
+        why = reason.getErrorMessage().partition("fashion: ")[2].rstrip(".")
+    if why in ("", "Connection lost"):
+        # Twisted seldom tells the one from the other.
+        why = "reset, or the server is out of reach"
+    return f"connection lost: {why}"
 
 
 class DatagramClient(DatagramProtocol):
@@ -399,7 +475,7 @@ class DatagramClient(DatagramProtocol):
 
     Datagrams have no order: a reply equal to one outstanding is taken for its
     echo; any other for the reply to the oldest outstanding one, unless it is the
-    late echo of one given up. Get one from :func:`connect`.
+    late echo of one given up. What is neither is for `datagrams`. Get one from :func:`connect`.
     """
 
     noisy = False
@@ -407,10 +483,11 @@ class DatagramClient(DatagramProtocol):
 
     def __init__(self, clock: IReactorTime, peer: tuple[Any, ...]) -> None:
         self._clock = clock
-        self._peer = peer
+        self.peer = peer
         self._asked: list[_Asked] = []
         self._givenUp: deque[bytes] = deque(maxlen=1000)
         self._closed = False
+        self._unasked = _Unasked()
         self._end = _End()
 
     @property
@@ -432,13 +509,20 @@ class DatagramClient(DatagramProtocol):
         try:
             if self._closed:
                 raise OSError(errno.EBADF, "the socket is closed")
-            self.transport.write(datagram, self._peer)
+            self.transport.write(datagram, self.peer)
         except ConnectionRefusedError:
             # The system says so once, of whichever datagram.
             self.connectionRefused()
         except OSError as error:
             asked.fail(Unanswered(f"not sent: {error.strerror}"))
         return reply
+
+    def datagrams(self) -> AsyncIterator[bytes]:
+        """Give the datagrams that answer none, late ones too, from now until the socket is closed.
+
+        While nobody reads them, the latest UNASKED_LIMIT.
+        """
+        return self._unasked.each(lambda: None)
 
     def close(self) -> Deferred[None]:
         """Close the socket; what is outstanding fails; fires when that is done."""
@@ -465,6 +549,12 @@ class DatagramClient(DatagramProtocol):
             self._givenUp.remove(datagram)
         elif self._asked:
             self._asked[0].answer(datagram)
+            return
+        if self._unasked.read:
+            self._unasked.kept.append(datagram)
+            if len(self._unasked.kept) > UNASKED_LIMIT:
+                self._unasked.kept.popleft()
+            self._unasked.wake()
 
     def connectionRefused(self) -> None:
         self._failAll("connection refused: nobody listens there")
@@ -473,6 +563,7 @@ class DatagramClient(DatagramProtocol):
         self._closed = True
         self._failAll("the socket is closed")
         self._end.come()
+        self._unasked.end()
 
     def _failAll(self, why: str) -> None:
         for asked in list(self._asked):

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.attaching import attach
-from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient
+from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient, lost
 from sockservice.descriptors import Descriptors
 from sockservice.histogram import Histogram
 from sockservice.packets import PacketServer
@@ -121,8 +121,11 @@ class Load:
     def add(self, client: LineClient | DatagramClient) -> None:
         """Take over the connection of a client that has asked nothing yet."""
         place = len(self._connections)
-        kind = DatagramLoad if isinstance(client, DatagramClient) else LineLoad
-        connection = kind(self, place)
+        connection: LineLoad | DatagramLoad
+        if isinstance(client, DatagramClient):
+            connection = DatagramLoad(self, place, client.peer)
+        else:
+            connection = LineLoad(self, place)
         attach(client, connection)
         transport = client.transport
         if isinstance(transport, FileDescriptor | DatagramPort):
@@ -316,7 +319,7 @@ class LineLoad(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not self.ended:
             self.ended = True
-            self._load.tally.fault("ended", f"connection lost: {reason.getErrorMessage()}")
+            self._load.tally.fault("ended", lost(reason))
             self._load.settle()
 
     def resumeProducing(self) -> None:
@@ -399,7 +402,7 @@ class LineLoad(Protocol):
         else:
             self._offset, self._odd = 0, rest
         if len(rest) > REPLY_LIMIT:
-            tally.wrong += 1
+            tally.fault("wrong", f"a reply is longer than {REPLY_LIMIT} bytes")
             self.transport.abortConnection()
         return count
 
@@ -410,15 +413,15 @@ class DatagramLoad(DatagramProtocol):
     noisy = False
     transport: Any
 
-    def __init__(self, load: Load, place: int) -> None:
+    def __init__(self, load: Load, place: int, peer: tuple[Any, ...]) -> None:
         self._load = load
         self._place = place
+        self._peer = peer
         self._probes = Probes(load.size, load.timeout * SECOND, stream=False)
         self.ended = False
 
     def startProtocol(self) -> None:
         self._socket = self.transport.socket
-        self._peer = self._socket.getpeername()
 
     def fill(self, now: int) -> None:
         """Send what may be sent."""

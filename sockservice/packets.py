@@ -50,8 +50,9 @@ class PacketServer(Server):
                 self.socket.send(self._packets[0])
             except BlockingIOError:
                 return None
-            except OSError:
-                return main.CONNECTION_LOST
+            except OSError as problem:
+                # As it is, for it may say that the packet is too long.
+                return problem
             self._queued -= len(self._packets.popleft())
         # Nothing is left: what a transport does then.
         return super().doWrite()

@@ -28,7 +28,7 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class StreamServer(Server):
-    """Twisted's server transport, read in one call instead of two."""
+    """Twisted's server transport, read in one call instead of two, and closed in one turn."""
 
     def doRead(self) -> Any:
         try:
@@ -40,6 +40,14 @@ class StreamServer(Server):
             return CONNECTION_DONE
         self.protocol.dataReceived(data)
         return None
+
+    def readConnectionLost(self, reason: Failure) -> None:
+        super().readConnectionLost(reason)
+        if self.disconnecting:
+            # Now, if nothing is left to send, and not when the system says that more could be.
+            why = self.doWrite()
+            if why:
+                self.connectionLost(Failure(why))
 
 
 @implementer(IReadDescriptor)

@@ -252,7 +252,8 @@ class Options(usage.Options):
             None,
             None,
             "Keep every line that ack acknowledges, and acknowledge it only when it is durable: "
-            "sqlite:PATH. Off, for it costs a sync to disk for each group of lines.",
+            "sqlite:PATH, or module.Class:PLACE for an engine of your own. Off, for it costs a "
+            "sync to disk for each group of lines.",
         ],
         [
             "retain-age",

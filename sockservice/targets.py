@@ -16,9 +16,15 @@ from twisted.internet.endpoints import (
     UNIXClientEndpoint,
     clientFromString,
 )
-from twisted.internet.error import ConnectError, DNSLookupError, TCPTimedOutError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionDone,
+    DNSLookupError,
+    TCPTimedOutError,
+)
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -36,6 +42,8 @@ SCHEMES = (
     *("tcp", "tcp6", "tls", "ssl", "unix", "udp", "unix-datagram", "unix-seqpacket"),
     *("fd", "haproxy", "stdio", "systemd"),
 )
+#: Seconds until a UNIX socket is tried again that had no room for one more to wait.
+QUEUED = 0.05
 
 # In a client endpoint string of Twisted's, where a backslash stands before what means something.
 _PRIVATE_KEY = re.compile(r":privateKey=((?:\\.|[^:\\])+)")
@@ -118,11 +126,11 @@ def streamEndpoint(
     if source is not None:
         raise ValueError("a source address applies to tcp:, tls: and udp:HOST:PORT alone")
     if scheme == "unix-seqpacket":
-        return _PacketEndpoint(reactor, rest)
+        packets = _Queued(reactor, _PacketEndpoint(reactor, _path(rest)))
+        return _Timed(reactor, packets, timeout)
     if scheme == "unix" and ":" not in rest and not rest.startswith(("path=", "address=")):
-        if not rest or len(os.fsencode(rest)) > 107:
-            raise ValueError("the path of a UNIX socket has 1 to 107 bytes")
-        return _Timed(reactor, UNIXClientEndpoint(reactor, rest, timeout), timeout)
+        queued = _Queued(reactor, UNIXClientEndpoint(reactor, _path(rest), None))
+        return _Timed(reactor, queued, timeout)
     try:
         for path in _PRIVATE_KEY.findall(target):
             # Twisted would have OpenSSL ask on the terminal for what decrypts it.
@@ -130,7 +138,10 @@ def streamEndpoint(
         return _Timed(reactor, clientFromString(reactor, target), timeout)
     except Exception as problem:
         # The endpoints' constructors complain in ways of their own.
-        raise ValueError(str(problem)) from problem
+        if scheme == "unix" and isinstance(problem, TypeError):
+            raise ValueError("a colon in a path is written \\:") from problem
+        hint = "" if scheme in SCHEMES else "; a host is written HOST:PORT, IPv6 in brackets"
+        raise ValueError(f"{problem}{hint}") from problem
 
 
 def explained(problem: BaseException) -> str:
@@ -160,8 +171,16 @@ def hostAndPort(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def _path(text: str) -> str:
+    if not text or len(os.fsencode(text)) > 107:
+        raise ValueError("the path of a UNIX socket has 1 to 107 bytes")
+    return text
+
+
 def _inet(reactor: Any, host: str, port: int, timeout: float, source: str | None) -> Any:
     bound = None if source is None else (_address(source), 0)
+    if source is not None and _version(host) not in (None, _version(source)):
+        raise ValueError(f"{host} is not of the family of the source address {source}")
     if "%" in host:
         # The resolver would drop the scope. It is no name, so nothing need be resolved.
         try:
@@ -172,11 +191,17 @@ def _inet(reactor: Any, host: str, port: int, timeout: float, source: str | None
     return HostnameEndpoint(reactor, host, port, timeout, bound)
 
 
-def _address(text: str) -> str:
+def _version(text: str) -> int | None:
+    """Give the version of IP that an address is of; None for what is none."""
     try:
-        ipaddress.ip_address(text)
+        return ipaddress.ip_address(text).version
     except ValueError:
-        raise ValueError(f"{text!r} is no IP address") from None
+        return None
+
+
+def _address(text: str) -> str:
+    if _version(text) is None:
+        raise ValueError(f"{text!r} is no IP address")
     return text
 
 
@@ -201,6 +226,28 @@ def _timedOut(result: Any, timeout: float) -> Any:
 
 
 @implementer(IStreamClientEndpoint)
+class _Queued:
+    """The endpoint of a UNIX socket, tried again while as many wait for its server as may."""
+
+    def __init__(self, reactor: Any, endpoint: Any) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        connecting: Deferred[Any] = self._endpoint.connect(factory)
+        return connecting.addErrback(self._again, factory)
+
+    def _again(self, failure: Failure, factory: Any) -> Any:
+        error = failure.check(ConnectError) and failure.value
+        said = getattr(error, "args", None) or (None,)
+        # Twisted takes it for the end of a connection.
+        closed = isinstance(said[0], Failure) and said[0].check(ConnectionDone)
+        if closed or getattr(error, "osError", None) == errno.EAGAIN:
+            return deferLater(self._reactor, QUEUED, self.connect, factory)
+        return failure
+
+
+@implementer(IStreamClientEndpoint)
 class _PacketEndpoint:
     """A UNIX socket of the type SOCK_SEQPACKET."""
 
@@ -210,6 +257,7 @@ class _PacketEndpoint:
 
     def connect(self, factory: Any) -> Deferred[Any]:
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connected.setblocking(False)
         try:
             connected.connect(self._path)
         except OSError as error:
@@ -237,7 +285,7 @@ def _datagrams(
     if scheme == "unix-datagram":
         if source is not None:
             raise ValueError("a source address applies to tcp:, tls: and udp:HOST:PORT alone")
-        return _datagramClient(reactor, socket.AF_UNIX, rest, None)
+        return _datagramClient(reactor, socket.AF_UNIX, _path(rest), None)
     host, port = hostAndPort(rest)
     bound = None if source is None else _resolved(_address(source), 0)[0]
     resolving = deferToThreadPool(reactor, reactor.getThreadPool(), _resolved, host, port)
@@ -246,6 +294,8 @@ def _datagrams(
         found = yield resolving
     except socket.gaierror as error:
         raise DNSLookupError(f"{host}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise ValueError(f"invalid hostname: {host}") from error
     if bound is not None:
         found = [each for each in found if each[0] == bound[0]]
         if not found:

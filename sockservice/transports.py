@@ -33,7 +33,16 @@ def wire(transport: Any) -> Any:
     return transport
 
 
-def tune(transport: object) -> None:
+def overTCP(transport: object) -> bool:
+    """Say whether TCP carries it, in TLS or not."""
+    bottom = wire(transport)
+    if isinstance(bottom, Connection):
+        # Twisted 23 says of UNIX sockets, too, that they are TCP.
+        return bottom.socket.family in (socket.AF_INET, socket.AF_INET6)
+    return bool(ITCPTransport.providedBy(bottom))
+
+
+def tune(transport: Any) -> None:
     """Set what a connection that carries short lines wants.
 
     TCP_NODELAY: a reply does not wait for the acknowledgement of the one before.
@@ -42,11 +51,9 @@ def tune(transport: object) -> None:
     system would otherwise take out of the stream and leave half a command
     (RFC 854, "The TELNET Synch Signal"; tcp(7)).
     """
-    if not ITCPTransport.providedBy(transport):
+    if not overTCP(transport):
         return
     plain = plainSocket(transport)
-    if plain is not None and plain.family not in (socket.AF_INET, socket.AF_INET6):
-        return
     transport.setTcpNoDelay(True)
     transport.setTcpKeepAlive(True)
     if plain is not None:

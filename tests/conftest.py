@@ -33,6 +33,10 @@ settings.register_profile("suite", deadline=None, derandomize=True, database=Non
 settings.load_profile("suite")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--engine", help="a store's engine to test, too: see tests/test_store.py")
+
+
 class HandReactor(SelectReactor):  # type: ignore[misc, unused-ignore]
     """A real reactor, real sockets and threads, whose turns and time the test takes by hand."""
 

@@ -4,6 +4,7 @@ import os
 import pty
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
@@ -218,6 +219,36 @@ def test_bad_usage_is_status_2(arguments: list[str], why: str) -> None:
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2
     assert why in done.stderr.splitlines()[-1]
+
+
+def test_bad_usage_is_told_in_one_line(children: Children) -> None:
+    done = children.run("sockservice", "send", "--nonsense", "127.0.0.1:5")
+    assert outcome(done) == (2, b"", "sockservice send: No such option '--nonsense'.\n")
+
+
+@pytest.mark.parametrize("command", [["--help"], ["man"], ["completion", "fish"]])
+def test_what_cannot_be_printed_is_told_in_one_line(children: Children, command: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        done = children.run("sockservice", *command, stdout=full)
+    assert (done.returncode, done.stderr) == (1, b"standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize("when", ["click", "twisted", "sockservice.cli.send"])
+def test_ctrl_c_while_it_starts_is_told_in_one_line(children: Children, when: str) -> None:
+    program = f"""
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == {when!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from sockservice.__main__ import run
+run()
+"""
+    done = children.run(sys.executable, "-c", program, "send", "127.0.0.1:5", "a")
+    assert outcome(done) == (130, b"", "interrupted\n")
 
 
 def test_the_version_is_told() -> None:

@@ -32,7 +32,7 @@ from sockservice import (
     connect,
 )
 from sockservice.answers import Answer
-from sockservice.client import REPLY_LIMIT, UNASKED_LIMIT
+from sockservice.client import DOUBT, REPLY_LIMIT, UNASKED_LIMIT
 from sockservice.targets import hostAndPort
 from tests.conftest import PATIENCE, HandReactor
 
@@ -355,6 +355,37 @@ def test_the_late_echo_of_a_datagram_given_up_is_given_to_no_other() -> None:
     assert second.value == b"b"
 
 
+def test_datagrams_nobody_asked_for_are_iterated_until_the_end() -> None:
+    client, _, clock = asking()
+    # Nobody reads them yet.
+    client.datagramReceived(b"early", PEER)
+    got: list[bytes] = []
+
+    async def read() -> None:
+        async for datagram in client.datagrams():
+            got.append(datagram)
+
+    done = Outcome(Deferred.fromCoroutine(read()))
+    asked, late = Outcome(client.ask(b"a", 10)), Outcome(client.ask(b"b", 1))
+    clock.advance(1)
+    for datagram in (b"b", b"a", b"a", b"news"):
+        client.datagramReceived(datagram, PEER)
+    assert (asked.value, late.came, got) == (b"a", True, [b"b", b"a", b"news"])
+    assert not done.came
+    client.stopProtocol()
+    assert done.value is None
+
+
+def test_the_latest_datagrams_are_kept_for_a_slow_reader() -> None:
+    client, _, _ = asking()
+    datagrams = client.datagrams()
+    first = Outcome(Deferred.fromCoroutine(anext(datagrams)))  # type: ignore[arg-type]
+    for number in range(UNASKED_LIMIT + 5):
+        client.datagramReceived(b"%d" % number, PEER)
+    following = Outcome(Deferred.fromCoroutine(anext(datagrams)))  # type: ignore[arg-type]
+    assert (first.value, following.value) == (b"0", b"5")
+
+
 def test_a_datagram_is_given_up_after_five_seconds() -> None:
     client, _, clock = asking()
     asked = Outcome(client.ask(b"a"))
@@ -668,6 +699,18 @@ def test_unix_datagrams_come_back(reactor: HandReactor, opened: ExitStack, tmp_p
     reactor.result(client.close())
 
 
+def test_a_packet_that_is_too_long_is_told(
+    reactor: HandReactor, opened: ExitStack, tmp_path: Path
+) -> None:
+    bound = opened.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)))
+    bound.bind(f"{tmp_path}/s")
+    bound.listen()
+    client = reactor.result(connect(reactor, f"unix-seqpacket:{tmp_path}/s"))
+    client.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
+    error = reactor.failure(client.ask(b"x" * 100_000))
+    assert str(error) == "connection lost: Message too long"
+
+
 # Many lines at once
 
 
@@ -726,6 +769,76 @@ def test_lines_asked_at_once_time_out_when_nothing_comes() -> None:
     client.dataReceived(b"B\nC\nD\nE\n")
     assert (asked.value, got) == (b"E", [b"A"])
     assert clock.getDelayedCalls() == []
+
+
+def test_a_reply_that_never_ends_is_no_reply() -> None:
+    client, _ = pushed()
+    clock = client._clock
+    assert isinstance(clock, Clock)
+    asked = Outcome(client.askAll([b"a"], print, 5))
+    for _ in range(5):
+        clock.advance(1)
+        client.dataReceived(b"more")
+    assert isinstance(asked.error, TimedOut)
+
+
+def test_replies_that_wait_when_the_time_is_over_are_taken() -> None:
+    """As those do that came while the process was stopped: timers go off before all is read."""
+    client, _ = pushed()
+    clock = client._clock
+    assert isinstance(clock, Clock)
+    got: list[bytes] = []
+    many = Outcome(client.askAll([b"a", b"b"], got.extend, 5))
+    one = Outcome(client.ask(b"c", 5))
+    clock.callLater(5, client.dataReceived, b"A\nB\nC\n")
+    clock.advance(5)
+    assert (got, many.value, one.value) == ([b"A", b"B"], None, b"C")
+    assert clock.getDelayedCalls() == []
+
+
+@pytest.mark.parametrize("why", ["busy: 1 connections, the limit", "not allowed: a", "idle for 9"])
+def test_a_farewell_is_the_reply_to_no_line(why: str) -> None:
+    client, _ = pushed()
+    got: list[bytes] = []
+    first, many = Outcome(client.ask(b"a")), Outcome(client.askAll([b"b", b"c"], got.extend, 5))
+    client.dataReceived(f"A\nerror {why}\n".encode())
+    assert (first.value, many.came) == (b"A", False)
+    client.connectionLost()
+    assert str(many.error) == f"the server ended the connection: error {why}"
+    assert (client.refusal, got, client.outstanding) == (f"error {why}", [], 0)
+    assert isinstance(client._clock, Clock)
+    assert client._clock.getDelayedCalls() == []
+
+
+def test_a_farewell_before_anything_was_asked_is_no_line_of_its_own() -> None:
+    client, _ = pushed()
+    got: list[bytes] = []
+    done = Outcome(Deferred.fromCoroutine(all_of(client, got)))
+    client.dataReceived(b"error busy: \x1b" + b"x" * 1000 + b"\n")
+    client.connectionLost()
+    assert (got, done.value) == ([], None)
+    assert client.refusal == r"error busy: \x1b" + "x" * 187
+
+
+@pytest.mark.parametrize("more", [b"ok\n", b"o", b"x" * (REPLY_LIMIT + 1) + b"\n"])
+def test_what_begins_like_a_farewell_is_a_reply_if_more_comes(more: bytes) -> None:
+    client, _ = pushed()
+    asked = [Outcome(client.ask(line)) for line in (b"a", b"b")]
+    client.dataReceived(b"error busy: a\n")
+    assert not asked[0].came
+    client.dataReceived(more)
+    assert asked[0].value == b"error busy: a"
+    client.connectionLost()
+    assert client.refusal == ""
+
+
+def test_what_begins_like_a_farewell_is_a_reply_if_the_connection_goes_on() -> None:
+    client, _ = pushed()
+    asked = Outcome(client.ask(b"a"))
+    client.dataReceived(b"error busy: a\n")
+    assert isinstance(client._clock, Clock)
+    client._clock.advance(DOUBT)
+    assert asked.value == b"error busy: a"
 
 
 def test_lines_asked_at_once_fail_when_the_connection_ends() -> None:

@@ -113,18 +113,6 @@ class Peer:
         return data
 
 
-class Wire(StringTransport):
-    """TCP in memory, with the settings it has."""
-
-    producer: Any = None
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        assert enabled
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        assert enabled
-
-
 class Memory:
     """A line server in TLS on a transport in memory, and its peer."""
 
@@ -139,7 +127,7 @@ class Memory:
         self.clock = Clock()
         self.factory = LineFactory(self.clock, protocol, admission=Admission(Limits(**limits)))
         wrapping = Wrapping({"privateKey": str(server.privateKey), "certKey": str(server.certKey)})
-        self.wire = Wire(peerAddress=IPv4Address("TCP", "192.0.2.1", 1234))
+        self.wire = StringTransport(peerAddress=IPv4Address("TCP", "192.0.2.1", 1234))
         self.tls = wrapping(self.factory).buildProtocol(self.wire.getPeer())
         self.tls.makeConnection(self.wire)
         self.peer = Peer(authority, version)
@@ -164,6 +152,14 @@ class Memory:
     def send(self, data: bytes) -> None:
         self.peer.tls.write(data)
         self.carry()
+
+    def choke(self, full: bool) -> None:
+        """Let the transport have enough, or room again."""
+        producer: Any = self.wire.producer
+        if full:
+            producer.pauseProducing()
+        else:
+            producer.resumeProducing()
 
     def end(self) -> None:
         """Have the peer end its direction of TLS."""
@@ -270,18 +266,18 @@ def test_what_comes_behind_the_end_of_tls_is_not_looked_at(made: Made, junk: byt
 
 def test_lines_behind_unread_replies_are_answered_after_the_end_of_tls(made: Made) -> None:
     memory = made(Ack).shake()
-    memory.wire.producer.pauseProducing()
+    memory.choke(True)
     memory.send(b"a\nb\n")
     memory.end()
     assert (memory.received, memory.ended) == (b"", False)
-    memory.wire.producer.resumeProducing()
+    memory.choke(False)
     assert memory.received == b"ok\nok\n"
     assert memory.ended
 
 
 def test_a_peer_that_has_ended_tls_and_never_reads_is_cut_in_the_end(made: Made, log: Log) -> None:
     memory = made(Ack, idle=600).shake()
-    memory.wire.producer.pauseProducing()
+    memory.choke(True)
     memory.send(b"a\n")
     memory.end()
     for now in (0, 1, 599):
@@ -304,16 +300,6 @@ def test_the_last_replies_are_not_waited_for_any_longer(made: Made) -> None:
     assert memory.wire.disconnecting and not memory.wire.disconnected
     memory.lines.inspect(1200, 600, 60)
     assert memory.wire.disconnected
-
-
-def test_what_was_begun_when_we_closed_is_no_unfinished_line(made: Made) -> None:
-    memory = made(Ack).shake()
-    memory.send(b"begun")
-    memory.lines.close()
-    memory.clock.advance(5)
-    for now in (5, 65, 604):
-        memory.lines.inspect(now, 600, 60)
-    assert memory.wire.disconnecting and not memory.wire.disconnected
 
 
 def test_a_connection_that_is_aborted_counts_as_cut(made: Made, log: Log) -> None:

@@ -200,6 +200,16 @@ def test_nothing_starves(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     assert due
 
 
+def test_who_closes_with_nothing_due_is_gone_in_the_same_turn(serve: Serve) -> None:
+    served = serve(Ack)
+    peer = served.connect()
+    assert served.ask(peer) == b"ok\n"
+    peer.close()
+    assert select.select([served.descriptors], [], [], PATIENCE)[0]
+    served.descriptors.doRead()
+    assert not served.factory._connections
+
+
 def test_numbers_of_descriptors_are_used_again(serve: Serve) -> None:
     served = serve(Ack)
     for _ in range(20):

@@ -16,7 +16,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from sockservice.cli import main
-from sockservice.cli.bench import Settings, local, summary, table
+from sockservice.cli.bench import summary, table
+from sockservice.cli.processes import Settings, local
 from sockservice.client import LineClient
 from sockservice.loading import SECOND, Load, Tally
 from sockservice.targets import connect
@@ -266,6 +267,14 @@ def test_every_kind_of_unix_socket(
     assert load.tally.answered >= 200
 
 
+def test_a_socket_that_its_server_knows_by_another_path(running: Running, tmp_path: Path) -> None:
+    running.start("--listen", f"echo@unix-datagram:{tmp_path}/s")
+    moved = (tmp_path / "s").rename(tmp_path / "t")
+    load = run(running.reactor, f"unix-datagram:{moved}", None, 200)
+    moved.rename(tmp_path / "s")
+    assert load.tally.whole
+
+
 @pytest.mark.parametrize("kind", ["unix", "unix-seqpacket"])
 def test_more_than_the_system_takes_at_once_is_sent_all_the_same(
     running: Running, tmp_path: Path, kind: str
@@ -384,9 +393,9 @@ def test_processes_share_connections_and_rate() -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--duration", "0"], "not a number of seconds greater than 0"),
+        (["--duration", "0"], "not a number greater than 0"),
         (["--warmup", "-1"], "not a number of seconds"),
-        (["--rate", "0"], "not a number of lines greater than 0"),
+        (["--rate", "0"], "not a number greater than 0"),
         (["--pipeline", "1000", "--size", "1000000"], "is more than 67108864 bytes"),
         (["--processes", "3", "--connections", "2"], "each needs one of the --connections"),
     ],
@@ -435,7 +444,10 @@ def test_bench_as_a_process(children: Children) -> None:
 
 def test_a_target_or_size_that_cannot_be_is_status_2(children: Children) -> None:
     done = children.run("sockservice", "bench", "x")
-    assert (done.returncode, done.stderr) == (2, b"x: Unknown endpoint type: 'x'\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        b"x: Unknown endpoint type: 'x'; a host is written HOST:PORT, IPv6 in brackets\n",
+    )
     done = children.run("sockservice", "bench", "udp:127.0.0.1:7", "--size", "65508")
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr == b"--size: udp:127.0.0.1:7 takes at most 65507 bytes\n"

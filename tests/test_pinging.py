@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
 
 from sockservice.attaching import longest
 from sockservice.cli import main
 from sockservice.cli.output import Output
 from sockservice.cli.ping import LineLink, Link, Pinging, Report, linked, told
+from sockservice.client import REPLY_LIMIT
 from sockservice.pinging import Event, Fate, Probes, content, spread
 from sockservice.targets import connect
 from tests.conftest import PATIENCE, Children, HandReactor, Running
@@ -392,6 +394,28 @@ def test_unix_sockets(
     assert (found["received"], found["echoed"]) == (50, listener.startswith("echo"))
 
 
+def test_a_socket_that_its_server_knows_by_another_path(
+    running: Running, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    running.start("--listen", f"echo@unix-datagram:{tmp_path}/s")
+    moved = (tmp_path / "s").rename(tmp_path / "t")
+    outcome: list[Any] = []
+    over(running.reactor, f"unix-datagram:{moved}").addCallback(outcome.append)
+    running.reactor.until(lambda: outcome, passing=0.001)
+    moved.rename(tmp_path / "s")
+    assert outcome == [(0, "")]
+    assert summary(capsys)["received"] == 5
+
+
+def test_a_reply_too_long_is_refused() -> None:
+    link = LineLink()
+    link.makeConnection(StringTransport())
+    got: list[bytes] = []
+    link.received = got.append
+    link.dataReceived(b"x" * (REPLY_LIMIT + 1) + b"\nok\n")
+    assert got == [b"error reply line longer than %d bytes" % REPLY_LIMIT, b"ok"]
+
+
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:Passing method to:DeprecationWarning")
 def test_tls(running: Running, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -502,7 +526,7 @@ def test_bad_usage_is_status_2(options: list[str], why: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["x"], "x: Unknown endpoint type: 'x'\n"),
+        (["x"], "x: Unknown endpoint type: 'x'; a host is written HOST:PORT, IPv6 in brackets\n"),
         (
             ["udp:127.0.0.1:7", "--size", "65508"],
             "--size: udp:127.0.0.1:7 takes at most 65507 bytes\n",

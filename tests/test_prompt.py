@@ -171,6 +171,14 @@ def test_a_server_that_closes_is_told(held: Held) -> None:
     assert held.result() == (0, "sent 1, acknowledged 1: the server closed the connection")
 
 
+def test_a_server_that_lets_nobody_in_is_status_3(held: Held) -> None:
+    held.server.sendall(b"error busy: 1 connections, the limit\n")
+    held.server.close()
+    why = "the server ended the connection: error busy: 1 connections, the limit"
+    assert held.result() == (3, f"sent 0, acknowledged 0: {why}")
+    assert held.terminal.shown == []
+
+
 def test_a_server_that_closes_while_a_line_is_typed_is_status_1(held: Held) -> None:
     held.terminal.typed = True
     held.server.close()
@@ -237,7 +245,13 @@ def test_datagrams_lost_are_told_each_and_status_4(reactor: HandReactor, opened:
     peer.sendto(b"a", address)
     reactor.until(lambda: terminal.shown)
     reactor.advance(5)
+    reactor.until(lambda: len(terminal.shown) == 3)
     assert terminal.shown == [b"a"] + [b"! no reply within 5 seconds"] * 2
+    # What is late is not awaited any more.
+    for late in (b"b", b"news\x07"):
+        peer.sendto(late, address)
+    reactor.until(lambda: len(terminal.shown) == 5)
+    assert terminal.shown[3:] == [b"* b", rb"* news\x07"]
     terminal.end()
     assert reactor.result(outcome) == (4, "sent 3, acknowledged 1: no reply within 5 seconds")
 
@@ -484,6 +498,23 @@ def test_a_dumb_terminal_edits_its_lines_itself(
     terminal.until("hello\r\n(.*)ok\r\n")
     terminal.type("\x03")
     assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_ctrl_c_before_there_is_a_connection_is_status_130(
+    tmp_path: Path, opened: ExitStack, term: str
+) -> None:
+    listening = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+    listening.settimeout(PATIENCE)
+    target = f"tls:127.0.0.1:{listening.getsockname()[1]}"
+    terminal = sending(target, tmp_path, opened, TERM=term)
+    connection = opened.enter_context(closing(listening.accept()[0]))
+    connection.settimeout(PATIENCE)
+    # It greets, and waits.
+    assert connection.recv(1)
+    terminal.type("\x03")
+    terminal.until(f"interrupted before there was a connection to {target}\r\n")
+    assert terminal.end() == 130
 
 
 def test_without_the_editor_there_is_a_hint(service: Service, opened: ExitStack) -> None:

@@ -23,9 +23,9 @@ import pytest
 from click.testing import CliRunner
 
 from sockservice.cli import main
-from sockservice.cli.bar import drawn
-from sockservice.cli.send import window
+from sockservice.cli.bar import Bar, drawn, timed
 from sockservice.cli.source import LINE_LIMIT
+from sockservice.cli.streaming import window
 from sockservice.cli.unacked import Unacked
 from tests.conftest import PATIENCE, Child, Children, Service
 from tests.test_cli import Answer, answering, closed_number, outcome, replies, silence, tcp
@@ -127,6 +127,7 @@ def test_a_bar_grows_on_a_terminal_and_leaves_nothing(
 ) -> None:
     ours, theirs = pty.openpty()
     terminal = opened.enter_context(os.fdopen(ours, "rb", buffering=0))
+    environment = os.environ | {"TERM": "xterm"}
 
     def does(connection: socket.socket) -> None:
         with connection.makefile("rb") as received:
@@ -141,10 +142,46 @@ def test_a_bar_grows_on_a_terminal_and_leaves_nothing(
 
     with closing(os.fdopen(theirs, "wb", buffering=0)) as written:
         options = ["--rate", "1000", answering(does), "a", "b"]
-        process = children.start("sockservice", "send", *options, stderr=written)
+        process = children.start("sockservice", "send", *options, stderr=written, env=environment)
         assert process.wait(PATIENCE) == 0
     left = terminal.read(10_000)
     assert left.endswith(b"\r\x1b[K")
+
+
+@pytest.mark.parametrize(("term", "there"), [("xterm", True), ("dumb", False), (None, False)])
+def test_a_dumb_terminal_has_no_bar(
+    opened: ExitStack, monkeypatch: pytest.MonkeyPatch, term: str | None, there: bool
+) -> None:
+    ours, theirs = pty.openpty()
+    opened.callback(os.close, ours)
+    if term is None:
+        monkeypatch.delenv("TERM", raising=False)
+    else:
+        monkeypatch.setenv("TERM", term)
+    with closing(os.fdopen(theirs, "w")) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        bar = Bar()
+        bar.show("here")
+        bar.clear()
+        monkeypatch.undo()
+        os.set_blocking(ours, False)
+        written = b""
+        with suppress(BlockingIOError):
+            written = os.read(ours, 100)
+    assert (bar.there, written) == (there, b"\r\x1b[Khere\r\x1b[K" if there else b"")
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (80, "[##########" + " " * 30 + "] 2.5 of 10 s, 1,500 answered"),
+        (40, "[##       ] 2.5 of 10 s, 1,500 answered"),
+        (20, "2.5 of 10 s, 1,500 "),
+    ],
+)
+def test_the_bar_of_a_measurement_fits_its_terminal(width: int, expected: str) -> None:
+    assert timed(1500, 2.5, 10.0, width) == expected
+    assert len(expected) < width
 
 
 @pytest.mark.parametrize(
@@ -244,6 +281,7 @@ def test_a_file_that_cannot_be_put_in_its_place_is_told(tmp_path: Path) -> None:
     [
         (signal.SIGINT, 130, "interrupted", []),
         (signal.SIGTERM, 143, "terminated", ["--retry"]),
+        (signal.SIGHUP, 129, "hung up", []),
     ],
 )
 def test_a_signal_ends_it_in_good_order(
@@ -268,6 +306,51 @@ def test_a_signal_ends_it_in_good_order(
     ended = sending.end()
     said = f"{word}; line 2 is unacknowledged; 1 line is in kept"
     assert ended == (status, f"sent 2, acknowledged 1: {said}\n".encode())
+
+
+@pytest.mark.parametrize("lines", [[], ["a", "b"]])
+def test_a_server_that_lets_nobody_in_is_status_3(
+    children: Children, answering: Answer, lines: list[str]
+) -> None:
+    def does(connection: socket.socket) -> None:
+        connection.sendall(b"error busy: 1 connections, the limit\n")
+        connection.shutdown(socket.SHUT_WR)
+        silence(connection)
+
+    reading, writing = os.pipe()
+    try:
+        done = children.run(
+            "sockservice", "send", "--unacked", "kept", answering(does), *lines, stdin=reading
+        )
+    finally:
+        os.close(reading)
+        os.close(writing)
+    why = "the server ended the connection: error busy: 1 connections, the limit"
+    if lines:
+        why += "; lines 1 to 2 are unacknowledged; 2 lines are in kept"
+        assert (children.folder / "kept").read_bytes() == b"a\nb\n"
+    assert outcome(done) == (3, b"", f"sent {len(lines)}, acknowledged 0: {why}\n")
+
+
+def test_a_server_that_had_taken_lines_before_is_status_1(
+    children: Children, answering: Answer
+) -> None:
+    target = answering(replies(b"ok", b"error busy: 1 bytes held for all connections"))
+    status, printed, said = outcome(children.run("sockservice", "send", target, "a", "b"))
+    assert (status, printed) == (1, b"ok\n")
+    assert said == (
+        "sent 2, acknowledged 1: the server ended the connection: "
+        "error busy: 1 bytes held for all connections; line 2 is unacknowledged\n"
+    )
+
+
+def test_a_sum_that_cannot_be_written_is_told(children: Children, answering: Answer) -> None:
+    with open("/dev/full", "wb") as full:
+        done = children.run(
+            "sockservice", "send", "--quiet", "--json", answering(replies(b"ok")), "a", stdout=full
+        )
+    said = b"sent 1, acknowledged 1: standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_a_signal_ends_it_while_nobody_reads_the_replies(
@@ -319,6 +402,26 @@ def test_input_that_cannot_be_read_is_told(children: Children, service: Service)
         os.close(writing)
     said = "sent 0, acknowledged 0: standard input: Bad file descriptor\n"
     assert outcome(done) == (1, b"", said)
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_is_told(
+    children: Children, answering: Answer
+) -> None:
+    path = children.folder / "lines"
+    path.write_bytes(b"line\n" * 100_000)
+
+    def does(connection: socket.socket) -> None:
+        with connection.makefile("rb") as received, suppress(ConnectionError):
+            received.readline()
+            os.truncate(path, 0)
+            connection.sendall(b"ok\n")
+            for _ in received:
+                connection.sendall(b"ok\n")
+
+    done = children.run("sockservice", "send", "--file", "lines", "--quiet", answering(does))
+    status, printed, said = outcome(done)
+    assert (status, printed) == (1, b"")
+    assert said.endswith(": lines: it was cut short while it was read\n")
 
 
 def test_standard_output_that_does_not_block_is_waited_for(
@@ -392,6 +495,7 @@ def test_without_standard_output_nothing_is_sent(children: Children) -> None:
         (["--retry", "udp:127.0.0.1:5", "a"], "--retry is for connections"),
         (["--file", "-", "127.0.0.1:5", "a"], "as arguments or in files"),
         (["--rate", "0", "127.0.0.1:5", "a"], "'--rate'"),
+        (["--unacked", "", "127.0.0.1:5", "a"], "'--unacked'"),
         (["--unacked", ".", "127.0.0.1:5", "a"], "'--unacked'"),
         (["--unacked", "/dev/null", "127.0.0.1:5", "a"], "'--unacked'"),
         (["--unacked", "/nowhere/kept", "127.0.0.1:5", "a"], "'--unacked'"),

@@ -165,6 +165,19 @@ def test_delays_grow_while_nothing_is_answered() -> None:
     assert sender.heard[3][1] == 1.0
 
 
+def test_a_server_too_busy_to_take_anything_is_asked_again_and_again() -> None:
+    sender = started()
+    reply = Outcome(sender.send(b"a"))
+    for _ in range(3):
+        sender.wire.answer(b"error busy: 1 connections, the limit; try again later")
+        sender.wire.lose(ConnectionDone())
+        sender.clock.advance(9)
+    why = "the server ended the connection: error busy: 1 connections, the limit; try again later"
+    assert sender.heard == [(why, delay, 1) for delay in (1.0, 2.0, 3.0)]
+    sender.wire.answer(b"ok")
+    assert reply.value == b"ok"
+
+
 def test_the_delay_is_capped_and_differs() -> None:
     assert all(backoff(attempt) <= 60 for attempt in range(1, 2000))
     assert all(0.05 <= backoff(1) <= 0.15 for _ in range(100))

@@ -4,6 +4,7 @@ import os
 import resource
 import sqlite3
 import subprocess
+import sys
 import textwrap
 import time
 from collections.abc import Iterator
@@ -263,6 +264,26 @@ def test_the_database_of_another_program_is_refused_whatever_its_version(path: P
     assert refused(path) == "it is the database of another program"
 
 
+@pytest.mark.parametrize(
+    "made", ["CREATE TABLE lines(name TEXT)", "CREATE VIEW lines AS SELECT 1 AS id", "SELECT 1"]
+)
+def test_what_has_the_version_but_not_the_table_is_refused(path: Path, made: str) -> None:
+    ask(path, made)
+    ask(path, "PRAGMA user_version=1")
+    before = path.read_bytes()
+    assert refused(path) == "it is the database of another program"
+    assert path.read_bytes() == before
+
+
+def test_what_somebody_has_added_to_a_store_is_no_hindrance(path: Path) -> None:
+    with engine(path):
+        ask(path, "CREATE INDEX times ON lines(received)")
+        ask(path, "ALTER TABLE lines ADD COLUMN note TEXT")
+    with engine(path) as kept:
+        kept.commit([batch(b"a")])
+    assert lines(path) == [b"a"]
+
+
 def test_a_link_to_a_database_is_as_good_as_its_name(path: Path) -> None:
     link = path.parent / "link.db"
     link.symlink_to(path)
@@ -299,8 +320,34 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert refused(tmp_path / "none" / "lines.db") == "No such file or directory"
 
 
+def test_what_cannot_be_printed_is_escaped(tmp_path: Path) -> None:
+    with pytest.raises(CannotStart) as told:
+        SQLite(f"{tmp_path}/no\n\x1b[31m\udcffü/lines.db").open()
+    said = f"store {tmp_path}/no\\n\\x1b[31m\\udcffü/lines.db: No such file or directory"
+    assert str(told.value) == said
+
+
 def test_a_folder_is_no_store(tmp_path: Path) -> None:
-    assert refused(tmp_path) == "Is a directory"
+    assert refused(tmp_path) == "it is no file, but a folder or a device"
+
+
+def test_a_pipe_and_a_device_are_no_store_and_are_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null"), Path("/dev/full")):
+        assert refused(path) == "it is no file, but a folder or a device"
+
+
+def test_a_path_is_one_of_the_folder_in_which_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as twistd's --rundir."""
+    made = SQLite(":memory:")
+    monkeypatch.chdir(tmp_path)
+    made.open()
+    monkeypatch.chdir("/")
+    made.commit([batch(b"a")])
+    made.close()
+    assert lines(tmp_path / ":memory:") == [b"a"]
 
 
 def test_a_lock_that_another_process_holds_at_the_start_is_told(
@@ -437,7 +484,9 @@ def test_a_schema_that_is_gone_fails_for_good(path: Path) -> None:
         assert failure(kept, b"a") == ("no such table: lines", False)
 
 
-@pytest.mark.parametrize("suffix", ["", "-wal"], ids=["the database", "the log"])
+@pytest.mark.parametrize(
+    "suffix", ["", "-wal", "-shm"], ids=["the database", "the log", "the index"]
+)
 @pytest.mark.parametrize("how", ["renamed", "deleted", "replaced"])
 def test_what_goes_to_a_file_nobody_will_find_is_not_stored(
     path: Path, suffix: str, how: str
@@ -469,6 +518,48 @@ def test_what_somebody_else_made_garbage_of_is_not_written_to(path: Path, suffix
         said = f"{path}-wal was overwritten" if suffix else "the database is corrupt"
         for _ in range(2):
             assert failure(kept, b"b") == (said, False)
+
+
+def test_what_others_do_to_the_log_without_its_index_harms_nothing(path: Path) -> None:
+    with engine(path) as kept:
+        kept.commit([batch(b"a")])
+        kept.commit([batch(b"b")])
+        os.unlink(f"{path}-shm")
+        # In a process of its own, which does not know of this one's index.
+        asked = (str(path), "PRAGMA wal_checkpoint(TRUNCATE)")
+        subprocess.run([sys.executable, "-c", OTHER, *asked], check=True)
+        assert failure(kept, b"c") == (f"{path}-shm was replaced", False)
+    with engine(path):
+        assert lines(path) == [b"a", b"b"]
+
+
+OTHER = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall()"
+
+
+@pytest.mark.parametrize("number", [1 << 30, 0xF0000000])
+def test_an_index_that_says_all_is_done_does_not_have_the_log_deleted(
+    path: Path, number: int
+) -> None:
+    with engine(path) as kept:
+        kept.commit([batch(b"a")])
+        with open(f"{path}-shm", "r+b") as file:
+            file.seek(96)  # nBackfill
+            file.write(number.to_bytes(4, sys.byteorder))
+    assert lines(path) == [b"a"]
+
+
+def test_an_index_that_says_all_is_done_is_found_when_the_log_is_written_into_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "CHECKPOINT", 1)
+    with engine(path) as kept:
+        kept.commit([batch(b"a")])
+        with open(f"{path}-shm", "r+b") as file:
+            file.seek(96)
+            file.write((1 << 30).to_bytes(4, sys.byteorder))
+        with pytest.raises(StoreError, match="-shm was overwritten"):
+            kept.tidy()
+    assert lines(path) == [b"a"]
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal"], ids=["the database", "the log"])
@@ -627,6 +718,17 @@ def test_no_more_is_removed_than_takes_up_too_much(path: Path) -> None:
             kept.commit([batch(*[b"x" * 60_000] * 10)])
         steps(kept, path)
         assert size // 2 < used(path) <= size
+
+
+def test_no_more_short_lines_are_removed_than_take_up_too_much(path: Path) -> None:
+    size = 1 << 20
+    with engine(path, Retention(size=size)) as kept:
+        for number in range(8):
+            kept.commit([batch(*[b"%d" % n for n in range(8000)], received=number)])
+            steps(kept, path)
+            assert used(path) <= size
+            if number > 2:
+                assert used(path) > size * 9 // 10
 
 
 def test_the_space_of_removed_lines_is_used_again(path: Path) -> None:

@@ -1,8 +1,16 @@
-"""What every engine and the group commit over it hold to; the engine's own are in test_sqlite."""
+"""What every engine and the group commit over it hold to; the engine's own are in test_sqlite.
 
+`pytest tests/test_store.py --engine module.function` tests one more. The function takes an
+empty folder; it gives an engine that is not open yet, and a function that gives what the
+engine has kept, also while it is open: (peer, listener, line) in order, in a list.
+"""
+
+import gc
+import pkgutil
 import select
 import sqlite3
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -80,8 +88,17 @@ class Held:
         self.turns.release()
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engine" in metafunc.fixturenames:
+        given = metafunc.config.getoption("--engine")
+        names = ["sqlite", "memory", *([given] if given else [])]
+        metafunc.parametrize("engine", names, indirect=True)
+
+
+@pytest.fixture
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Held:
+    if "." in request.param:
+        return Held(*pkgutil.resolve_name(request.param)(tmp_path))
     if request.param == "memory":
         memory = Memory()
         return Held(memory, lambda: memory.kept)
@@ -257,7 +274,53 @@ def test_a_commit_has_a_limit_and_no_append_is_divided(
     assert len(engine.kept()) == sum(sizes)
 
 
+def test_a_list_may_be_used_again_as_soon_as_it_was_appended(
+    reactor: HandReactor, store: Store, engine: Held
+) -> None:
+    lines = [b"a", b"b"]
+    appended = store.append(Batch(1, "", "", lines))
+    lines.clear()
+    reactor.result(appended)
+    assert engine.kept() == [("", "", b"a"), ("", "", b"b")]
+
+
+@pytest.mark.parametrize("line", ["text", 7, None, bytearray(b"x"), [b"x"]])
+def test_what_is_no_line_of_bytes_is_refused_and_harms_nobody(
+    reactor: HandReactor, store: Store, engine: Held, line: Any
+) -> None:
+    with pytest.raises(TypeError, match=f"a line is bytes, not {type(line).__name__}"):
+        store.append(batch(b"a", line))
+    reactor.result(store.append(batch(b"b")))
+    assert [line for _, _, line in engine.kept()] == [b"b"]
+
+
 # Failures
+
+
+def test_a_failure_that_is_remembered_does_not_hold_the_lines(
+    reactor: HandReactor, engine: Held
+) -> None:
+    class Lines(list[bytes]):
+        """One that can be watched."""
+
+    def commit(batches: list[Batch]) -> None:
+        try:
+            raise sqlite3.OperationalError(f"with {len(batches)}")
+        except sqlite3.Error as problem:
+            raise FULL from problem
+
+    engine.commit = commit  # type: ignore[method-assign]
+    store = Store(reactor, engine)
+    store.start()
+    told: list[StoreError | None] = []
+    lines = Lines([b"a"])
+    held = weakref.ref(lines)
+    store.put(Batch(1, "", "", lines), told.append)
+    del lines
+    reactor.until(lambda: told)
+    reactor.result(store.stop())
+    gc.collect()
+    assert held() is None
 
 
 @pytest.mark.parametrize("problem", [FULL, BROKEN], ids=["for now", "for good"])
@@ -648,6 +711,11 @@ def test_the_store_is_opened_before_anything_listens_and_closed_when_all_has_dra
         ("lines.db", "no store called 'lines.db'; there is sqlite:PATH"),
         ("", "no store called ''; there is sqlite:PATH"),
         ("sqlite:", "sqlite:: no path"),
+        ("no.such:x", "ModuleNotFoundError: No module named 'no'"),
+        ("json.dumps:x", "TypeError: dumps() takes 1 positional argument but 2 were given"),
+        ("json.none:x", "AttributeError: module 'json' has no attribute 'none'"),
+        ("json.dumps:", "no store called 'json.dumps'; there is sqlite:PATH"),
+        (".dumps:x", "no store called '.dumps'; there is sqlite:PATH"),
     ],
 )
 def test_what_is_no_store_is_told_so(url: str, why: str) -> None:

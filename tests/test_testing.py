@@ -27,7 +27,7 @@ def test_a_server_is_asked_without_sockets() -> None:
     assert isinstance(pair.server, Shout)
     assert pair.server.peer == "192.0.2.1:50000"
     pair.flush()
-    assert pair.client._unasked == deque([b"welcome"])
+    assert pair.client._unasked.kept == deque([b"welcome"])
     replies: list[bytes] = []
     pair.ask(b"hello").addCallback(replies.append)
     assert replies == [b"HELLO"]

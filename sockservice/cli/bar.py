@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from contextlib import suppress
 
 #: Seconds until there is one, and between looks.
@@ -44,11 +45,27 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-class Bar:
-    """The last line of the terminal behind `descriptor`, while there is something in it."""
+def timed(answered: int, gone: float, seconds: float, width: int) -> str:
+    """Give the bar of what takes `seconds` seconds, in at most `width` columns."""
+    part = min(1.0, gone / seconds)
+    said = f"{part * seconds:.1f} of {seconds:g} s, {answered:,} answered"
+    room = min(40, width - len(said) - 4)
+    if room >= 5:
+        said = f"[{'#' * int(room * part):{room}}] {said}"
+    return said[: max(0, width - 1)]
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+
+class Bar:
+    """The last line of the terminal that stderr is, while there is something in it.
+
+    Where stderr is none, or one that can't take a line back, nothing is shown.
+    """
+
+    def __init__(self) -> None:
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        #: Whether it can be seen.
+        self.there = terminal and os.environ.get("TERM", "dumb") != "dumb"
+        self._descriptor = sys.stderr.fileno() if self.there else -1
         self._shown = False
 
     @property
@@ -61,6 +78,8 @@ class Bar:
 
     def show(self, text: str) -> None:
         """Put `text` in the place of what was shown."""
+        if not self.there:
+            return
         self._write(f"\r\x1b[K{text}")
         self._shown = True
 

@@ -5,6 +5,11 @@ import sys
 from typing import Any
 
 
+def discard() -> None:
+    """Have what Python still keeps of stdout go nowhere: it must not fail again at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 class Output:
     """Lines to stdout, each there as soon as it is written.
 
@@ -23,6 +28,5 @@ class Output:
             self._stream.write(text + "\n")
             self._stream.flush()
         except OSError as problem:
-            # What Python still has of it must not fail again when it exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            discard()
             self.broken = f"standard output: {problem.strerror}"

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from twisted.internet.defer import CancelledError, Deferred
@@ -16,16 +16,15 @@ from twisted.python.failure import Failure
 from sockservice.attaching import attach, longest
 from sockservice.cli.completion import targets
 from sockservice.cli.output import Output
-from sockservice.cli.target import seconds, targeted
+from sockservice.cli.status import INTERRUPTED, NOT_ALL, NOT_CONNECTED, USAGE, end
+from sockservice.cli.target import inSeconds, sized, targeted
 from sockservice.cli.terminal import printable
-from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient
+from sockservice.client import REPLY_LIMIT, DatagramClient, LineClient, lost
 from sockservice.framing import Framer, Lines, Packets
 from sockservice.packets import PacketServer
 from sockservice.pinging import Event, Fate, Probes, Spread, spread
 from sockservice.targets import connect, explained
 from sockservice.transports import tune
-
-NOT_ALL, USAGE, NOT_CONNECTED, INTERRUPTED = 1, 2, 3, 130
 
 #: Probes sent with --flood when no --count is given.
 FLOOD_COUNT = 1000
@@ -39,31 +38,13 @@ LINGER = 0.02
 
 @click.command()
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many probes.")
-@click.option(
-    "--interval",
-    type=float,
-    callback=seconds,
-    default=1.0,
-    show_default=True,
-    help="Seconds from one probe to the next.",
-)
-@click.option(
-    "--size",
-    type=click.IntRange(0, REPLY_LIMIT),
-    default=56,
-    show_default=True,
-    help="Bytes of a probe; of a line, without its ending. 65507 is the longest datagram on "
+@inSeconds("--interval", 1.0, "Seconds from one probe to the next.")
+@sized(
+    "Bytes of a probe; of a line, without its ending. 65507 is the longest datagram on "
     "IPv4, 65527 on IPv6. Below 6 the number of a probe is cut short, so that what is late, "
-    "twice or out of order is told less surely; empty ones have none.",
+    "twice or out of order is told less surely; empty ones have none."
 )
-@click.option(
-    "--timeout",
-    type=float,
-    callback=seconds,
-    default=1.0,
-    show_default=True,
-    help="Seconds after which a probe is lost.",
-)
+@inSeconds("--timeout", 1.0, "Seconds after which a probe is lost.")
 @click.option(
     "--flood",
     metavar="N",
@@ -105,14 +86,14 @@ def ping(
         try:
             client = await connecting
         except ValueError as problem:
-            _end(USAGE, f"{target}: {problem}")
+            end(USAGE, f"{target}: {problem}")
         except (CancelledError, ConnectingCancelledError):
-            _end(INTERRUPTED, f"interrupted before {target} was connected")
+            end(INTERRUPTED, f"interrupted before {target} was connected")
         except Exception as problem:
-            _end(NOT_CONNECTED, f"could not connect to {target}: {explained(problem)}")
+            end(NOT_CONNECTED, f"could not connect to {target}: {explained(problem)}")
         reactor.removeSystemEventTrigger(trigger)
         if size > longest(client):
-            _end(USAGE, f"--size: {target} takes at most {longest(client)} bytes")
+            end(USAGE, f"--size: {target} takes at most {longest(client)} bytes")
         link = linked(client)
         pinging = Pinging(
             reactor,
@@ -125,15 +106,9 @@ def ping(
             flood=flood,
         )
         reactor.addSystemEventTrigger("before", "shutdown", pinging.stop)
-        _end(*await pinging.run())
+        end(*await pinging.run())
 
     react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
-
-
-def _end(status: int, said: str) -> NoReturn:
-    if said:
-        click.echo(said, err=True)
-    raise SystemExit(status)
 
 
 class Link:
@@ -175,11 +150,12 @@ class LineLink(Link, Protocol):
     def dataReceived(self, data: bytes) -> None:
         self._framing.receive(data)
         while (item := self._framing.take(1000)) is not None:
-            for line in item.lines if isinstance(item, Lines) else [b""]:
+            lines = item.lines if isinstance(item, Lines) else [b"error reply " + item.reason]
+            for line in lines:
                 self.received(line)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.ended(f"connection lost: {reason.getErrorMessage()}")
+        self.ended(lost(reason))
 
 
 class DatagramLink(Link, DatagramProtocol):
@@ -188,9 +164,12 @@ class DatagramLink(Link, DatagramProtocol):
     noisy = False
     transport: Any
 
+    def __init__(self, peer: tuple[Any, ...]) -> None:
+        super().__init__()
+        self._peer = peer
+
     def startProtocol(self) -> None:
         self._socket = self.transport.socket
-        self._peer = self._socket.getpeername()
 
     def send(self, probe: bytes) -> None:
         try:
@@ -213,7 +192,7 @@ class DatagramLink(Link, DatagramProtocol):
 
 def linked(client: LineClient | DatagramClient) -> LineLink | DatagramLink:
     """Take over the connection of a client that has asked nothing yet."""
-    link = DatagramLink() if isinstance(client, DatagramClient) else LineLink()
+    link = DatagramLink(client.peer) if isinstance(client, DatagramClient) else LineLink()
     attach(client, link)
     return link
 

@@ -15,8 +15,9 @@ from twisted.internet.interfaces import IDelayedCall, IReadDescriptor, ISSLTrans
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservice.cli.status import DONE, INTERRUPTED, NOT_ALL, NOT_CONNECTED, TIMED_OUT
 from sockservice.cli.terminal import printable
-from sockservice.client import DatagramClient, LineClient, TimedOut
+from sockservice.client import DatagramClient, LineClient, TimedOut, turnedAway
 from sockservice.framing import Framer, Lines
 
 PROMPT = "> "
@@ -26,8 +27,6 @@ UNASKED, NOTICE = b"* ", b"! "
 WINDOW = 1000
 #: Seconds a server has to close, too, when it owes nothing more.
 GRACE = 1.0
-
-DONE, NOT_ALL, TIMED_OUT, INTERRUPTED = 0, 1, 4, 130
 
 
 class Left(Exception):
@@ -156,8 +155,11 @@ class Conversation:
         return self._terminal.typed or bool(self._entered)
 
     def _outcome(self) -> tuple[int, str]:
+        refusal = self._client.refusal if isinstance(self._client, LineClient) else ""
         if self._interrupted:
             status, why = INTERRUPTED, "interrupted"
+        elif turnedAway(refusal) and not (self._acknowledged or self._refused):
+            status, why = NOT_CONNECTED, self._why
         elif self._acknowledged == self._sent and not self._unsent:
             status, why = DONE, self._why
         elif self._why:
@@ -170,9 +172,10 @@ class Conversation:
         return status, said
 
     async def _listen(self) -> None:
-        if isinstance(self._client, LineClient):
-            async for line in self._client.lines():
-                self._terminal.show(UNASKED + printable(line))
+        client = self._client
+        unasked = client.lines() if isinstance(client, LineClient) else client.datagrams()
+        async for line in unasked:
+            self._terminal.show(UNASKED + printable(line))
 
     async def _finish(self) -> None:
         """Nothing more is typed: have what was entered sent and answered."""
@@ -255,7 +258,10 @@ class Conversation:
     def _disconnected(self, _: None) -> None:
         self._closed = True
         if not self._left:
-            self._why = self._why or "the server closed the connection"
+            why = "the server closed the connection"
+            if isinstance(self._client, LineClient) and self._client.refusal:
+                why = f"the server ended the connection: {self._client.refusal}"
+            self._why = self._why or why
         self._terminal.stop()
         self._sendSoon()
 

@@ -1,63 +1,34 @@
 """`sockservice send`: lines to a server, replies to stdout, what became of them in the status."""
 
-import base64
-import json
-import math
 import os
-import select
 import signal
 import sys
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.task import react
-from twisted.python.failure import Failure
 
 from sockservice.cli import prompt
-from sockservice.cli.bar import INTERVAL, Bar, drawn
 from sockservice.cli.completion import targets
-from sockservice.cli.source import Given, Input, Source
-from sockservice.cli.target import seconds, targeted
-from sockservice.cli.terminal import printable, tell
+from sockservice.cli.replies import Output
+from sockservice.cli.source import Given, Input
+from sockservice.cli.status import INTERRUPTED, NOT_CONNECTED, SIGNALLED, USAGE, end
+from sockservice.cli.streaming import DATAGRAMS, SIGNALS, Sending
+from sockservice.cli.target import inSeconds, seconds, targeted
 from sockservice.cli.unacked import Unacked
-from sockservice.client import DatagramClient, LineClient, TimedOut
 from sockservice.framing import CRLF, LF, Chunks, Framer
-from sockservice.sending import BYTES, LINES, ReliableSender
+from sockservice.sending import LINES
 from sockservice.targets import connect, explained, isDatagram
-from sockservice.trust import refusal
-
-NOT_ALL, USAGE, NOT_CONNECTED, TIMED_OUT, SIGNALLED = 1, 2, 3, 4, 128
-#: Datagrams in flight: they are lost where they find no room, and the longest fill it soon.
-DATAGRAMS = 4
-#: Bytes in flight where the round trip is short. Servers that hand lines on through a pair of
-#: pipes, one after the other (`ncat -e`), get stuck for ever when both pipes are full.
-WINDOW = 64 * 1024
-#: Seconds from which on a round trip is long, and more in flight fills it.
-LONG = 0.005
-#: Lines nobody asked for that are shown.
-SHOWN = 3
-#: Seconds that lines behind schedule may catch up on.
-SLACK = 0.05
-
-
-def window(shortest: float, fastest: float) -> float:
-    """Give the bytes that may be in flight: twice what the way there and back holds.
-
-    `shortest` is the shortest round trip in seconds, `fastest` the most bytes a second.
-    """
-    if not LONG < shortest < math.inf:
-        return WINDOW
-    return min(BYTES, max(WINDOW, 2 * shortest * fastest))
 
 
 def _path(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
     if value is None:
         return None
+    if not value:
+        raise click.BadParameter("no name of a file")
     folder = os.path.dirname(os.path.realpath(value))
     if os.path.exists(value) and not os.path.isfile(value):
         raise click.BadParameter(f"{value} is no regular file")
@@ -81,14 +52,7 @@ def _path(context: click.Context, option: click.Parameter, value: str | None) ->
     callback=_path,
     help="Write the lines that were not acknowledged here, if there are any.",
 )
-@click.option(
-    "--timeout",
-    type=float,
-    callback=seconds,
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait for the next reply.",
-)
+@inSeconds("--timeout", 30.0, "Seconds to wait for the next reply.")
 @click.option("--rate", type=float, callback=seconds, help="Send at most so many lines a second.")
 @click.option("--crlf", is_flag=True, help="End lines in CRLF, not LF.")
 @click.option(
@@ -130,7 +94,7 @@ def send(
 
     Exit status: 0 every line was acknowledged; 1 some were refused or have no reply;
     2 usage; 3 could not connect; 4 a reply did not come in time; 130 interrupted, 143
-    terminated. If it is not 0, one line on stderr says what happened.
+    terminated, 129 hung up. If it is not 0, one line on stderr says what happened.
     """
     given = [os.fsencode(line) for line in lines]
     if any(b"\n" in line for line in given):
@@ -167,19 +131,24 @@ def send(
             rate=rate,
             most=most,
         )
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             _catch(reactor, number, sending)
         if retry:
             return await sending.retry(how)
         return await sending.run(partial(connect, reactor, target, **how))
 
     async def talk(reactor: Any) -> tuple[int, str]:
+        connecting = connect(reactor, target, **how)
+        trigger = reactor.addSystemEventTrigger("before", "shutdown", connecting.cancel)
         try:
-            client = await connect(reactor, target, **how)
+            client = await connecting
         except ValueError:
             raise
+        except (CancelledError, ConnectingCancelledError):
+            return INTERRUPTED, f"interrupted before there was a connection to {target}"
         except Exception as problem:
             return NOT_CONNECTED, f"could not connect to {target}: {explained(problem)}"
+        reactor.removeSystemEventTrigger(trigger)
         return await prompt.converse(reactor, client, timeout, most)
 
     async def run(reactor: Any) -> None:
@@ -187,7 +156,7 @@ def send(
             status, said = await (talk if typed else stream)(reactor)
         except ValueError as problem:
             status, said = USAGE, f"{target}: {problem}"
-        _end(status, said)
+        end(status, said)
 
     react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
 
@@ -201,468 +170,25 @@ def _opened(files: tuple[str, ...]) -> list[tuple[str, int]]:
         try:
             opened.append((path, os.open(path, os.O_RDONLY)))
         except OSError as problem:
-            _end(USAGE, f"{path}: {problem.strerror}")
+            end(USAGE, f"{path}: {problem.strerror}")
         except KeyboardInterrupt:
             # In a FIFO's open, which waits for who writes it.
-            _end(SIGNALLED + signal.SIGINT, f"{path}: interrupted")
+            end(SIGNALLED + signal.SIGINT, f"{path}: interrupted")
     return opened
 
 
-def _catch(reactor: Any, number: signal.Signals, sending: "Sending") -> None:
+def _catch(reactor: Any, number: signal.Signals, sending: Sending) -> None:
     """Have the first such signal end the sending in good order, the second at once."""
     # Whoever started us may want it ignored (nohup, `&` in a script).
     if signal.getsignal(number) is signal.SIG_IGN:
         return
 
     def received(_: int, __: object) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
+        for each in SIGNALS:
+            if signal.getsignal(each) is not signal.SIG_IGN:
+                signal.signal(each, signal.SIG_DFL)
         sending.signalled(number)
 
     signal.signal(number, received)
     # Again, when the reactor has installed its own.
     reactor.callWhenRunning(signal.signal, number, received)
-
-
-def _end(status: int, said: str) -> NoReturn:
-    if said:
-        tell(said)
-    raise SystemExit(status)
-
-
-class Interrupted(Exception):
-    """A signal came while output was written."""
-
-
-class Output:
-    """Where replies go: the file `descriptor`, in the form that is asked for."""
-
-    def __init__(self, descriptor: int, quiet: bool, asJson: bool) -> None:
-        self._descriptor = descriptor
-        self._quiet = quiet
-        self._json = asJson
-        self.terminal = os.isatty(descriptor)
-        #: Whether something is being written; a signal may raise Interrupted then.
-        self.writing = False
-
-    def replies(self, first: int, replies: list[bytes], refused: list[int], took: float) -> None:
-        """Write the replies to the lines from number `first` on; `took` is in seconds.
-
-        :raises OSError: It can't be written.
-        """
-        if self._json:
-            chosen = refused if self._quiet else range(len(replies))
-            said = [_asJson(first + each, replies[each], took) for each in chosen]
-        else:
-            said = [replies[each] for each in refused] if self._quiet else replies
-            if self.terminal:
-                said = [printable(each) for each in said]
-        if said:
-            self._write(b"\n".join(said) + b"\n")
-
-    def sum(self, **values: Any) -> None:
-        """Write what became of all, if that is asked for."""
-        if self._json:
-            self._write(json.dumps(values).encode() + b"\n")
-
-    def _write(self, data: bytes) -> None:
-        left = memoryview(data)
-        self.writing = True
-        try:
-            while left:
-                try:
-                    left = left[os.write(self._descriptor, left) :]
-                except BlockingIOError:
-                    # Someone else wants it so.
-                    select.select([], [self._descriptor], [])
-        finally:
-            self.writing = False
-
-
-def _asJson(number: int, reply: bytes, took: float) -> bytes:
-    said: dict[str, Any] = {"line": number}
-    try:
-        said["reply"] = reply.decode()
-    except UnicodeDecodeError:
-        said["reply_base64"] = base64.b64encode(reply).decode()
-    return json.dumps(said | {"seconds": round(took, 6)}).encode()
-
-
-def _lines(count: int) -> str:
-    return "1 line" if count == 1 else f"{count} lines"
-
-
-def _size(lines: list[bytes]) -> int:
-    return sum(map(len, lines)) + len(lines)
-
-
-class _Batch:
-    """Lines sent at once, and how many have been answered."""
-
-    __slots__ = ("before", "count", "first", "lines", "sent")
-
-    def __init__(self, first: int, lines: list[bytes], sent: float, before: int) -> None:
-        self.first = first  # its number, from 1
-        self.lines = lines
-        self.count = 0
-        self.sent = sent
-        self.before = before  # bytes answered when it was sent
-
-
-class _Retrying(ReliableSender):
-    """A sender that says on stderr what it does."""
-
-    said: Callable[[str], None]
-    heard: Callable[[bytes], None]
-
-    def retrying(self, why: str, delay: float) -> None:
-        kept = f"{_lines(self.outstanding)} unacknowledged"
-        self.said(f"{why}; trying again in {delay:.1f} seconds, {kept}")
-
-    def unasked(self, line: bytes) -> None:
-        self.heard(line)
-
-
-class Sending:
-    """Lines on their way to a server, and what became of them.
-
-    At most `most` of them are in flight.
-    """
-
-    def __init__(
-        self,
-        reactor: Any,
-        target: str,
-        source: Source,
-        output: Output,
-        unacked: Unacked,
-        *,
-        timeout: float,
-        rate: float | None,
-        most: int,
-    ) -> None:
-        self._reactor = reactor
-        self._target = target
-        self._source = source
-        self._output: Output | None = output
-        self._unacked = unacked
-        self._timeout = timeout
-        self._rate = rate
-        self._most = most
-        self._client: LineClient | DatagramClient | None = None
-        self._sender: ReliableSender | None = None
-        self._flying: deque[_Batch] = deque()
-        self._awaited = 0  # lines whose reply may still come
-        self._awaitedBytes = 0
-        self._sent = self._acknowledged = self._refused = self._strange = 0
-        self._answeredBytes = 0
-        self._shortest = math.inf  # seconds of a round trip
-        self._fastest = 0.0  # bytes a second
-        self._unsent: list[bytes] = []
-        self._status = 0
-        self._why = ""
-        self._stopped = False
-        self._ended = False
-        self._wake: Deferred[None] | None = None
-        self._pause: Deferred[Any] | None = None
-        self._begun = self._due = reactor.seconds()
-        terminal = sys.stderr is not None and sys.stderr.isatty()
-        self._bar = Bar(sys.stderr.fileno()) if terminal else None
-
-    async def run(self, connecting: Callable[[], Deferred[Any]]) -> tuple[int, str]:
-        """Connect, send all lines and await all replies; give exit status and what to say.
-
-        :raises ValueError: There is no such target.
-        """
-        self._pause = connected = connecting()
-        try:
-            client = await connected
-        except ValueError:
-            raise
-        except Exception as problem:
-            if self._stopped:
-                self._why = f"{self._why} before there was a connection to {self._target}"
-            else:
-                self._status = NOT_CONNECTED
-                self._why = f"could not connect to {self._target}: {explained(problem)}"
-            return self._summed()
-        finally:
-            self._pause = None
-        self._client = client
-        client.disconnected().addCallback(self._disconnected)
-        if isinstance(client, LineClient):
-            Deferred.fromCoroutine(self._listen(client))
-            await self._stream(
-                lambda lines, answered: client.askAll(lines, answered, self._timeout), client.ready
-            )
-        else:
-            await self._stream(partial(self._ask, client), None)
-        # What timed out may stand behind lines that the server doesn't even read.
-        self._ended = True
-        await (client.abort() if self._why else client.close())
-        return self._summed()
-
-    async def retry(self, how: dict[str, Any]) -> tuple[int, str]:
-        """Send all lines, over as many connections as it takes; give status and what to say."""
-        how["connectTimeout"] = how.pop("timeout")
-        sender = _Retrying(
-            self._reactor,
-            self._target,
-            timeout=self._timeout,
-            drainTimeout=0,
-            **how,
-        )
-        sender.said, sender.heard = self._say, self._unasked
-        self._sender = sender
-        sender.startService()
-        await self._stream(sender.sendAll, sender.ready)
-        self._ended = True
-        await sender.stopService()
-        return self._summed()
-
-    def signalled(self, number: signal.Signals) -> None:
-        """A signal asks for the end. Called by Python's own handler, at any time."""
-        if self._output is not None and self._output.writing:
-            raise Interrupted(number)
-        self._reactor.callFromThread(self._interrupt, number)
-
-    def _interrupt(self, number: int) -> None:
-        word = "interrupted" if number == signal.SIGINT else "terminated"
-        self._stop(word, SIGNALLED + number)
-
-    async def _listen(self, client: LineClient) -> None:
-        async for line in client.lines():
-            self._unasked(line)
-
-    async def _stream(
-        self,
-        give: Callable[[list[bytes], Callable[[list[bytes]], None]], Deferred[None]],
-        ready: Callable[[], Deferred[None]] | None,
-    ) -> None:
-        self._tick()
-        while not self._stopped and (lines := await self._source.read()):
-            self._unsent = lines
-            while self._unsent and not self._stopped:
-                count = await self._allowed()
-                if ready is not None and not self._stopped:
-                    await ready()
-                if self._stopped:
-                    break
-                lines, self._unsent = self._unsent[:count], self._unsent[count:]
-                self._give(give, lines)
-        if self._source.problem:
-            self._stop(self._source.problem, NOT_ALL, abort=False)
-        while self._awaited:
-            await self._woken()
-
-    def _give(
-        self,
-        give: Callable[[list[bytes], Callable[[list[bytes]], None]], Deferred[None]],
-        lines: list[bytes],
-    ) -> None:
-        batch = _Batch(self._sent + 1, lines, self._reactor.seconds(), self._answeredBytes)
-        self._flying.append(batch)
-        self._sent += len(lines)
-        self._awaited += len(lines)
-        self._awaitedBytes += _size(lines)
-        give(lines, partial(self._answered, batch)).addErrback(self._unanswered, batch)
-
-    def _ask(
-        self, client: DatagramClient, lines: list[bytes], answered: Callable[[list[bytes]], None]
-    ) -> Deferred[Any]:
-        asked: Deferred[Any] = client.ask(lines[0], self._timeout)
-        return asked.addCallback(lambda reply: answered([reply]))
-
-    async def _allowed(self) -> int:
-        """Wait until some of the next lines may be sent; say how many."""
-        count = min(self._most, len(self._unsent))
-        if isinstance(self._client, DatagramClient):
-            count = 1
-        while (size := _size(self._unsent[:count])) > WINDOW // 2 and count > 1:
-            count //= 2
-        while self._awaited and (
-            self._awaited + count > self._most
-            or self._awaitedBytes + size > window(self._shortest, self._fastest)
-        ):
-            await self._woken()
-        if self._rate is None or self._stopped:
-            return count
-        now = self._reactor.seconds()
-        self._due = max(self._due, now - SLACK)
-        if self._due > now:
-            self._pause = Deferred()
-            later = self._reactor.callLater(self._due - now, self._pause.callback, None)
-            with suppress(CancelledError):
-                await self._pause
-            if later.active():
-                later.cancel()
-            self._pause = None
-            now = self._reactor.seconds()
-        count = max(1, min(count, int((now - self._due) * self._rate) + 1))
-        self._due += count / self._rate
-        return count
-
-    def _disconnected(self, _: None) -> None:
-        if not self._ended and not self._stopped:
-            self._stopped = True
-            self._source.stop()
-            self._reactor.callLater(0, self._stop, "", NOT_ALL)
-
-    def _stop(self, why: str, status: int, abort: bool = True) -> None:
-        if not self._why:
-            self._why = why
-            self._status = status
-        if status > SIGNALLED:
-            self._why, self._status = why, status
-        self._stopped = True
-        self._source.stop()
-        if self._pause is not None:
-            self._pause.cancel()
-        if abort and self._client is not None:
-            self._client.abort()
-        if abort and self._sender is not None:
-            self._sender.stopService()
-
-    def _answered(self, batch: _Batch, replies: list[bytes]) -> None:
-        start, batch.count = batch.count, batch.count + len(replies)
-        size = _size(batch.lines[start : batch.count])
-        self._awaited -= len(replies)
-        self._awaitedBytes -= size
-        self._answeredBytes += size
-        refused = [each for each, reply in enumerate(replies) if reply.startswith(b"error ")]
-        self._refused += len(refused)
-        self._acknowledged += len(replies) - len(refused)
-        if refused:
-            self._unacked.add([batch.lines[start + each] for each in refused])
-        if batch.count == len(batch.lines):
-            self._flying.remove(batch)
-        took = self._reactor.seconds() - batch.sent
-        if start == 0:
-            self._shortest = min(self._shortest, took)
-        if took > 0:
-            self._fastest = max(self._fastest, (self._answeredBytes - batch.before) / took)
-        if self._output is not None:
-            self._print(lambda output: output.replies(batch.first + start, replies, refused, took))
-        self._continue()
-
-    def _unanswered(self, failure: Failure, batch: _Batch) -> None:
-        left = batch.lines[batch.count :]
-        self._awaited -= len(left)
-        self._awaitedBytes -= _size(left)
-        status = TIMED_OUT if failure.check(TimedOut) else NOT_ALL
-        cause = failure.value and failure.value.__cause__
-        if cause is not None and refusal(cause) and not self._answeredBytes:
-            # In TLS 1.3 a client is refused behind what it takes for the handshake's end.
-            status = NOT_CONNECTED
-        if isinstance(self._client, LineClient):
-            # At once: what is sent from here on would not even leave.
-            self._stop(failure.getErrorMessage(), status, abort=status == TIMED_OUT)
-        elif not self._why:
-            self._why = failure.getErrorMessage()
-            self._status = status
-        self._continue()
-
-    def _unasked(self, line: bytes) -> None:
-        # What comes before the first line greets; later, replies can't be told apart.
-        if self._sent:
-            self._strange += 1
-        if self._strange <= SHOWN:
-            self._say(f"unasked: {printable(line).decode()}")
-
-    async def _woken(self) -> None:
-        """Wait until a reply has come, or comes no more."""
-        self._wake = Deferred()
-        await self._wake
-
-    def _continue(self) -> None:
-        wake, self._wake = self._wake, None
-        if wake is not None:
-            wake.callback(None)
-
-    def _print(self, write: Callable[[Output], None]) -> None:
-        output = self._output
-        if output is None:
-            return
-        if self._bar is not None and output.terminal:
-            self._bar.clear()
-        try:
-            write(output)
-        except Interrupted as interrupted:
-            self._output = None
-            self._interrupt(interrupted.args[0])
-        except OSError as problem:
-            # Nobody gets the replies any more.
-            self._output = None
-            self._stop(f"standard output: {problem.strerror}", NOT_ALL)
-
-    def _say(self, text: str) -> None:
-        if self._bar is not None:
-            self._bar.clear()
-        tell(text)
-
-    def _tick(self) -> None:
-        if self._bar is None or self._ended:
-            return
-        taken = self._reactor.seconds() - self._begun
-        if taken >= INTERVAL:
-            lines = self._acknowledged + self._refused
-            size, total = self._answeredBytes, self._source.size
-            left = self._sent - self._acknowledged
-            self._bar.show(drawn(lines, size, total, taken, left, self._bar.width))
-        self._reactor.callLater(INTERVAL, self._tick)
-
-    def _summed(self) -> tuple[int, str]:
-        """Keep what is to be kept; give the exit status and what to say."""
-        if self._bar is not None:
-            self._bar.clear()
-        left = sum(len(batch.lines) - batch.count for batch in self._flying)
-        if not self._why and self._stopped:
-            self._why = "the server closed the connection before the end of the input"
-            self._status = NOT_ALL
-        said = [self._why] if self._why else []
-        if self._refused:
-            said.append(f"{self._refused} refused")
-        if self._strange:
-            said.append(f"{_lines(self._strange)} came that nobody asked for")
-        if left:
-            first = self._flying[0].first + self._flying[0].count
-            if left == self._sent - first + 1:
-                which = f"lines {first} to {self._sent} are"
-            else:
-                which = f"{left} lines are"
-            said.append(f"{f'line {first} is' if left == 1 else which} unacknowledged")
-        if said or left:
-            status = self._status or NOT_ALL
-            said += self._kept()
-        else:
-            status = 0
-        sent = self._sent if self._sender is None else self._sender.sent
-        text = f"sent {sent}, acknowledged {self._acknowledged}: {'; '.join(said)}"
-        if self._client is None and self._sender is None:
-            text = "; ".join(said)
-        self._print(
-            lambda output: output.sum(
-                sent=sent,
-                acknowledged=self._acknowledged,
-                refused=self._refused,
-                unacknowledged=left,
-                seconds=round(self._reactor.seconds() - self._begun, 6),
-                status=status,
-                why="; ".join(said),
-            )
-        )
-        return status, text if status else ""
-
-    def _kept(self) -> list[str]:
-        """Keep the lines that were not acknowledged; say so."""
-        for batch in self._flying:
-            self._unacked.add(batch.lines[batch.count :])
-        self._unacked.add(self._unsent)
-        for lines in self._source.rest():
-            self._unacked.add(lines)
-        if self._unacked.keep():
-            count = self._unacked.count
-            return [f"{_lines(count)} {'is' if count == 1 else 'are'} in {self._unacked.path}"]
-        if self._unacked.problem:
-            return [f"{self._unacked.path}: {self._unacked.problem}"]
-        return []

@@ -79,12 +79,14 @@ class Input:
         self._asked: Deferred[None] | None = None
         self.problem = ""
         self.size: int | None = 0
+        self._ends: dict[int, int] = {}  # of files, as they were at the beginning
         for _, descriptor in descriptors:
-            if self._isFile(descriptor) and self.size is not None:
-                left = os.fstat(descriptor).st_size - os.lseek(descriptor, 0, os.SEEK_CUR)
-                self.size += max(0, left)
-            else:
+            if not self._isFile(descriptor):
                 self.size = None
+                continue
+            end = self._ends[descriptor] = os.fstat(descriptor).st_size
+            if self.size is not None:
+                self.size += max(0, end - os.lseek(descriptor, 0, os.SEEK_CUR))
 
     async def read(self) -> list[bytes]:
         while not self._stopped:
@@ -131,7 +133,10 @@ class Input:
             self._giveUp(problem.strerror or str(problem))
             return
         if not data:
-            self._next()
+            if self._isCut(self.fileno()):
+                self._giveUp("it was cut short while it was read")
+            else:
+                self._next()
             return
         end = data.rfind(b"\n") + 1
         self._open = len(data) - end if end else self._open + len(data)
@@ -151,6 +156,13 @@ class Input:
 
     def _isFile(self, descriptor: int) -> bool:
         return stat.S_ISREG(os.fstat(descriptor).st_mode)
+
+    def _isCut(self, descriptor: int) -> bool:
+        """Say whether a file has lost lines that it had when we began."""
+        end = self._ends.get(descriptor, 0)
+        if os.fstat(descriptor).st_size >= end:
+            return False
+        return os.lseek(descriptor, 0, os.SEEK_CUR) < end
 
     def _next(self) -> None:
         """Go on to the next descriptor."""

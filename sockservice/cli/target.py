@@ -3,9 +3,13 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+from sockservice.client import REPLY_LIMIT
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def seconds(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
@@ -15,18 +19,24 @@ def seconds(context: click.Context, option: click.Parameter, value: float | None
     return value
 
 
+def inSeconds(name: str, default: float, help: str) -> Callable[[_Command], _Command]:
+    """Give an option for a number of seconds."""
+    return click.option(
+        name, type=float, callback=seconds, default=default, show_default=True, help=help
+    )
+
+
+def sized(help: str) -> Callable[[_Command], _Command]:
+    """Give the option for the bytes of what is sent."""
+    return click.option(
+        "--size", type=click.IntRange(0, REPLY_LIMIT), default=56, show_default=True, help=help
+    )
+
+
 def targeted(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command these options; it gets them as `how`, the keywords of `connect`."""
 
-    @click.option(
-        "--connect-timeout",
-        "timeout_",
-        type=float,
-        callback=seconds,
-        default=30.0,
-        show_default=True,
-        help="Seconds to wait for a connection, TLS included.",
-    )
+    @inSeconds("--connect-timeout", 30.0, "Seconds to wait for a connection, TLS included.")
     @click.option("--source", metavar="ADDRESS", help="Connect from this address of this machine.")
     @click.option(
         "--verify/--no-verify",
@@ -45,7 +55,7 @@ def targeted(command: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(command)
     def wrapped(
         *arguments: Any,
-        timeout_: float,
+        connect_timeout: float,
         source: str | None,
         verify: bool,
         cafile: str | None,
@@ -54,7 +64,7 @@ def targeted(command: Callable[..., Any]) -> Callable[..., Any]:
         **more: Any,
     ) -> Any:
         how = {
-            "timeout": timeout_,
+            "timeout": connect_timeout,
             "source": source,
             "verify": verify,
             "cafile": cafile,

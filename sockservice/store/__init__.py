@@ -1,7 +1,10 @@
 """Where acknowledged lines are kept: the interface of an engine, and how one is chosen."""
 
+import importlib
+import os
+import sys
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sockservice.answers import Refused
 
@@ -80,11 +83,27 @@ ENGINES: dict[str, Callable[[str, Retention], Backend]] = {"sqlite": _sqlite}
 def backend(url: str, retention: Retention) -> Backend:
     """Give the engine for a store's URL, `SCHEME:PLACE`; it removes what is not retained.
 
+    The scheme may be `module.Class`, too, which is called as those in `ENGINES` are.
+
     :raises ValueError: There is no such engine, or no place is named.
     """
     scheme, _, place = url.partition(":")
-    if scheme not in ENGINES:
+    if scheme not in ENGINES and not (place and "." in scheme.strip(".")):
         raise ValueError(f"no store called {scheme!a}; there is {', '.join(ENGINES)}:PATH")
     if not place:
         raise ValueError(f"{url}: no path")
-    return ENGINES[scheme](place, retention)
+    if scheme in ENGINES:
+        return ENGINES[scheme](place, retention)
+    try:
+        made: Backend = _imported(scheme)(place, retention)
+    except (Exception, SystemExit) as problem:
+        raise ValueError(f"{type(problem).__name__}: {problem}") from problem
+    return made
+
+
+def _imported(name: str) -> Any:
+    """Find what a dotted name stands for, as for protocols: from the current folder too."""
+    module, _, attribute = name.rpartition(".")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return getattr(importlib.import_module(module), attribute)

@@ -108,7 +108,14 @@ class Store:
 
         The Deferreds fire in the order of the calls. They fail with
         :class:`StoreError`: then none of the batch's lines may be acknowledged.
+
+        :raises TypeError: A line is not bytes.
         """
+        # The caller may go on using its list.
+        batch = batch._replace(lines=list(batch.lines))
+        for line in batch.lines:
+            if not isinstance(line, bytes):
+                raise TypeError(f"a line is bytes, not {type(line).__name__}")
         appended: Deferred[None] = Deferred()
 
         def settled(problem: StoreError | None) -> None:
@@ -285,6 +292,9 @@ class Store:
             if isinstance(failed, StoreError)
             else StoreError(f"{type(failed).__name__}: {failed}", retry=False)
         )
+        # Or it would hold the lines that were being stored, for as long as it is remembered.
+        problem.__cause__ = problem.__context__ = None
+        problem.with_traceback(None)
         if not problem.retry:
             self._fatal = problem
         return problem

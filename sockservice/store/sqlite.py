@@ -8,6 +8,7 @@ transaction; NORMAL does not, and loses acknowledged lines when power fails).
 import fcntl
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -43,6 +44,8 @@ STEP, STEP_BYTES = 1000, 512 * 1024
 CHECKPOINT = 4 * 1024 * 1024
 #: Bytes of the log that are left to it when it has been longer and is begun again.
 LOG_LIMIT = 64 * 1024 * 1024
+# Bytes of the index's head, both copies (https://www.sqlite.org/walformat.html, 2.1).
+_INDEX_HEAD = 96
 # What a commit writes at least, and what a line takes up beside its bytes.
 _COMMIT_SIZE, _LINE_SIZE = 8192, 64
 
@@ -83,14 +86,13 @@ class SQLite:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
-        # SQLite keeps its log beside the file itself, not beside a link to it.
-        self._real = os.path.realpath(path)
+        self._real = path
         self._retention = retention
         self._clock = clock
         self._latest = 0  # lines in the latest commit
         self._written = 0  # bytes since the last checkpoint, about
         self._file: tuple[int, int, int, int] | None = None  # as we left it
-        self._log = -1
+        self._log = self._index = -1
         self._logLength = 0
         self._logNeeded = True  # it holds what the file doesn't
         self._logBegin = b""
@@ -111,40 +113,46 @@ class SQLite:
             raise CannotStart(f"store {self._path}: {_reason(problem)}") from problem
 
     def _open(self) -> None:
-        new = not os.path.exists(self._path)
+        # SQLite keeps its log beside the file itself, not beside a link to it; and twistd
+        # changes folders between the options and this.
+        self._real = os.path.realpath(self._path)
+        if os.path.exists(self._real) and not stat.S_ISREG(os.stat(self._real).st_mode):
+            raise CannotStart(f"store {self._path}: it is no file, but a folder or a device")
         # Held open to the end: closing any descriptor of the file would drop the
         # locks SQLite has on it (https://www.sqlite.org/howtocorrupt.html, 2.2).
-        self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o640)
+        self._lock = os.open(self._real, os.O_RDWR | os.O_CREAT, 0o640)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CannotStart(f"store {self._path}: another server is using it") from None
         self._database = sqlite3.connect(
-            self._path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
+            self._real, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         self._prepare()
-        if new:
-            # Else the file itself might be gone after a power failure.
-            folder = os.open(os.path.dirname(self._real), os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        # Else the file itself might be gone after a power failure. Also if it was there:
+        # who made it may have been killed before this.
+        folder = os.open(os.path.dirname(self._real), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
         self._file = self._state()
         self._log = os.open(f"{self._real}-wal", os.O_RDONLY)
+        # As for the file, a descriptor that is closed takes locks away.
+        self._index = os.open(f"{self._real}-shm", os.O_RDWR)
         self._logBegin = self._beginOfLog()
 
     def _prepare(self) -> None:
         """Make or check the schema, and the promise of durability."""
         ask = self._database.execute
         (version,) = ask("PRAGMA user_version").fetchone()
-        tables = {name for (name,) in ask("SELECT name FROM sqlite_master")}
+        (tables,) = ask("SELECT count(*) FROM sqlite_master").fetchone()
         if version > SCHEMA_VERSION:
             raise CannotStart(
                 f"store {self._path}: its schema has version {version}, this program knows "
                 f"{SCHEMA_VERSION}: use a newer one"
             )
-        if (tables and "lines" not in tables) or (version == 0 and tables):
+        if (version or tables) and not (version == SCHEMA_VERSION and self._isOurs()):
             raise CannotStart(f"store {self._path}: it is the database of another program")
         (mode,) = ask("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
@@ -169,6 +177,10 @@ class SQLite:
             ask(f"PRAGMA user_version={SCHEMA_VERSION}")
             ask("COMMIT")
 
+    def _isOurs(self) -> bool:
+        columns = self._database.execute("SELECT name FROM pragma_table_info('lines')")
+        return {"id", "received", "peer", "listener", "line"} <= {name for (name,) in columns}
+
     def commit(self, batches: list[Batch]) -> None:
         """Store all lines of `batches` in one transaction.
 
@@ -182,6 +194,7 @@ class SQLite:
         sizes = sum(map(len, values[3::4]))  # type: ignore[arg-type]
         self._written += _COMMIT_SIZE + self._latest * _LINE_SIZE + sizes
         try:
+            self._verifyIndex()
             self._verifyLength()
             self._logNeeded = True
             self._insert(values)
@@ -233,13 +246,30 @@ class SQLite:
             self._file = state
         # No stat() of this one: where files have fine timestamps (Linux 6.13), the next
         # write would have to change them, which makes a commit of one line a third slower.
-        path = f"{self._real}-wal"
-        if os.readlink(f"/proc/self/fd/{self._log}") != path:
+        self._verifyName(self._log, f"{self._real}-wal")
+        if self._beginOfLog() != self._logBegin:
+            raise StoreError(f"{self._real}-wal was overwritten", retry=False)
+        self._logLength = self._lengthOfLog()
+
+    def _verifyName(self, descriptor: int, path: str) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}") != path:
             how = "replaced" if os.path.exists(path) else "renamed or deleted"
             raise StoreError(f"{path} was {how}", retry=False)
-        if self._beginOfLog() != self._logBegin:
-            raise StoreError(f"{path} was overwritten", retry=False)
-        self._logLength = self._lengthOfLog()
+
+    def _verifyIndex(self) -> None:
+        """See that others use the same index of the log; else they may write it while we do.
+
+        :raises StoreError: They don't.
+        """
+        try:
+            self._verifyName(self._index, f"{self._real}-shm")
+        except StoreError:
+            self._dropIndex()
+            raise
+
+    def _dropIndex(self) -> None:
+        """Have SQLite make its index anew, from the log, when it closes."""
+        os.pwrite(self._index, bytes(_INDEX_HEAD), 0)
 
     def _verifyLength(self) -> None:
         """See that nobody has truncated the log, which the next commit would make long again.
@@ -272,7 +302,7 @@ class SQLite:
         :raises StoreError: It is not.
         """
         # A connection of its own: this one has pages in memory, and would look there.
-        with closing(sqlite3.connect(self._path, isolation_level=None)) as database:
+        with closing(sqlite3.connect(self._real, isolation_level=None)) as database:
             (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
         if state != "ok":
             raise StoreError("the database is corrupt", retry=False)
@@ -294,8 +324,13 @@ class SQLite:
         """Write the log into the file, as far as no reader needs the file as it is."""
         self._written = 0
         self._verify()
+        self._verifyIndex()
         checkpoint = self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
         _, length, done = checkpoint.fetchone()
+        if not -1 <= done <= length:
+            # SQLite would take all for done, and delete the log when it closes.
+            self._dropIndex()
+            raise StoreError(f"{self._real}-shm was overwritten", retry=False)
         self._logNeeded = length != done
         self._file = self._state()
 
@@ -306,20 +341,24 @@ class SQLite:
             return False
         first, received = oldest
         age, size = self._retention
-        if size is not None and self._size() > size:
-            self._remove(first, None)
+        if size is not None and (excess := self._size() - size) > 0:
+            # A little more, so that it need not be done again for each page.
+            self._remove(first, None, excess + size // 32)
             return True
         before = None if age is None else int((self._clock() - age) * 1_000_000)
         if before is not None and received < before:
-            self._remove(first, before)
+            self._remove(first, before, STEP_BYTES)
             return True
         return False
 
-    def _remove(self, first: int, before: int | None) -> None:
-        """Remove lines from the id `first` on, those received `before` some moment, if any."""
+    def _remove(self, first: int, before: int | None, size: int) -> None:
+        """Remove lines from the id `first` on, those received `before` some moment, if any.
+
+        They are those that take up `size` bytes, or fewer.
+        """
         ask = self._database.execute
         # Twice what came in, to get ahead of it, and no more than takes milliseconds.
-        last = self._reach(first, max(STEP, 2 * self._latest))
+        last = self._reach(first, max(STEP, 2 * self._latest), min(size, STEP_BYTES))
         self._latest = 0
         self._written += STEP_BYTES
         # Whoever holds the lock is waited for by commits only; this can be done later.
@@ -332,16 +371,16 @@ class SQLite:
         finally:
             ask(f"PRAGMA busy_timeout={LOCK_TIMEOUT * 1000:.0f}")
 
-    def _reach(self, first: int, most: int) -> int:
-        """Give the id up to which lines can be removed in one step of a few milliseconds."""
+    def _reach(self, first: int, most: int, size: int) -> int:
+        """Give the id up to which lines are removed: `most` of them, or `size` bytes."""
         lengths = self._database.execute(
             "SELECT id, length(line) FROM lines WHERE id >= ? ORDER BY id LIMIT ?", (first, most)
         )
         removed = 0
         for number, length in lengths:
             first = number + 1
-            removed += length
-            if removed > STEP_BYTES:
+            removed += length + _LINE_SIZE
+            if removed > size:
                 break
         return first
 
@@ -356,16 +395,18 @@ class SQLite:
     def close(self) -> None:
         """Write the log into the database, and close it."""
         # Where that fails the lines are read back from the log at the next start.
+        with suppress(sqlite3.Error, OSError, StoreError):
+            self._checkpoint()
         with suppress(sqlite3.Error):
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._database.close()
         self._release()
 
     def _release(self) -> None:
-        for descriptor in (self._log, self._lock):
+        for descriptor in (self._index, self._log, self._lock):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._log = self._lock = -1
+        self._index = self._log = self._lock = -1
 
 
 def _reason(problem: OSError | sqlite3.Error | StoreError) -> str:
