@@ -1,6 +1,6 @@
 """What the service has done so far, in numbers: one object for a process."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 @dataclass(slots=True)
@@ -35,6 +35,10 @@ class Counters:
     def acknowledged(self) -> int:
         """Lines answered otherwise than with a refusal."""
         return self.answered - self.refused
+
+    def counts(self) -> dict[str, int]:
+        """Give all by name, for the fields of a log event."""
+        return {**asdict(self), "acknowledged": self.acknowledged}
 
     def __str__(self) -> str:
         return (

@@ -5,6 +5,18 @@ import os
 import sys
 from typing import Any
 
+from twisted.logger import Logger
+
+log = Logger()
+
+
+def giveUp(reactor: Any, reason: str) -> None:
+    """End the process with status 1, for it can't do what it was started for; say why."""
+    log.error("{reason}", reason=reason)
+    # twistd has put its log in sys.stderr's place.
+    print(f"sockservice: {reason}", file=sys.__stderr__)
+    endWith(reactor, 1)
+
 
 def endWith(reactor: Any, status: int) -> None:
     """Stop the reactor, draining all services, and exit with `status` when that is done."""

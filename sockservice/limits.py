@@ -41,27 +41,51 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return (ip.version == 6 and ip.ipv4_mapped) or ip
 
 
+def network(text: str) -> Network:
+    """Read an address or a network; IPv4-mapped ones are the IPv4 ones they stand for.
+
+    :raises ValueError: It is neither.
+    """
+    read = ipaddress.ip_network(text)
+    if read.version == 6 and read.prefixlen >= 96 and read.network_address.ipv4_mapped:
+        return ipaddress.IPv4Network((read.network_address.ipv4_mapped, read.prefixlen - 96))
+    return read
+
+
 class Access:
     """Networks that may and that may not; the most specific one that holds a host decides.
 
-    A host in none of them is allowed unless something is allowed by name.
+    A host in none of them is allowed unless something is allowed by name, or `only` what
+    is allowed by name may, even if that is nothing.
     """
 
-    def __init__(self, allow: Iterable[Network] = (), deny: Iterable[Network] = ()) -> None:
-        rules = [(network, True) for network in allow] + [(network, False) for network in deny]
+    def __init__(
+        self, allow: Iterable[Network] = (), deny: Iterable[Network] = (), *, only: bool = False
+    ) -> None:
         # Of two rules for the same network the denial counts.
-        self._rules = sorted(rules, key=lambda rule: (-rule[0].prefixlen, rule[1]))
-        self._otherwise = not any(allowed for _, allowed in rules)
+        named = dict.fromkeys(allow, True)
+        rules = named | dict.fromkeys(deny, False)
+        self._otherwise = not (only or named)
         #: Whether there is no rule: everybody is let in.
-        self.everybody = not rules
+        self.everybody = self._otherwise and not rules
+        # A list of ten thousands of networks costs a host no more than one: what is looked up
+        # is the host without its last bits, for each number of these that a network has.
+        found: dict[int, dict[int, dict[int, bool]]] = {4: {}, 6: {}}
+        for network, allowed in rules.items():
+            bits = network.max_prefixlen - network.prefixlen
+            number = int(network.network_address) >> bits
+            found[network.version].setdefault(bits, {})[number] = allowed
+        self._rules = {version: sorted(each.items()) for version, each in found.items()}
 
     def permits(self, host: str) -> bool:
         """Whether `host`, an IP address, is let in."""
         if self.everybody:
             return True
         ip = _ip(host)
-        for network, allowed in self._rules:
-            if ip in network:
+        number = int(ip)
+        for bits, known in self._rules[ip.version]:
+            allowed = known.get(number >> bits)
+            if allowed is not None:
                 return allowed
         return self._otherwise
 
@@ -139,7 +163,7 @@ class Admission:
         limits = self.limits
         host = getattr(address, "host", None)
         if isinstance(host, str) and not self.permits(host):
-            return f"not allowed: {host}"
+            return f"not allowed: {_ip(host)}"
         if limits.connections and self._connections >= limits.connections:
             return f"busy: {limits.connections} connections, the limit; try again later"
         whose = source(address)

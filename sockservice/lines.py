@@ -23,7 +23,7 @@ from sockservice.addresses import named
 from sockservice.answers import NONE_AWAITED, Answer, Refused, Replies, escaped, refusal
 from sockservice.framing import LF, Framer, Framing, Lines, Packets, Refusal
 from sockservice.pace import Pace
-from sockservice.packets import PacketServer
+from sockservice.packets import LONGEST, PacketServer
 from sockservice.store import Batch
 from sockservice.telnet import Telnet
 from sockservice.transports import halfCloses, plainSocket, tune, wire
@@ -31,6 +31,10 @@ from sockservice.transports import halfCloses, plainSocket, tune, wire
 #: Reads of 64 KiB by which a connection is emptied when the service stops: what the
 #: system's buffers hold at most by default (net.ipv4.tcp_rmem, 6 MiB).
 DRAIN_READS = 96
+
+#: The same in packets: a short one takes up 768 bytes of its sender's buffer, which holds
+#: 8 MiB at most by default (twice net.core.wmem_max).
+DRAIN_PACKETS = 11_000
 
 #: Bytes that a transport has queued when it says that it has enough
 #: (twisted.internet.abstract.FileDescriptor.bufferSize).
@@ -107,7 +111,7 @@ class LineServer(Protocol):
     _shut = False  # the last reply is out
     _seen = -1  # lines at the last inspection
     _quietSince = 0.0
-    _unreadUntil = 0.0  # when it was last found paused
+    _begunSince: float | None = None  # when a line was first found begun and not ended
     _handshaken = True  # or there is no TLS
     _lingering: IDelayedCall | None = None
 
@@ -159,18 +163,19 @@ class LineServer(Protocol):
         busy = self._replies.outstanding or self._lingering is not None
         if busy or self.lines != self._seen:
             self._seen, self._quietSince = self.lines, now
-            return
+            self._begunSince = None
         quiet = now - self._quietSince
-        if self._paused:
-            self._unreadUntil = now
-        # What we don't read we can't call unfinished, nor what we have just begun to.
-        if unfinished and now - max(self._quietSince, self._unreadUntil) >= unfinished:
-            if not self._handshaken:
-                self._give(f"no TLS handshake for {unfinished} seconds")
-                return
-            if not getattr(self._framing, "startsLine", True):
-                self._give(f"unfinished line for {unfinished} seconds")
-                return
+        if unfinished and not self._handshaken and quiet >= unfinished:
+            self._give(f"no TLS handshake for {unfinished} seconds")
+            return
+        # What we don't read we can't call unfinished.
+        if self._paused or self._shut or getattr(self._framing, "startsLine", True):
+            self._begunSince = None
+        elif self._begunSince is None:
+            self._begunSince = now
+        elif unfinished and now - self._begunSince >= unfinished:
+            self._give(f"unfinished line for {unfinished} seconds")
+            return
         if idle and quiet >= idle:
             self._give(f"idle for {idle} seconds")
 
@@ -260,7 +265,7 @@ class LineServer(Protocol):
             self._handshaken = False
         # Python gives an instance a whole dict, 0.7 kB, for an attribute that the first few
         # instances of its class did not have; every connection is inspected.
-        self._seen, self._quietSince = self._seen, self._quietSince
+        self._seen, self._quietSince, self._begunSince = self._seen, self._quietSince, None
         if self._socket is None:
             transport.registerProducer(self, True)
         tune(transport)
@@ -280,7 +285,8 @@ class LineServer(Protocol):
             name = certificate.to_cryptography().subject.rfc4514_string()
             self.subject = ascii(name)[1:-1]
             self.peer = f"{self.peer} ({self.subject})"
-            log.info("{peer} has shown its certificate", peer=self.peer)
+            if self.factory.journal.admits("certificates shown"):
+                log.info("{peer} has shown its certificate", peer=self.peer)
 
     def dataReceived(self, data: bytes) -> None:
         framing = self._framing
@@ -457,12 +463,12 @@ class LineServer(Protocol):
     def _readRest(self) -> bool:
         """Read what has arrived already; say whether there was anything."""
         below = wire(self.transport)
-        plain = plainSocket(below)
-        if plain is None or self._drained == DRAIN_READS:
+        plain = below.getHandle() if self._packets else plainSocket(below)
+        if plain is None or self._drained == (DRAIN_PACKETS if self._packets else DRAIN_READS):
             return False
         self._drained += 1
         try:
-            data = plain.recv(65536)
+            data = plain.recv(LONGEST if self._packets else 65536)
         except OSError:
             return False
         if data:

@@ -6,7 +6,6 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any, NamedTuple
 
 from twisted.application.service import MultiService
@@ -117,8 +116,14 @@ class AllOrNone(MultiService):
         if self._journal is not None:
             self._journal.close()
         if self._counters is not None:
-            said = asdict(self._counters)
-            log.info("ended: {counters}", counters=str(self._counters), counts=said)
+            counters = self._counters
+            log.info("ended: {counters}", counters=str(counters), counts=counters.counts())
+
+    def change(self, lineLimit: int, drainTimeout: float) -> None:
+        """Have every listener go by these from now on; see `Listener.change`."""
+        for service in self:
+            if isinstance(service, (_Listeners, Listener)):
+                service.change(lineLimit, drainTimeout)
 
     def reload(self) -> list[CannotListen]:
         """Have every listener read its files again; give what is wrong with them."""
@@ -178,6 +183,11 @@ class _Listeners(MultiService):
         """Undo the binding, when another listener can't come up."""
         for listener in self:
             listener.abandon()
+
+    def change(self, lineLimit: int, drainTimeout: float) -> None:
+        """As a listener's."""
+        for listener in self:
+            listener.change(lineLimit, drainTimeout)
 
     def reload(self) -> None:
         """Read files again that may have changed.

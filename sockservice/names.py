@@ -9,6 +9,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockservice.journal import Journal
+
 #: Hosts whose names are remembered.
 KNOWN = 1000
 #: Lookups under way at once; a host that comes when there are more stays nameless.
@@ -21,11 +23,12 @@ class Names:
     """Say in the log which name a peer's address has, as soon as that is known.
 
     The name is what the owner of the address says (a PTR record), and nothing
-    depends on it.
+    depends on it. `journal` bounds what is logged.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, journal: Journal) -> None:
         self._reactor = reactor
+        self._journal = journal
         self._known: OrderedDict[str, str] = OrderedDict()
         self._underWay = 0
 
@@ -53,5 +56,5 @@ class Names:
         self._say(name, peer)
 
     def _say(self, name: str, peer: str) -> None:
-        if name:
+        if name and self._journal.admits("names of peers"):
             log.info("{peer} is called {name}, says its address", peer=peer, name=ascii(name)[1:-1])

@@ -12,9 +12,12 @@ log = Logger()
 
 
 def allow(connections: int) -> None:
-    """Raise the limit on open files as far as needed and permitted; warn if that's not enough."""
+    """Raise the limit on open files as far as needed and permitted; warn if that's not enough.
+
+    0 connections are as many as can be.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = connections + OTHERS
+    needed = connections + OTHERS if connections else hard
     if soft != resource.RLIM_INFINITY and soft < needed:
         most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

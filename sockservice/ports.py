@@ -66,6 +66,9 @@ class StreamPort:
     TURN = 2
     #: Seconds until accepting is tried again after descriptors ran out.
     RETRY = 0.5
+    #: Seconds in which the log says at most once that they ran out: they may do so each time
+    #: that one is free again.
+    QUIET = 10.0
 
     def __init__(
         self,
@@ -81,7 +84,8 @@ class StreamPort:
         self._descriptors = reactor if descriptors is None else descriptors
         self._backlog = backlog
         self._accepted = 0
-        self._exhausted = False
+        self._exhausted = False  # as the log has it
+        self._quietUntil = 0.0
         self._listening = False
         # What the repr of Twisted's server transports names.
         self._realPortNumber = bound.getsockname()
@@ -166,8 +170,10 @@ class StreamPort:
         return LocalPeer(*_CREDENTIALS.unpack(credentials))
 
     def _pause(self, error: OSError) -> None:
-        if not self._exhausted:
+        now = self.reactor.seconds()
+        if not self._exhausted and now >= self._quietUntil:
             self._exhausted = True
+            self._quietUntil = now + self.QUIET
             log.error("cannot accept connections: {reason}; waiting", reason=error.strerror)
         self.reactor.removeReader(self)
         self.reactor.callLater(self.RETRY, self._resume)

@@ -1,6 +1,5 @@
 """What the service has done so far, in the log, every so often."""
 
-from dataclasses import asdict
 from typing import Any
 
 from twisted.application.service import Service
@@ -30,5 +29,5 @@ class Report(Service):
         self._loop.stop()
 
     def _report(self) -> None:
-        said = asdict(self._counters)
-        log.info("so far: {counters}", counters=str(self._counters), counts=said)
+        counters = self._counters
+        log.info("so far: {counters}", counters=str(counters), counts=counters.counts())

@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 
 from sockservice.addresses import named
 from sockservice.datagrams import DatagramServer
+from sockservice.ending import giveUp
 from sockservice.factories import LineFactory
 from sockservice.frames import FramePort
 from sockservice.ports import DatagramPort, StreamPort
@@ -32,11 +33,20 @@ class Listener(Service):
     #: What is read from files that may change: of TLS, or nothing.
     tls: Wrapping | None = None
 
+    #: What builds the protocols of its connections, if it has any here.
+    _factory: LineFactory | None = None
+
     #: Whether another process says where it listens.
     quiet = False
 
     def abandon(self) -> None:
         """Undo the binding, when another listener can't come up."""
+
+    def change(self, lineLimit: int, drainTimeout: float) -> None:
+        """Let the longest line be another for connections from now on, and the time to drain."""
+        self.drainTimeout = drainTimeout
+        if self._factory is not None:
+            self._factory.lineLimit = lineLimit
 
     def reload(self) -> None:
         """Read files again that may have changed.
@@ -104,7 +114,7 @@ class StreamListener(BoundListener):
     ) -> None:
         super().__init__(bound, name)
         self._reactor = reactor
-        self._factory = factory
+        self._factory: LineFactory = factory
         self._port = StreamPort(reactor, bound.socket, served or factory, backlog, descriptors)
 
     @inlineCallbacks
@@ -168,27 +178,37 @@ class ForeignListener(Listener):
         self._endpoint = endpoint
         self._text = text
         self._name = name
-        self._factory = factory
+        self._factory: LineFactory = factory
         self._served = served
         self._port: Any = None
+        self._listening: Deferred[Any]
+        self._problem = ""
 
     def privilegedStartService(self) -> None:
         super().privilegedStartService()
-        listening = self._endpoint.listen(self._served)
-        problems: list[Failure] = []
-        listening.addCallbacks(self._listens, problems.append)
-        for problem in problems:
-            raise CannotListen(f"cannot listen on {self._text}: {problem.getErrorMessage()}")
+        self._listening = self._endpoint.listen(self._served)
+        self._listening.addCallbacks(self._listens, self._cannot)
+        if self._problem:
+            raise CannotListen(self._problem)
 
     def _listens(self, port: Any) -> None:
         self._port = port
         log.info("{name}:{at}", name=self._name, at=named(port.getHost()))
 
+    def _cannot(self, failure: Failure) -> None:
+        self._problem = f"cannot listen on {self._text}: {failure.getErrorMessage()}"
+        if self.running:
+            # Too late to be raised where it was asked for.
+            giveUp(self._reactor, self._problem)
+
     @inlineCallbacks
     def stopService(self) -> Any:
         """As a StreamListener's."""
         super().stopService()
-        yield self._port.stopListening()
+        if self._port is None:
+            self._listening.cancel()
+        else:
+            yield self._port.stopListening()
         yield _drained(self._reactor, self._factory, self.drainTimeout)
 
     def abandon(self) -> None:

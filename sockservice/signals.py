@@ -14,7 +14,7 @@ class Signals(Service):
     """Stop the reactor, and so drain all services, when the process is told to end.
 
     Twisted's own handlers do so too, but make the process then die of the signal.
-    `reload` is called for a SIGHUP.
+    `reload` is called for a SIGHUP; once it stops, a SIGHUP does nothing.
     """
 
     def __init__(self, reactor: Any, reload: Callable[[], object]) -> None:
@@ -44,7 +44,8 @@ class Signals(Service):
         super().stopService()
         for number, before in self._before.items():
             if signal.getsignal(number) in (self._received, self._hungUp):
-                signal.signal(number, before)
+                # There is nothing to read again while we drain, nor a reason to die of it.
+                signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else before)
 
     def _hungUp(self, number: int, frame: object) -> None:
         self._reactor.callFromThread(self._reload)

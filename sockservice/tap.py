@@ -1,9 +1,10 @@
 """The options of `twistd sockservice`, and the service they ask for."""
 
+import os
+import re
 import select
 import sys
 from collections.abc import Callable, Sequence
-from ipaddress import ip_network
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -13,9 +14,9 @@ from twisted.python import usage
 from sockservice import __version__, openfiles
 from sockservice.counters import Counters
 from sockservice.descriptors import Descriptors
-from sockservice.ending import endWith
+from sockservice.ending import endWith, giveUp
 from sockservice.journal import LOG_LIMIT, Journal
-from sockservice.limits import Access, Admission, Limits, Network
+from sockservice.limits import Access, Admission, Limits, Network, network
 from sockservice.lines import LINE_LIMIT
 from sockservice.listeners import BACKLOG, AllOrNone, HostPort, Listen, Shared
 from sockservice.memory import MEMORY_LIMIT, Memory
@@ -73,9 +74,15 @@ def _networks(option: str, text: str) -> list[Network]:
     """Read a network, or those in a file."""
     words = _words(option, text) if text.startswith("@") else [text]
     try:
-        return [ip_network(word) for word in words]
+        return [network(word) for word in words]
     except ValueError as problem:
         raise usage.UsageError(f"--{option} {text}: {problem}") from None
+
+
+def _absolute(word: str) -> str:
+    """Give a word of the command line with the whole path of the file that it names, if any."""
+    found = re.fullmatch(r"((?:--[\w-]+=)?@)(.+)", word, re.DOTALL)
+    return found[1] + os.path.abspath(found[2]) if found else word
 
 
 def _host(text: str) -> str:
@@ -106,7 +113,7 @@ class Options(usage.Options):
     longdesc = (
         "Acknowledges every line it receives over TCP with `ok` and sends every "
         "datagram it receives over UDP back. A number may be given as @FILE, a file that holds "
-        "it; such files are read again at SIGHUP."
+        "it; those of limits are read again at SIGHUP."
     )
     optParameters = [
         [
@@ -283,8 +290,17 @@ class Options(usage.Options):
     processes = 1
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
-        self._given = options
-        super().parseOptions(options)
+        # twistd may leave this folder (--rundir) before the files are read again.
+        self._given = None if options is None else [_absolute(word) for word in options]
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as problem:
+            if self.parent is None:
+                raise
+            # twistd would print all of its help before it, and that on stdout.
+            said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(problem))
+            print(f"sockservice: {said}", file=sys.stderr)
+            raise SystemExit(1) from None
 
     @property
     def given(self) -> Sequence[str]:
@@ -321,6 +337,7 @@ class Options(usage.Options):
         self.listen: list[str] = []
         self.socketOptions: list[SocketOption] = []
         self.allow: list[Network] = []
+        self.only = False
         self.deny: list[Network] = []
 
     def opt_listen(self, text: str) -> None:
@@ -334,7 +351,8 @@ class Options(usage.Options):
         """Let in peers of this network: 192.0.2.0/24, 2001:db8::/32 or an address. May be
         given again and again; then all others are refused, and of an --allow and a --deny
         that both hold an address the more specific one decides. @FILE reads networks
-        from a file, one a line."""
+        from a file, one a line; an empty one lets in nobody."""
+        self.only = True
         self.allow += _networks("allow", text)
 
     def opt_deny(self, text: str) -> None:
@@ -345,7 +363,7 @@ class Options(usage.Options):
     def limits(self) -> Limits:
         """Give the limits that were asked for."""
         return Limits(
-            Access(self.allow, self.deny),
+            Access(self.allow, self.deny, only=self.only),
             self.share("max-connections"),
             self["max-connections-per-source"],
             self["connection-rate"],
@@ -396,7 +414,7 @@ def makeService(options: Options) -> MultiService:
             options.given,
             ask,
             shared.counters,
-            lambda reason: _cannotServe(reactor, reason),
+            lambda reason: giveUp(reactor, f"cannot serve: {reason}"),
             store=store,
             socketOptions=options.socketOptions,
             steered=options.limits().perSource,
@@ -431,7 +449,7 @@ def common(
         verbose=bool(options["verbose"]),
         # What is inherited has them already.
         socketOptions=() if inherited else options.socketOptions,
-        names=Names(reactor) if options["resolve"] else None,
+        names=Names(reactor, journal) if options["resolve"] else None,
         store=store,
         descriptors=Descriptors(reactor) if hasattr(select, "epoll") and not held else None,
         drainTimeout=options["drain-timeout"],
@@ -452,14 +470,6 @@ def listen(options: Options, shared: Shared, service: AllOrNone) -> None:
         Listen(shared, text).setServiceParent(service)
 
 
-def _cannotServe(reactor: Any, reason: str) -> None:
-    """End the process, for its workers don't start."""
-    log.error("cannot serve: {reason}", reason=reason)
-    # twistd has put its log in sys.stderr's place.
-    print(f"sockservice: cannot serve: {reason}", file=sys.__stderr__)
-    endWith(reactor, 1)
-
-
 def reload(options: Options, shared: Shared, service: AllOrNone) -> None:
     """Read again what may have changed; what is bad stays as it was, and is told."""
     problems: list[Exception] = []
@@ -473,6 +483,7 @@ def reload(options: Options, shared: Shared, service: AllOrNone) -> None:
         shared.admission.change(fresh.limits())
         shared.memory.most = fresh.share("memory-limit")
         shared.journal.most = fresh["log-limit"]
+        service.change(fresh["line-limit"], fresh["drain-timeout"])
         openfiles.allow(fresh.share("max-connections"))
     problems[:0] = service.reload()
     for problem in problems:

@@ -21,10 +21,9 @@ def plainSocket(transport: object) -> socket.socket | None:
 
 
 def halfCloses(transport: object) -> bool:
-    """Say whether its sending half can be closed alone: that of a stream, in our TLS too."""
+    """Say whether its sending half can be closed alone: in our TLS too."""
     # A wrapper of Twisted's passes on what it has not itself, and would cut TLS off.
-    closes = hasattr(type(transport), "loseWriteConnection")
-    return closes and not isinstance(transport, PacketServer)
+    return hasattr(type(transport), "loseWriteConnection")
 
 
 def wire(transport: Any) -> Any:

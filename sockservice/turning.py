@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.journal import Journal
-from sockservice.transports import plainSocket
+from sockservice.transports import halfCloses
 
 #: Seconds in which whoever is turned away has to close, or to finish its handshake.
 PATIENCE = 5.0
@@ -50,7 +50,7 @@ class TurnedAway(Protocol):
         turning.waiting += 1
         transport = self.transport
         transport.write(self._said)
-        if turning.waiting > WAITED_FOR or plainSocket(transport) is None:
+        if turning.waiting > WAITED_FOR or not halfCloses(transport):
             transport.loseConnection()
         else:
             transport.loseWriteConnection()

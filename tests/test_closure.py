@@ -448,12 +448,14 @@ def test_what_ended_before_the_service_does_is_answered_over_tls(
     assert [text for text in log.texts if text.startswith("ended: 1 connections, 0 of them cut")]
 
 
-def test_packets_need_no_half_close(running: Running, log: Log, tmp_path: Path) -> None:
+def test_packets_half_close_too(running: Running, log: Log, tmp_path: Path) -> None:
     running.start("--listen", f"tests.test_closure.Bye@unix-seqpacket:{tmp_path}/socket")
     peer = running.local(tmp_path / "socket", socket.SOCK_SEQPACKET)
     peer.send(b"a")
+    assert running.reactor.received(peer) == b"bye"
+    assert not [text for text in log.texts if "gone after" in text]
+    peer.close()
     running.reactor.until(lambda: [text for text in log.texts if "gone after 1 lines" in text])
-    assert peer.recv(100) == b"bye"
 
 
 # The real process

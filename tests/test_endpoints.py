@@ -1,5 +1,6 @@
 """Endpoint strings: what each serves, and what is said of one that cannot be served."""
 
+import atexit
 import fcntl
 import os
 import socket
@@ -10,6 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
+from twisted.internet.error import CannotListenError
 
 from tests.conftest import PATIENCE, SCRIPTS, Child, Children, Log, Running
 
@@ -102,6 +104,15 @@ class Refused:
         return defer.fail(error.CannotListenError("any", 7, "not today"))
 
 
+@implementer(interfaces.IStreamServerEndpoint)
+class Late:
+    listening = []
+
+    def listen(self, factory):
+        self.listening.append(defer.Deferred())
+        return self.listening[-1]
+
+
 @implementer(IPlugin, interfaces.IStreamServerEndpointStringParser)
 class Parser:
     prefix = "elsewhere"
@@ -109,6 +120,8 @@ class Parser:
     def parseStreamServer(self, reactor, how):
         if how == "badly":
             return Refused()
+        if how == "late":
+            return Late()
         return endpoints.TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1")
 
 
@@ -161,6 +174,31 @@ def test_an_endpoint_of_a_third_party_that_fails_takes_all_others_down(
     [(_, host, port)] = running.addresses
     with pytest.raises(ConnectionRefusedError):
         running.peer(host, port)
+
+
+@pytest.mark.usefixtures("third_party")
+def test_an_endpoint_of_a_third_party_that_fails_later_ends_the_service(
+    running: Running, log: Log, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses: list[int] = []
+    stopped: list[None] = []
+    monkeypatch.setattr(atexit, "register", lambda _, status: statuses.append(status))
+    running.reactor.addSystemEventTrigger("before", "shutdown", stopped.append, None)
+    running.start(*on("elsewhere:late"))
+    [listening] = sys.modules["twisted.plugins.sockservice_elsewhere"].Late.listening
+    assert statuses == []
+    listening.errback(CannotListenError("any", 7, "not today"))
+    said = "cannot listen on elsewhere:late: Couldn't listen on any:7: not today."
+    running.reactor.until(lambda: stopped)
+    assert statuses == [1]
+    assert capfd.readouterr().err == f"sockservice: {said}\n"
+    assert said in log.texts
+
+
+@pytest.mark.usefixtures("third_party")
+def test_an_endpoint_of_a_third_party_is_waited_for_no_more_at_the_end(running: Running) -> None:
+    service = running.start(*on("elsewhere:late"))
+    running.reactor.result(running.stopping(service))
 
 
 # Not coming up

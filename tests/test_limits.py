@@ -15,7 +15,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from sockservice import openfiles
 from sockservice.addresses import LocalPeer
 from sockservice.journal import PERIOD
-from sockservice.limits import SOURCES, Access, Admission, Limits, Rate, source
+from sockservice.limits import SOURCES, Access, Admission, Limits, Rate, network, source
 from sockservice.turning import PATIENCE, WAITED_FOR
 from tests.conftest import HandReactor, Log, Running
 
@@ -72,6 +72,50 @@ def test_the_most_specific_network_decides(
     allow: str, deny: str, host: str, permitted: bool
 ) -> None:
     assert access(allow, deny).permits(host) is permitted
+
+
+NETWORKS = st.builds(
+    lambda number, bits: ipaddress.IPv4Network((number >> bits << bits, 32 - bits)),
+    st.integers(2**32 - 16, 2**32 - 1),
+    st.sampled_from([0, 1, 2, 3, 4, 32]),
+)
+
+
+@given(st.lists(NETWORKS, max_size=5), st.lists(NETWORKS, max_size=5))
+def test_the_longest_prefix_decides_and_of_equals_the_denial(
+    allow: list[ipaddress.IPv4Network], deny: list[ipaddress.IPv4Network]
+) -> None:
+    decides = Access(allow, deny)
+    for number in range(2**32 - 16, 2**32):
+        host = ipaddress.IPv4Address(number)
+        holding = [(each.prefixlen, each in deny) for each in allow + deny if host in each]
+        permitted = not max(holding)[1] if holding else not allow
+        assert decides.permits(str(host)) is permitted
+
+
+def test_where_only_those_named_may_and_none_is_named_nobody_may() -> None:
+    assert not Access(only=True).permits("192.0.2.1")
+    assert not Access(only=True).everybody
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("192.0.2.0/24", "192.0.2.0/24"),
+        ("2001:db8::/32", "2001:db8::/32"),
+        ("::/0", "::/0"),
+        ("::ffff:0:0/96", "0.0.0.0/0"),
+        ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ("::ffff:192.0.2.7", "192.0.2.7/32"),
+    ],
+)
+def test_a_network_of_mapped_addresses_is_the_one_they_stand_for(text: str, read: str) -> None:
+    assert network(text) == ipaddress.ip_network(read)
+
+
+def test_who_is_not_allowed_is_named_as_the_rules_name_it() -> None:
+    admission = Admission(Limits(Access(deny=[network("192.0.2.0/24")])))
+    assert admission.refusal(address("::ffff:192.0.2.7"), 0.0) == "not allowed: 192.0.2.7"
 
 
 # Rates
@@ -317,3 +361,14 @@ def test_as_many_files_may_be_open_as_connections_are_allowed(
     openfiles.allow(1000)
     assert done == ([set] if set else [])
     assert bool([text for text in log.texts if "1000 connections are allowed" in text]) is warned
+
+
+def test_no_limit_of_connections_is_as_many_files_as_may_be(
+    monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    done: list[Any] = []
+    record: Callable[..., None] = lambda what, limits: done.append(limits)  # noqa: E731
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (1024, 50_000))
+    monkeypatch.setattr(resource, "setrlimit", record)
+    openfiles.allow(0)
+    assert (done, log.texts) == ([(50_000, 50_000)], [])

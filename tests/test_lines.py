@@ -1087,6 +1087,22 @@ def test_a_line_is_not_unfinished_when_it_could_not_be_read_until_now() -> None:
     assert memory.sent == b"error unfinished line for 60 seconds\n"
 
 
+def test_the_age_of_a_line_counts_from_its_beginning() -> None:
+    memory = Memory(Ack)
+    for second in range(100):
+        memory.server.inspect(float(second), 600, 60)
+    memory.send(b"begun")
+    for second in range(100, 160):
+        memory.server.inspect(float(second), 600, 60)
+    assert memory.sent == b""
+    memory.send(b" and ended\n")
+    assert memory.sent == b"ok\n"
+    memory.send(b"begun")
+    for second in range(160, 222):
+        memory.server.inspect(float(second), 600, 60)
+    assert memory.sent == b"error unfinished line for 60 seconds\n"
+
+
 # Ends that the service makes
 
 

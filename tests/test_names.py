@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sockservice import names
+from sockservice.journal import PERIOD, Journal
 from sockservice.names import Names
 from tests.conftest import PATIENCE, HandReactor, Log, Running
 
@@ -34,7 +35,7 @@ def called(log: Log) -> list[str]:
 
 
 def test_the_name_is_logged_when_it_is_known(reactor: HandReactor, asked: Asked, log: Log) -> None:
-    looking = Names(reactor)
+    looking = Names(reactor, Journal(reactor))
     looking.look("192.0.2.1:7", "192.0.2.1")
     assert called(log) == []
     reactor.until(lambda: called(log))
@@ -49,7 +50,7 @@ def test_the_name_is_logged_when_it_is_known(reactor: HandReactor, asked: Asked,
 def test_a_host_without_a_name_is_asked_for_once(
     reactor: HandReactor, asked: Asked, log: Log
 ) -> None:
-    looking = Names(reactor)
+    looking = Names(reactor, Journal(reactor))
     looking.look("198.51.100.1:7", "198.51.100.1")
     looking.look("192.0.2.1:7", "192.0.2.1")
     reactor.until(lambda: called(log))
@@ -70,7 +71,7 @@ def test_no_more_than_so_many_are_looked_for_at_once(
         return host, [], [host]
 
     monkeypatch.setattr(socket, "gethostbyaddr", gethostbyaddr)
-    looking = Names(reactor)
+    looking = Names(reactor, Journal(reactor))
     for last in range(3):
         looking.look(f"192.0.2.{last}:7", f"192.0.2.{last}")
     let.set()
@@ -88,12 +89,23 @@ def test_the_oldest_is_forgotten(
     reactor: HandReactor, asked: Asked, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
     monkeypatch.setattr(names, "KNOWN", 2)
-    looking = Names(reactor)
+    looking = Names(reactor, Journal(reactor))
     hosts = ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
     for number, host in enumerate([*hosts, "192.0.2.3", "192.0.2.1"], 1):
         looking.look(f"{host}:7", host)
         reactor.until(lambda number=number: len(called(log)) == number)  # type: ignore[misc]
     assert asked == [*hosts, "192.0.2.1"]
+
+
+def test_a_flood_of_names_is_summed_up(reactor: HandReactor, asked: Asked, log: Log) -> None:
+    looking = Names(reactor, Journal(reactor, 2))
+    looking.look("192.0.2.1:7", "192.0.2.1")
+    reactor.until(lambda: called(log))
+    for port in range(8, 12):
+        looking.look(f"192.0.2.1:{port}", "192.0.2.1")
+    assert len(called(log)) == 2
+    reactor.advance(PERIOD)
+    assert log.texts[-1] == "3 more in 10 seconds: names of peers"
 
 
 @pytest.mark.parametrize("resolve", [False, True])

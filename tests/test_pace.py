@@ -222,7 +222,8 @@ def test_whom_we_slow_down_is_neither_idle_nor_unfinished() -> None:
     memory.clock.pump([0.5] * 19)
     assert memory.sent == b"ok\n" * 10
     assert not memory.wire.disconnecting
-    memory.clock.pump([0.5] * 6)
+    # It was read in the tenth second, and found begun in the next.
+    memory.clock.pump([0.5] * 8)
     assert memory.sent == b"error unfinished line for 2 seconds\n"
     memory.factory.stopFactory()
 

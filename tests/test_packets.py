@@ -13,7 +13,7 @@ from sockservice import LineFactory, LineServer, connect
 from sockservice.answers import Answer
 from sockservice.client import LineClient
 from sockservice.ports import StreamPort
-from tests.conftest import PATIENCE, HandReactor, Log
+from tests.conftest import PATIENCE, HandReactor, Log, Running
 
 
 class Mirror(LineServer):
@@ -178,3 +178,16 @@ def test_the_client_asks_packets(serve: Serve, opened: ExitStack) -> None:
     for line in (b"hello", b"two\nlines", b"x" * 50_000):
         assert served.reactor.result(client.ask(line)) == line.removesuffix(b"\n")
     served.reactor.result(client.close())
+
+
+def test_who_is_turned_away_hears_it_though_it_was_not_read(
+    running: Running, reactor: HandReactor, tmp_path: Path
+) -> None:
+    running.start("--listen", f"unix-seqpacket:{tmp_path}/s", "--max-connections", "1")
+    first = running.local(tmp_path / "s", socket.SOCK_SEQPACKET)
+    first.send(b"x")
+    assert reactor.received(first, 2) == b"ok"
+    second = running.local(tmp_path / "s", socket.SOCK_SEQPACKET)
+    for _ in range(3):
+        second.send(b"x")
+    assert reactor.received(second).startswith(b"error busy: 1 connections, the limit")

@@ -419,6 +419,30 @@ def test_without_descriptors_it_waits_and_says_so_once(
     ]
 
 
+def test_descriptors_that_run_out_again_and_again_do_not_fill_the_log(
+    reactor: HandReactor, opened: ExitStack, log: Log
+) -> None:
+    factory = LineFactory(reactor, Ack)
+    streams = Streams(reactor, opened, "127.0.0.1", factory)
+
+    def runOut(times: int) -> list[str]:
+        before = len(log.texts)
+        for _ in range(times):
+            served = factory.counters.connections
+            streams.bound.accepting = [OSError(errno.EMFILE, "Too many open files")]
+            streams.connect()
+            reactor.until(lambda: not streams.reading)
+            reactor.advance(streams.port.RETRY)
+            reactor.until(lambda served=served: factory.counters.connections > served)  # type: ignore[misc]
+        return [text for text in log.texts[before:] if "accept" in text]
+
+    said = ["cannot accept connections: Too many open files; waiting"]
+    said.append("accepting connections again")
+    assert runOut(5) == said
+    reactor.advance(streams.port.QUIET)
+    assert runOut(5) == said
+
+
 def test_a_port_stopped_while_it_waits_stays_stopped(
     reactor: HandReactor, opened: ExitStack
 ) -> None:

@@ -149,6 +149,25 @@ def test_a_timeout_may_be_in_a_file(
     assert reactor.received(peer) == reply
 
 
+def test_the_longest_line_and_the_time_to_drain_may_be_in_files(
+    running: Running, reactor: HandReactor, log: Log, file: File
+) -> None:
+    other = File(file.path.with_name("other"), "3")
+    file.write("2")
+    service = running.start("--port", "0", "--line-limit", file.said, "--drain-timeout", other.said)
+    port = running.addresses[0][2]
+    assert running.ask("127.0.0.1", port, b"xxx\n") == b"error line longer than 2 bytes\n"
+    file.write("3")
+    other.write("0")
+    hangUp(reactor, log)
+    assert running.ask("127.0.0.1", port, b"xxx\n") == b"ok\n"
+    running.peer("127.0.0.1", port)
+    reactor.until(lambda: [text for text in log.texts if "connected" in text][2:])
+    stopping = running.stopping(service)
+    reactor.advance(0.1)
+    reactor.result(stopping)
+
+
 def test_a_rate_of_lines_may_be_in_a_file(
     running: Running, reactor: HandReactor, log: Log, file: File
 ) -> None:

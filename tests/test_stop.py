@@ -2,7 +2,9 @@
 
 import re
 import signal
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,6 +71,23 @@ def test_a_peer_that_has_half_closed_gets_what_is_due_to_it(
     peer.shutdown(1)
     stopping = running.stopping(service)
     assert reactor.received(peer) == b"ok\nerror unterminated line\n"
+    reactor.result(stopping)
+
+
+def test_packets_that_only_the_system_has_received_are_answered(
+    running: Running, reactor: HandReactor, log: Log, tmp_path: Path
+) -> None:
+    service = running.start("--listen", f"unix-seqpacket:{tmp_path}/s")
+    peer = running.local(tmp_path / "s", socket.SOCK_SEQPACKET)
+    reactor.until(lambda: [text for text in log.texts if "connected" in text])
+    for _ in range(50):
+        peer.send(b"x")
+    stopping = running.stopping(service)
+    assert reactor.received(peer, 100) == b"ok" * 50
+    # Nor does what comes too late destroy a reply.
+    peer.send(b"x")
+    assert reactor.received(peer) == b""
+    peer.close()
     reactor.result(stopping)
 
 
@@ -142,6 +161,7 @@ def test_a_report_is_logged_as_often_as_asked(
     reactor.advance(0.2)
     (said,) = [event for event in log.events if "so far" in (event.get("log_format") or "")]
     assert said["counts"]["lines"] == said["counts"]["answered"] == 1
+    assert said["counts"]["acknowledged"] == 1
     reactor.result(running.stopping(service))
     reactor.advance(10)
     assert len([text for text in log.texts if text.startswith("so far")]) == 1
@@ -168,7 +188,17 @@ def test_what_was_left_out_of_the_log_is_summed_up_before_the_end(
     assert log.texts[-1].startswith("ended: 3 connections")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_hangup_does_not_end_what_drains(running: Running, reactor: HandReactor) -> None:
+    service, peer = slow(running)
+    stopping = running.stopping(service)
+    signal.raise_signal(signal.SIGHUP)
+    Slow.due[0].callback(b"fine")
+    assert reactor.received(peer) == b"fine\n"
+    peer.close()
+    reactor.result(stopping)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_service_that_has_stopped_leaves_signals_as_they_were(
     running: Running, reactor: HandReactor, number: signal.Signals
 ) -> None:

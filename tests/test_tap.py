@@ -134,6 +134,42 @@ def test_options_have_values(arguments: list[str], option: str, value: object) -
     assert parsed(*arguments)[option] == value
 
 
+def test_networks_may_be_in_a_file_and_none_is_nobody(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("# later\r\n")
+    assert parsed("--deny", f"@{file}").limits().access.everybody
+    assert not parsed("--allow", f"@{file}").limits().access.permits("127.0.0.1")
+    file.write_text("::ffff:127.0.0.0/104 # here\r\n\r\n")
+    assert parsed("--allow", f"@{file}").limits().access.permits("127.0.0.1")
+
+
+@pytest.mark.parametrize("words", [["--max-connections", "@n@"], ["--max-connections=@n@"]])
+def test_a_file_is_read_again_where_it_was_though_the_folder_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    (tmp_path / "n@").write_text("7")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    options = parsed(*words)
+    monkeypatch.chdir(tmp_path / "other")
+    assert options.again().again()["max-connections"] == 7
+
+
+@pytest.mark.parametrize("option", ["--bad\x1b\n", "--allow=\x1b\n", "--listen"])
+def test_twistd_gets_one_line_of_what_is_wrong(
+    capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    options = Options()
+    options.parent = usage.Options()
+    with pytest.raises(SystemExit) as ended:
+        options.parseOptions([option])
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("sockservice: ") and len(said.err.splitlines()) == 1
+    assert "\x1b" not in said.err
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parsed("--version")

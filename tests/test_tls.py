@@ -270,6 +270,24 @@ def test_the_subject_of_a_verified_certificate_names_the_peer(
     assert f"{host}:{port} (CN=alice) has shown its certificate" in log.texts
 
 
+def test_a_flood_of_certificates_is_summed_up(
+    running: Running,
+    reactor: HandReactor,
+    opened: ExitStack,
+    authority: Identity,
+    server: Identity,
+    alice: Identity,
+    log: Log,
+) -> None:
+    running.start(*listen(f"{server.said}:caCerts={authority.certKey}"), "--log-limit", "1")
+    for _ in range(3):
+        client = Client(running, opened, authority, alice)
+        client.shake()
+        client.send(b"a\n")
+        assert client.receive(3) == b"ok\n"
+    assert len([text for text in log.texts if "has shown its certificate" in text]) == 1
+
+
 @pytest.mark.parametrize("shown", ["none", "another's"])
 def test_a_client_without_a_certificate_of_the_authority_is_refused(
     running: Running,
