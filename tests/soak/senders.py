@@ -34,6 +34,9 @@ def line(name: str, number: int) -> bytes:
 class Sender(Thread):
     """Send numbered lines on a connection of its own, up to `window` of them unanswered."""
 
+    #: What its listener's name begins with: a port may be two senders', of TCP and of UDP.
+    kind = "tcp"
+
     def __init__(self, name: str, address: Address, window: int = 1) -> None:
         super().__init__(name=name, daemon=True)
         self.window = window
@@ -103,6 +106,8 @@ class Sender(Thread):
 class DatagramSender(Sender):
     """Send numbered lines, each in a datagram, one at a time."""
 
+    kind = "udp"
+
     def _connected(self, address: Address) -> socket.socket:
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         # By the kernel: Python's own timeout spins when the socket is shut down.
@@ -134,8 +139,8 @@ def compare(path: Path, after: int, senders: list[Sender]) -> tuple[int, int]:
     with closing(sqlite3.connect(path)) as database:
         for sender in senders:
             rows = database.execute(
-                "SELECT line FROM lines WHERE id > ? AND peer = ? ORDER BY id",
-                (after, sender.peer),
+                "SELECT line FROM lines WHERE id > ? AND peer = ? AND listener LIKE ? ORDER BY id",
+                (after, sender.peer, f"{sender.kind}:%"),
             ).fetchall()
             numbers = [_number(sender, kept) for (kept,) in rows]
             assert numbers == sorted(set(numbers)), f"{sender.name}: not in order, or twice"
