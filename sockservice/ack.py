@@ -9,6 +9,7 @@ from sockservice.answers import Answer, Due
 from sockservice.framing import LF, Framer
 from sockservice.lines import LineServer
 from sockservice.store import StoreError
+from sockservice.telnet import COMMAND
 
 
 class Ack(LineServer):
@@ -35,7 +36,7 @@ class Ack(LineServer):
     def dataReceived(self, data: bytes) -> None:
         # Counting lines is three times as fast as cutting them.
         framing = self._framing
-        if self._counts and type(framing) is Framer and b"\xff" not in data:
+        if self._counts and type(framing) is Framer and COMMAND not in data:
             factory = self.factory
             if not (self._unsent or self._closing or factory.admission.limits.lineRate):
                 count = framing.count(data)
@@ -46,7 +47,7 @@ class Ack(LineServer):
                     self._write((b"ok" + framing.ending) * count)
                     if self._unsent:
                         self._advance()
-                    elif self._weight or not data.endswith(LF):
+                    elif self._weight or data[-1:] != LF:
                         self._weigh()
                     return
         super().dataReceived(data)

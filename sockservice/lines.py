@@ -25,7 +25,7 @@ from sockservice.framing import LF, Framer, Framing, Lines, Packets, Refusal
 from sockservice.pace import Pace
 from sockservice.packets import LONGEST, PacketServer
 from sockservice.store import Batch
-from sockservice.telnet import Telnet
+from sockservice.telnet import COMMAND, Telnet
 from sockservice.transports import halfCloses, plainSocket, tune, wire
 
 #: Reads of 64 KiB by which a connection is emptied when the service stops: what the
@@ -291,7 +291,7 @@ class LineServer(Protocol):
     def dataReceived(self, data: bytes) -> None:
         framing = self._framing
         if type(framing) is Framer:
-            if b"\xff" in data and self.telnet:
+            if COMMAND in data and self.telnet:
                 first = not self.lines and framing.startsLine
                 self._framing = framing = Telnet(framing, first=first)
             elif not (

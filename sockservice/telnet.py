@@ -15,6 +15,8 @@ from typing import NamedTuple
 from sockservice.framing import Framer, Lines, Refusal
 
 IAC = b"\xff"
+#: What begins each command. A byte as a number is found in a seventh of the time.
+COMMAND = IAC[0]
 NUL_AFTER_CR = b"\r\0"  # RFC 1123, 3.3.1: from a telnet client the same as CR LF
 
 SE, AYT, SB, WILL, WONT, DO, DONT = 240, 246, 250, 251, 252, 253, 254
