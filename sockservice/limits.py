@@ -26,7 +26,7 @@ def source(address: IAddress | None) -> str | None:
     return None
 
 
-@lru_cache(maxsize=1024)  # asked as a connection comes and as it goes: a tenth of its cost
+@lru_cache(maxsize=128)  # asked as a connection comes and as it goes: a tenth of its cost
 def hostSource(host: str) -> str:
     """Say whom an IP address is counted to."""
     ip = _ip(host)
