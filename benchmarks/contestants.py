@@ -97,8 +97,12 @@ def twistd(
 def workers(
     protocol: str, transport: str, *options: str, stored: Callable[[Path], int] | None = None
 ) -> Program:
-    """Two of them, on the two cores that there are, one of which is the load's as well."""
-    one = twistd(protocol, transport, "--workers", "2", *options, stored=stored)
+    """Two of them, on the two cores that there are, one of which is the load's as well.
+
+    Each gets half of the limit on connections, and not exactly half of them.
+    """
+    some = ("--workers", "2", "--max-connections", "20000")
+    one = twistd(protocol, transport, *some, *options, stored=stored)
     ready = re.compile(rf"{one.ready.pattern}(?s:.)*workers are ready")
     return replace(one, ready=ready, everywhere=True)
 

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from sockservice.answers import Answer, Due
-from sockservice.framing import LF, Framer
+from sockservice.framing import Framer
 from sockservice.lines import LineServer
 from sockservice.store import StoreError
 from sockservice.telnet import COMMAND
@@ -42,12 +42,13 @@ class Ack(LineServer):
                 count = framing.count(data)
                 if count:
                     self.lines += count
-                    factory.counters.lines += count
-                    factory.counters.answered += count
+                    counters = factory.counters
+                    counters.lines += count
+                    counters.answered += count
                     self._write((b"ok" + framing.ending) * count)
                     if self._unsent:
                         self._advance()
-                    elif self._weight or data[-1:] != LF:
+                    elif self._weight or framing.begun:
                         self._weigh()
                     return
         super().dataReceived(data)

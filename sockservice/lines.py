@@ -625,24 +625,24 @@ class LineServer(Protocol):
 
     def _write(self, data: bytes) -> None:
         """Send at once, if nothing is queued and the transport is a plain socket."""
-        transport = self.transport
-        if self._socket is None or self._unsent:
-            transport.write(data)
+        plain = self._socket
+        if plain is None or self._unsent:
+            self.transport.write(data)
             if self._unsent:
                 self._queued += len(data)
             return
         # It spares the two epoll_ctl calls and the turn of the reactor that
         # transport.write costs: 1.6 times as many replies in ping-pong.
         try:
-            sent = self._socket.send(data)
+            sent = plain.send(data)
         except OSError:
             # Either the system's buffer is full or the connection is broken;
             # the transport finds out which.
             sent = 0
         if sent < len(data):
-            transport.write(data[sent:])
+            self.transport.write(data[sent:])
             # Asks us to resume when all is written; until then nothing is read.
-            transport.registerProducer(self, False)
+            self.transport.registerProducer(self, False)
             self._unsent = True
             self._queued = len(data) - sent
 
