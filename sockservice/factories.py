@@ -97,7 +97,8 @@ class LineFactory(ServerFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Give a LineServer for a peer that is let in, or what turns it away."""
-        turned = self.turned(addr, named(addr))
+        peer = named(addr)
+        turned = self.turned(addr, peer)
         if turned is not None:
             return turned
         connection = self._protocol()
@@ -105,7 +106,7 @@ class LineFactory(ServerFactory):
         connection.factory = self
         if addr is not None:
             # The transport's own idea of it may be a proxy's.
-            connection.peer = named(addr)
+            connection.peer = peer
             if self.names is not None and isinstance(addr, (IPv4Address, IPv6Address)):
                 self.names.look(connection.peer, addr.host)
         return connection

@@ -340,7 +340,7 @@ class LineServer(Protocol):
         """Our half is closed, by our own doing."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._unsent or self._replies.outstanding or reason.check(ConnectionAborted):
+        if self._unsent or self._replies.outstanding or isinstance(reason.value, ConnectionAborted):
             self.factory.counters.cut += 1
         self._shut = self._closing = True
         for waiting in (self._lingering, self._slowed):
