@@ -110,15 +110,19 @@ def test_every_connection_is_served_and_none_is_in_the_reactor_itself(serve: Ser
         ),
     ],
 )
+@pytest.mark.parametrize("before", [0, 5], ids=["new", "light"])
 def test_an_exception_is_logged_and_ends_its_connection_alone(
     serve: Serve,
     log: Log,
+    before: int,
     protocol: type[LineServer],
     does: Callable[[socket.socket], None],
 ) -> None:
     made: list[type[LineServer]] = [protocol]
     served = serve(lambda: made.pop()() if made else Ack())
     failing, other = served.connect(), served.connect()
+    for _ in range(before):
+        assert served.ask(failing, b"a\n", 2) == b"a\n"
     does(failing)
     served.reactor.until(lambda: log.failures(ZeroDivisionError))
     assert served.ask(other) == b"ok\n"
