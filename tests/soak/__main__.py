@@ -49,6 +49,23 @@ def repeated(
     click.echo(f"in all: {acknowledged} acknowledged, {stored} stored, none lost, none torn")
 
 
+def onOneFile(
+    rounds: int,
+    seed: int,
+    minutes: float,
+    do: Callable[[Children, Path, Random], tuple[int, int]],
+) -> None:
+    """Do a round again and again, with servers that follow one another on the same file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+
+        def once(chance: Random) -> tuple[int, int]:
+            with ExitStack() as stack:
+                return do(Children(path, stack), path / "lines.db", chance)
+
+        repeated(rounds, seed, minutes, once)
+
+
 SEED = click.option("--seed", default=555, show_default=True, help="Of the random moments.")
 MINUTES = click.option("--minutes", default=30.0, show_default=True, help="No round begins later.")
 
@@ -59,14 +76,7 @@ MINUTES = click.option("--minutes", default=30.0, show_default=True, help="No ro
 @MINUTES
 def crash(rounds: int, seed: int, minutes: float) -> None:
     """Kill -9 at random moments, and start again on the same file."""
-    with tempfile.TemporaryDirectory() as folder:
-
-        def do(chance: Random) -> tuple[int, int]:
-            with ExitStack() as stack:
-                path = Path(folder)
-                return one.crash(Children(path, stack), path / "lines.db", chance)
-
-        repeated(rounds, seed, minutes, do)
+    onOneFile(rounds, seed, minutes, one.crash)
 
 
 @main.command()
@@ -75,14 +85,7 @@ def crash(rounds: int, seed: int, minutes: float) -> None:
 @MINUTES
 def workers(rounds: int, seed: int, minutes: float) -> None:
     """Kill -9 of one worker of two at random moments, while the others go on."""
-    with tempfile.TemporaryDirectory() as folder:
-
-        def do(chance: Random) -> tuple[int, int]:
-            with ExitStack() as stack:
-                path = Path(folder)
-                return one.workers(Children(path, stack), path / "lines.db", chance)
-
-        repeated(rounds, seed, minutes, do)
+    onOneFile(rounds, seed, minutes, one.workers)
 
 
 @main.command()
