@@ -9,6 +9,8 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockservice.escaping import printable
+
 #: Bytes that an awaited answer takes up, about.
 AWAITED_SIZE = 500
 
@@ -33,8 +35,7 @@ def refusal(failure: Failure) -> bytes:
 
 def escaped(failure: Failure) -> Failure:
     """Make a failure fit for the log: a peer's bytes in its text can't command a terminal."""
-    traceback = failure.getTraceback()
-    said = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in traceback)
+    said = "\n".join(map(printable, failure.getTraceback().split("\n")))
     failure.getTraceback = lambda *_, **__: said  # type: ignore[method-assign]
     return failure
 

@@ -1,13 +1,10 @@
 """The protocols that can be named on the command line: built-in ones, and any class."""
 
-import importlib
-import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from sockservice import datagrams
+from sockservice import datagrams, imports
 from sockservice.ack import Ack
 from sockservice.addresses import named
 from sockservice.answers import Answer
@@ -159,7 +156,7 @@ def _split(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _imported(name: str) -> type[Any]:
-    """Find the class of a dotted name, as twistd would: from the current folder too."""
+    """Find the class of a dotted name."""
     moduleName, dot, className = name.rpartition(".")
     if not dot:
         builtin = ", ".join(sorted({*STREAM, *DATAGRAM, "frames"}))
@@ -167,10 +164,8 @@ def _imported(name: str) -> type[Any]:
             f"no such protocol: {ascii(name)[1:-1]}; built in are {builtin}; "
             "a class is written module.Class"
         )
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        module = importlib.import_module(moduleName)
+        module = imports.module(moduleName)
     except ModuleNotFoundError as missing:
         if missing.name is not None and f"{moduleName}.".startswith(f"{missing.name}."):
             raise CannotListen(f"no such module: {ascii(moduleName)[1:-1]}") from missing

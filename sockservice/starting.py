@@ -1,5 +1,7 @@
 """What keeps the service from starting, told so that one line is all the person sees."""
 
+from sockservice.escaping import printable
+
 
 class CannotStart(SystemExit, Exception):
     """The service cannot start; the text is one line for whoever started it, and is made so.
@@ -9,5 +11,5 @@ class CannotStart(SystemExit, Exception):
     """
 
     def __init__(self, text: str) -> None:
-        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+        super().__init__(printable(text))
         self.code = 1

@@ -15,6 +15,7 @@ from sockservice import __version__, openfiles
 from sockservice.counters import Counters
 from sockservice.descriptors import Descriptors
 from sockservice.ending import endWith, giveUp
+from sockservice.escaping import printable
 from sockservice.journal import LOG_LIMIT, Journal
 from sockservice.limits import Access, Admission, Limits, Network, network
 from sockservice.lines import LINE_LIMIT
@@ -298,8 +299,7 @@ class Options(usage.Options):
             if self.parent is None:
                 raise
             # twistd would print all of its help before it, and that on stdout.
-            said = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(problem))
-            print(f"sockservice: {said}", file=sys.stderr)
+            print(f"sockservice: {printable(str(problem))}", file=sys.stderr)
             raise SystemExit(1) from None
 
     @property

@@ -4,6 +4,8 @@ from contextlib import suppress
 
 import click
 
+from sockservice import escaping
+
 
 def tell(line: str) -> None:
     """Say `line` on stderr, if anyone is there to hear it."""
@@ -13,6 +15,4 @@ def tell(line: str) -> None:
 
 def printable(line: bytes) -> bytes:
     """Escape what could command the terminal; text in UTF-8 stays as it is."""
-    text = line.decode("utf-8", "backslashreplace")
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return "".join(escaped).encode()
+    return escaping.printable(line.decode("utf-8", "backslashreplace")).encode()

@@ -1,11 +1,9 @@
 """Where acknowledged lines are kept: the interface of an engine, and how one is chosen."""
 
-import importlib
-import os
-import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
+from sockservice import imports
 from sockservice.answers import Refused
 
 
@@ -95,15 +93,8 @@ def backend(url: str, retention: Retention) -> Backend:
     if scheme in ENGINES:
         return ENGINES[scheme](place, retention)
     try:
-        made: Backend = _imported(scheme)(place, retention)
+        module, _, engine = scheme.rpartition(".")
+        made: Backend = getattr(imports.module(module), engine)(place, retention)
     except (Exception, SystemExit) as problem:
         raise ValueError(f"{type(problem).__name__}: {problem}") from problem
     return made
-
-
-def _imported(name: str) -> Any:
-    """Find what a dotted name stands for, as for protocols: from the current folder too."""
-    module, _, attribute = name.rpartition(".")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    return getattr(importlib.import_module(module), attribute)
