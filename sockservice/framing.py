@@ -13,7 +13,7 @@ caller can answer now, so what waits for a slow peer waits as plain bytes.
 
 from collections import deque
 from itertools import groupby
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 LF = b"\n"
 CRLF = b"\r\n"
@@ -43,33 +43,128 @@ class Refusal(NamedTuple):
     ending: bytes
 
 
-class Framing(Protocol):
-    """What a connection needs of a framing; LineServer's `framing` makes one each.
+class Framing:
+    """What cuts one stream into lines and writes the replies: a base class for one's own.
 
-    One that keeps much says in `held` how many bytes.
+    LineServer's `framing` makes one for each connection, with the longest line in bytes.
+    A subclass writes `take` and `encode`, and finds in `data` what was received and not
+    taken yet; one that keeps bytes elsewhere says in `held` how many.
 
     A ValueError from `receive` or `take` says that the stream makes no sense any
     more: its text is sent as a refusal and the connection closed.
     """
 
+    __slots__ = ("data", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        #: Bytes received and not taken yet.
+        self.data = b""
+
+    @property
+    def held(self) -> int:
+        """Bytes kept, about: they count towards the memory limit."""
+        return len(self.data)
+
+    @property
+    def startsLine(self) -> bool:
+        """Whether no line is begun: one that is has the line timeout to end."""
+        return not self.held
+
     def receive(self, data: bytes) -> None:
         """Keep `data` until it is taken."""
+        self.data = self.data + data if self.data else data
 
     def take(self, most: int) -> Lines | Refusal | None:
-        """Give the next lines, at most `most` (at least 1), or None when no line is whole."""
+        """Return the next lines, at most `most` (at least 1), or None when no line is whole."""
+        raise NotImplementedError(f"{type(self).__name__} has no take()")
 
     def finish(self) -> Refusal | None:
-        """Say, once everything was taken, what is wrong with the end of the stream."""
+        """Return, once everything was taken, what is wrong with the end of the stream."""
+        return None if self.startsLine else Refusal(b"unterminated line", LF)
 
     def encode(self, replies: list[bytes], ending: bytes) -> bytes:
-        """Give the bytes to send for the replies to lines that ended in `ending`.
+        """Return the bytes to send for the replies to lines that ended in `ending`.
 
         :raises TypeError: A reply is no bytes.
         :raises ValueError: A reply can't be framed.
         """
+        raise NotImplementedError(f"{type(self).__name__} has no encode()")
 
 
-class Framer:
+class Measured(Framing):
+    """A framing that does not say what it keeps, measured from outside.
+
+    What was received and came out in no line is held, and a line is begun once a read has
+    brought none. What stands between lines counts as held until the next read.
+    """
+
+    __slots__ = ("_begun", "_brought", "_framing", "_held", "_read", "_says")
+
+    def __init__(self, framing: Any) -> None:
+        self._framing = framing
+        # What it derived from Framing it need not mean.
+        self._says = getattr(type(framing), "held", Framing.held) is not Framing.held
+        self._held = 0
+        self._read = 0  # bytes since all was taken
+        self._brought = False  # a line, since then
+        self._begun = False
+
+    @property
+    def held(self) -> int:
+        """Bytes kept, about."""
+        return int(self._framing.held) if self._says else self._held
+
+    @property
+    def startsLine(self) -> bool:
+        """Whether no line is begun, as far as can be seen."""
+        return not (self._framing.held if self._says else self._begun)
+
+    def receive(self, data: bytes) -> None:
+        """Keep `data` until it is taken."""
+        self._held += len(data)
+        self._read += len(data)
+        self._framing.receive(data)
+
+    def take(self, most: int) -> Lines | Refusal | None:
+        """Return the next lines, at most `most` (at least 1), or None when no line is whole."""
+        item: Lines | Refusal | None = self._framing.take(most)
+        if item is not None:
+            self._brought = True
+            if isinstance(item, Lines):
+                self._held = max(0, self._held - sum(map(len, item.lines)))
+        elif self._read:
+            self._begun = not self._brought
+            if self._brought:
+                # The line that it ended had all that was held before.
+                self._held = min(self._held, self._read)
+            self._read = 0
+            self._brought = False
+        return item
+
+    def finish(self) -> Refusal | None:
+        """Return, once everything was taken, what is wrong with the end of the stream."""
+        torn: Refusal | None = self._framing.finish()
+        return torn
+
+    def encode(self, replies: list[bytes], ending: bytes) -> bytes:
+        """Return the bytes to send for the replies to lines that ended in `ending`."""
+        data: bytes = self._framing.encode(replies, ending)
+        return data
+
+
+def measured(framing: Any) -> Framing:
+    """Return `framing` such that it says what it keeps, whoever wrote it."""
+    kind = type(framing)
+    if isinstance(framing, Framing):
+        if kind.held is not Framing.held or kind.receive is Framing.receive:
+            return framing
+    elif hasattr(framing, "held") and hasattr(framing, "startsLine"):
+        return framing  # type: ignore[no-any-return]
+    return Measured(framing)
+
+
+class Framer(Framing):
     """Cut one stream into lines that end in LF or CRLF.
 
     `limit` is the length in bytes of the longest line, its ending not counted.
@@ -77,11 +172,10 @@ class Framer:
     :class:`Refusal` takes its place when it ends.
     """
 
-    __slots__ = ("_dropped", "_fresh", "_items", "begun", "ending", "limit")
+    __slots__ = ("_dropped", "_items", "begun", "ending")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._fresh = b""
+        super().__init__(limit)
         #: What is begun and not ended, and known to hold no LF: never searched again,
         #: so that a line arriving byte by byte costs O(n), not O(n * n).
         self.begun: bytearray | bytes = b""
@@ -94,14 +188,14 @@ class Framer:
     @property
     def startsLine(self) -> bool:
         """Whether the next byte received will be the first of a line."""
-        if self._fresh:
-            return self._fresh.endswith(LF)
+        if self.data:
+            return self.data.endswith(LF)
         return not (self.begun or self._dropped)
 
     @property
     def held(self) -> int:
         """Bytes kept, about."""
-        held = len(self._fresh) + len(self.begun)
+        held = len(self.data) + len(self.begun)
         for item in self._items:
             held += LINES_SIZE
             if isinstance(item, Lines):
@@ -114,7 +208,7 @@ class Framer:
         It is as if `data` had been received and taken: nothing was kept before,
         nothing is now, and all lines end alike and fit.
         """
-        if self._fresh or self.begun or self._dropped or self._items:
+        if self.data or self.begun or self._dropped or self._items:
             return None
         ending = self._alike(data)
         if ending is None:
@@ -131,7 +225,7 @@ class Framer:
         It is as if `data` had been received and its lines taken, if there are any and
         all end alike and fit; else nothing happens.
         """
-        if self._fresh or self._dropped or self._items:
+        if self.data or self._dropped or self._items:
             return 0
         end = data.find(LF) + 1
         if 0 < end == len(data) <= self.limit and not self.begun and _CR not in data:
@@ -147,22 +241,18 @@ class Framer:
         self.ending = ending
         return lines
 
-    def receive(self, data: bytes) -> None:
-        """Keep `data` until it is taken."""
-        self._fresh = self._fresh + data if self._fresh else data
-
     def take(self, most: int) -> Lines | Refusal | None:
         """Give the next lines, at most `most` (at least 1), or None when no line is whole."""
         if self._items:
             return self._items.pop(0)
-        data = self._fresh
+        data = self.data
         if not data:
             return None
         if self._dropped:
             return self._drop(data)
         ending = self._alike(data)
         lines = data.split(ending or LF, most)
-        self._fresh = lines.pop()
+        self.data = lines.pop()
         if not lines:
             self._begin()
             return None
@@ -218,7 +308,7 @@ class Framer:
 
     def _begin(self) -> None:
         """Keep the begin of a line apart from what may hold an LF."""
-        data, self._fresh = self._fresh, b""
+        data, self.data = self.data, b""
         # A buffer only for who needs one: an idle connection is smaller by that.
         self.begun = self.begun or bytearray()
         self.begun += data
@@ -232,12 +322,12 @@ class Framer:
         """Drop what belongs to a line that is too long; refuse it when it ends."""
         end = data.find(LF)
         if end < 0:
-            self._fresh = b""
+            self.data = b""
             self._dropped = data[-1:]
             return None
         last = data[end - 1 : end] or self._dropped
         self._dropped = b""
-        self._fresh = data[end + 1 :]
+        self.data = data[end + 1 :]
         return self._refuse(CRLF if last == b"\r" else LF)
 
     def _refuse(self, ending: bytes) -> Refusal:
@@ -259,7 +349,7 @@ class Framer:
         return self._items.pop(0)
 
 
-class Chunks:
+class Chunks(Framing):
     """Take each chunk of bytes that arrives for a line, as a naive server does.
 
     The network cuts and joins chunks at will: it is for peers that send no line
@@ -269,12 +359,15 @@ class Chunks:
     __slots__ = ("_chunks",)
 
     def __init__(self, limit: int) -> None:
+        super().__init__(limit)
         self._chunks: deque[bytes] = deque()
 
     @property
     def held(self) -> int:
         """Bytes kept, about."""
         return sum(map(len, self._chunks)) + LINE_SIZE * len(self._chunks)
+
+    startsLine = True
 
     def receive(self, data: bytes) -> None:
         """Keep `data` until it is taken."""
@@ -293,19 +386,21 @@ class Chunks:
         return b"".join(replies)
 
 
-class Packets:
+class Packets(Framing):
     """Take each packet for a line, with or without an ending; one packet, one reply."""
 
-    __slots__ = ("_packets", "limit")
+    __slots__ = ("_packets",)
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
+        super().__init__(limit)
         self._packets: deque[bytes] = deque()
 
     @property
     def held(self) -> int:
         """Bytes kept, about."""
         return sum(map(len, self._packets)) + LINE_SIZE * len(self._packets)
+
+    startsLine = True
 
     def receive(self, data: bytes) -> None:
         """Keep a packet until it is taken."""

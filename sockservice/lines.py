@@ -21,7 +21,7 @@ from zope.interface import implementer
 
 from sockservice.addresses import named
 from sockservice.answers import NONE_AWAITED, Answer, Refused, Replies, escaped, refusal
-from sockservice.framing import LF, Framer, Framing, Lines, Packets, Refusal
+from sockservice.framing import LF, Framer, Framing, Lines, Packets, Refusal, measured
 from sockservice.pace import Pace
 from sockservice.packets import LONGEST, PacketServer
 from sockservice.store import Batch
@@ -169,7 +169,7 @@ class LineServer(Protocol):
             self._give(f"no TLS handshake for {unfinished} seconds")
             return
         # What we don't read we can't call unfinished.
-        if self._paused or self._shut or getattr(self._framing, "startsLine", True):
+        if self._paused or self._shut or self._framing.startsLine:
             self._begunSince = None
         elif self._begunSince is None:
             self._begunSince = now
@@ -259,7 +259,7 @@ class LineServer(Protocol):
             self.peer = named(transport.getPeer())
         self._packets = isinstance(transport, PacketServer)
         framing = Packets if self._packets and self.framing is Framer else self.framing
-        self._framing = framing(self.factory.lineLimit)
+        self._framing = measured(framing(self.factory.lineLimit))
         self._socket = plainSocket(transport)
         if ISSLTransport.providedBy(transport):
             self._handshaken = False
@@ -419,7 +419,7 @@ class LineServer(Protocol):
             self._pace = Pace(rate, reactor.seconds(), self.lines)
         allowed = self._pace.allowed(rate, reactor.seconds(), self.lines)
         if allowed <= 0:
-            if not getattr(self._framing, "held", True):
+            if not self._framing.held:
                 # Nobody waits; more may be read, and the end be seen.
                 return 1
             if self._slowed is None:
@@ -439,7 +439,7 @@ class LineServer(Protocol):
 
     def _weigh(self) -> None:
         """Tell the process's memory what this connection holds, if that has changed."""
-        held = getattr(self._framing, "held", 0) + self._replies.held + self._queued
+        held = self._framing.held + self._replies.held + self._queued
         if held != self._weight:
             self._weight = held
             self.factory.memory.hold(self, held)

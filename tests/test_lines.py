@@ -19,7 +19,7 @@ from twisted.internet.testing import StringTransport
 from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 
-from sockservice import Ack, Counters, LineFactory, LineServer
+from sockservice import Ack, Counters, Framing, LineFactory, LineServer
 from sockservice.answers import Answer, Refused
 from sockservice.journal import Journal
 from tests import test_framing
@@ -1118,11 +1118,16 @@ def test_a_connection_whose_opened_fails_is_cut(log: Log) -> None:
     assert len(log.failures(ZeroDivisionError)) == 1
 
 
-class Senseless:
+class Senseless(Framing):
     """A framing that finds no sense in the stream, at once or when lines are asked for."""
 
     def __init__(self, at: str, limit: int) -> None:
+        super().__init__(limit)
         self._at = at
+
+    @property
+    def held(self) -> int:
+        return 0
 
     def receive(self, data: bytes) -> None:
         if self._at == "receive":
