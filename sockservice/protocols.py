@@ -61,8 +61,13 @@ class DatagramLines(DatagramServer):
     def __init__(self, made: Callable[[], LineServer], **settings: Any) -> None:
         super().__init__(**settings)
         assert self.clock is not None
-        self._server = made()
-        self._server.detached(
+        server = made()
+        # An answer may still be awaited when other peers' datagrams come, and then name its
+        # peer. So each datagram is answered by an object of its own, with its peer; all else
+        # is one instance's.
+        self._view: Any = type(type(server).__name__, (type(server),), {"__slots__": ("peer",)})
+        self._state = vars(server)
+        server.detached(
             LineFactory(
                 self.clock,
                 made,
@@ -74,8 +79,11 @@ class DatagramLines(DatagramServer):
         )
 
     def answer(self, datagram: bytes, peer: Any) -> Answer:
-        self._server.peer = named(peer)
-        return self._server.answer(datagram)
+        view = object.__new__(self._view)
+        view.__dict__ = self._state
+        view.peer = named(peer)
+        answer: Answer = view.answer(datagram)
+        return answer
 
 
 STREAM: dict[str, Callable[..., LineServer]] = {

@@ -533,3 +533,49 @@ def test_a_line_server_that_serves_datagrams_stores_them_with_their_peers(
         ("192.0.2.1:40000", "udp:192.0.2.9:555", b"!a"),
         ("192.0.2.2:2222", "udp:192.0.2.9:555", b"!b"),
     ]
+
+
+class KeepingLate(LineServer):
+    """Stores a line when something else has come, by a coroutine or by callbacks."""
+
+    datagrams = True
+
+    def __init__(self) -> None:
+        self.waiting: list[Deferred[None]] = []
+
+    def answer(self, line: bytes) -> Answer:
+        before: Deferred[None] = Deferred()
+        self.waiting.append(before)
+        if line == b"go":
+            for each in self.waiting:
+                each.callback(None)
+        if line == b"a":
+            return self._kept(before, line)
+        return before.addCallback(lambda _: self._keep(line))
+
+    def _keep(self, line: bytes) -> Deferred[bytes]:
+        return self.keep([line]).addCallback(lambda _: self.peer.encode())
+
+    async def _kept(self, before: Deferred[None], line: bytes) -> bytes:
+        await before
+        return await self._keep(line)
+
+
+def test_a_datagram_that_waits_is_stored_under_its_own_peer(
+    reactor: HandReactor, serve: Serve, engine: Gate
+) -> None:
+    server, wire = serve(lambda **settings: DatagramLines(KeepingLate, **settings))
+    peers = [(b"a", ("192.0.2.1", 1)), (b"b", ("192.0.2.2", 2)), (b"go", ("192.0.2.3", 3))]
+    for datagram, peer in peers:
+        server.datagramReceived(datagram, peer)
+    reactor.until(lambda: len(wire.written) == 3)
+    assert sorted(wire.written) == [
+        (b"192.0.2.1:1", ("192.0.2.1", 1)),
+        (b"192.0.2.2:2", ("192.0.2.2", 2)),
+        (b"192.0.2.3:3", ("192.0.2.3", 3)),
+    ]
+    assert sorted((line, peer) for peer, _, line in engine.kept) == [
+        (b"a", "192.0.2.1:1"),
+        (b"b", "192.0.2.2:2"),
+        (b"go", "192.0.2.3:3"),
+    ]
