@@ -4,21 +4,55 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sockservice.ack import Ack
-    from sockservice.answers import Refused
-    from sockservice.client import DatagramClient, LineClient, TimedOut, Unanswered
-    from sockservice.counters import Counters
-    from sockservice.datagrams import DatagramServer, Echo
-    from sockservice.factories import LineFactory
-    from sockservice.framing import Chunks, Framer, Framing, Lines, Refusal
-    from sockservice.lines import LineServer
-    from sockservice.ports import DatagramPort
-    from sockservice.sending import Full, ReliableSender
-    from sockservice.targets import connect
+    from sockservice.client.datagram import DatagramClient
+    from sockservice.client.line import LineClient
+    from sockservice.client.reliable import Full, ReliableSender
+    from sockservice.client.requests import TimedOut, Unanswered
+    from sockservice.client.targets import connect
+    from sockservice.errors import CannotListen, CannotStart, Refused, StoreError
+    from sockservice.limits.counters import Counters
+    from sockservice.net.udp.port import DatagramPort
+    from sockservice.server.ack import Ack
+    from sockservice.server.answers import Answer
+    from sockservice.server.datagram import DatagramServer, Echo
+    from sockservice.server.factory import LineFactory
+    from sockservice.server.line import LineServer
+    from sockservice.store.engine import Backend, Batch, Retention
+    from sockservice.wire.chunks import Chunks
+    from sockservice.wire.framer import Framer
+    from sockservice.wire.framing import Framing, Lines, Refusal
 
 __version__ = "0.1.0"
+
+# Imported when they are asked for (PEP 562): a server has no use for what a client needs, nor
+# the other way round, and a command that is interrupted while it starts has to say so itself.
+_MODULES = {
+    "client.datagram": ("DatagramClient",),
+    "client.line": ("LineClient",),
+    "client.reliable": ("Full", "ReliableSender"),
+    "client.requests": ("TimedOut", "Unanswered"),
+    "client.targets": ("connect",),
+    "errors": ("CannotListen", "CannotStart", "Refused", "StoreError"),
+    "limits.counters": ("Counters",),
+    "net.udp.port": ("DatagramPort",),
+    "server.ack": ("Ack",),
+    "server.answers": ("Answer",),
+    "server.datagram": ("DatagramServer", "Echo"),
+    "server.factory": ("LineFactory",),
+    "server.line": ("LineServer",),
+    "store.engine": ("Backend", "Batch", "Retention"),
+    "wire.chunks": ("Chunks",),
+    "wire.framer": ("Framer",),
+    "wire.framing": ("Framing", "Lines", "Refusal"),
+}
+
 __all__ = [
     "Ack",
+    "Answer",
+    "Backend",
+    "Batch",
+    "CannotListen",
+    "CannotStart",
     "Chunks",
     "Counters",
     "DatagramClient",
@@ -35,27 +69,13 @@ __all__ = [
     "Refusal",
     "Refused",
     "ReliableSender",
+    "Retention",
+    "StoreError",
     "TimedOut",
     "Unanswered",
     "__version__",
     "connect",
 ]
-
-# Imported when they are asked for (PEP 562): a server has no use for what a client needs, nor
-# the other way round, and a command that is interrupted while it starts has to say so itself.
-_MODULES = {
-    "ack": ("Ack",),
-    "answers": ("Refused",),
-    "client": ("DatagramClient", "LineClient", "TimedOut", "Unanswered"),
-    "counters": ("Counters",),
-    "datagrams": ("DatagramServer", "Echo"),
-    "factories": ("LineFactory",),
-    "framing": ("Chunks", "Framer", "Framing", "Lines", "Refusal"),
-    "lines": ("LineServer",),
-    "ports": ("DatagramPort",),
-    "sending": ("Full", "ReliableSender"),
-    "targets": ("connect",),
-}
 
 
 def __getattr__(name: str) -> Any:

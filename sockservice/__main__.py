@@ -14,7 +14,7 @@ def run() -> None:
 
         from sockservice.cli import main
         from sockservice.cli.output import discard
-        from sockservice.cli.terminal import tell
+        from sockservice.cli.text import tell
     except KeyboardInterrupt:
         with suppress(OSError):
             os.write(2, b"interrupted\n")

@@ -8,16 +8,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.test.iosim import FakeTransport, connect
 
-from sockservice.client import LineClient
-from sockservice.factories import LineFactory
-from sockservice.framing import Framer, Framing
-from sockservice.lines import LineServer
+from sockservice.client.line import LineClient
+from sockservice.server.factory import LineFactory
+from sockservice.server.line import LineServer
+from sockservice.wire.framer import Framer
+from sockservice.wire.framing import Framing
 
 
 class Pair:
     """A LineClient connected to a server that `protocol` makes; no sockets, no reactor.
 
-    `settings` are those of :class:`~sockservice.factories.LineFactory`. The time of
+    `settings` are those of :class:`~sockservice.server.factory.LineFactory`. The time of
     both is `clock`. Bytes move when `flush` is called.
     """
 

@@ -23,7 +23,8 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservice.tap import Options, makeService
+from sockservice.daemon.options import Options
+from sockservice.daemon.service import makeService
 
 #: Seconds after which a thing that was to happen has not happened.
 PATIENCE = 10.0

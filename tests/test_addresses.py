@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress
 
-from sockservice.addresses import hostPort, named
+from sockservice.net.addresses import hostPort, named
 
 
 @pytest.mark.parametrize(

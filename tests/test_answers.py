@@ -15,8 +15,9 @@ from twisted.logger import jsonFileLogObserver, textFileLogObserver
 from twisted.python.failure import Failure
 
 from sockservice import DatagramServer, LineFactory, LineServer
-from sockservice.answers import AWAITED_SIZE, Answer, Replies, awaited, cancel
-from sockservice.journal import Journal
+from sockservice.limits.lograte import Journal
+from sockservice.server.answers import Answer, awaited, cancel
+from sockservice.server.replies import AWAITED_SIZE, Replies
 from tests.conftest import Log
 
 

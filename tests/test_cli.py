@@ -233,7 +233,7 @@ def test_what_cannot_be_printed_is_told_in_one_line(children: Children, command:
     assert (done.returncode, done.stderr) == (1, b"standard output: No space left on device\n")
 
 
-@pytest.mark.parametrize("when", ["click", "twisted", "sockservice.cli.send"])
+@pytest.mark.parametrize("when", ["click", "twisted", "sockservice.cli.send.command"])
 def test_ctrl_c_while_it_starts_is_told_in_one_line(children: Children, when: str) -> None:
     program = f"""
 import os, signal, sys

@@ -31,9 +31,10 @@ from sockservice import (
     Unanswered,
     connect,
 )
-from sockservice.answers import Answer
-from sockservice.client import DOUBT, REPLY_LIMIT, UNASKED_LIMIT
-from sockservice.targets import hostAndPort
+from sockservice.client.farewell import DOUBT
+from sockservice.client.hostport import hostAndPort
+from sockservice.client.line import REPLY_LIMIT, UNASKED_LIMIT
+from sockservice.server.answers import Answer
 from tests.conftest import PATIENCE, HandReactor
 
 

@@ -17,9 +17,10 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from sockservice import Ack, LineFactory, LineServer
-from sockservice.answers import Answer
-from sockservice.limits import Access, Admission, Limits
-from sockservice.tls import Wrapping
+from sockservice.limits.access import Access
+from sockservice.limits.admission import Admission, Limits
+from sockservice.net.tls.server import Wrapping
+from sockservice.server.answers import Answer
 from tests.conftest import PATIENCE, Children, Log, Running
 from tests.test_tls import Client, Identity, listen
 

@@ -15,8 +15,9 @@ from random import Random
 import pytest
 from twisted.python import usage
 
-from sockservice.store import ENGINES, Retention
-from sockservice.tap import Options
+from sockservice.daemon.engines import ENGINES
+from sockservice.daemon.options import Options
+from sockservice.store.engine import Retention
 from tests.conftest import Children
 from tests.soak import disks, rounds
 from tests.soak.rounds import Server

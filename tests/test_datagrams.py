@@ -11,8 +11,8 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.testing import FakeDatagramTransport
 
 from sockservice import Counters, DatagramServer, Echo
-from sockservice.answers import Answer
-from sockservice.datagrams import SILENT_PORTS
+from sockservice.server.answers import Answer
+from sockservice.server.datagram import SILENT_PORTS
 from tests.conftest import Log
 
 PEER = ("192.0.2.1", 40000)

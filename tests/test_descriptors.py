@@ -11,10 +11,11 @@ import pytest
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from sockservice import Ack, LineFactory, LineServer, descriptors
-from sockservice.answers import Answer
-from sockservice.descriptors import Descriptors
-from sockservice.ports import StreamPort
+from sockservice import Ack, LineFactory, LineServer
+from sockservice.net import epoll as descriptors
+from sockservice.net.epoll import Descriptors
+from sockservice.net.stream import StreamPort
+from sockservice.server.answers import Answer
 from tests.conftest import PATIENCE, HandReactor, Log
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")

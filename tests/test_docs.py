@@ -27,8 +27,8 @@ from typing import NamedTuple
 import pytest
 from twisted.scripts._twistd_unix import ServerOptions
 
-from sockservice import openfiles
-from sockservice.tap import Options
+from sockservice.daemon.options import Options
+from sockservice.limits import openfiles
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -301,7 +301,9 @@ def passed(
     if names:
         environment += f"LISTEN_FDNAMES={names}\0"
     monkeypatch.setattr(
-        "sockservice.sockets.open", lambda *_: BytesIO(environment.encode()), raising=False
+        "sockservice.net.bind.activation.open",
+        lambda *_: BytesIO(environment.encode()),
+        raising=False,
     )
     kept: dict[int, int] = {}
     copies = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 100) for each in given]

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
-from sockservice.frames import FramePort, described
-from sockservice.sockets import packet
+from sockservice.net.bind.raw import FramePort, described, packet
 from tests.conftest import HandReactor, Log, Running
 
 ETHERNET = bytes.fromhex("0242ac110002 0242ac110003".replace(" ", ""))

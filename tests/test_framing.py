@@ -7,7 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sockservice.framing import CRLF, LF, Chunks, Framer, Lines, Packets, Refusal
+from sockservice.wire.chunks import Chunks, Packets
+from sockservice.wire.framer import Framer
+from sockservice.wire.framing import CRLF, LF, Lines, Refusal
 
 #: A line or a refusal's reason, and its ending.
 Item = tuple[str, bytes, bytes]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockservice.histogram import GREATEST, Histogram
+from sockservice.measure.histogram import GREATEST, Histogram
 
 VALUES = st.integers(0, GREATEST) | st.integers(0, 1000)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from sockservice.journal import KINDS, LOG_LIMIT, PERIOD, Journal
+from sockservice.limits.lograte import KINDS, LOG_LIMIT, PERIOD, Journal
 from tests.conftest import Log
 
 

@@ -13,10 +13,12 @@ from twisted.internet.testing import FakeDatagramTransport, StringTransport
 from twisted.python.failure import Failure
 
 from sockservice import Ack, DatagramServer, LineFactory, LineServer
-from sockservice.answers import Answer
-from sockservice.protocols import AckDatagrams, DatagramLines
-from sockservice.store import Batch, StoreError, commit
-from sockservice.store.commit import Store
+from sockservice.errors import StoreError
+from sockservice.server.answers import Answer
+from sockservice.server.builtin import AckDatagrams, DatagramLines
+from sockservice.store import groupcommit as commit
+from sockservice.store.engine import Batch
+from sockservice.store.groupcommit import Store
 from sockservice.store.memory import Memory
 from tests.conftest import PATIENCE, HandReactor, Log
 

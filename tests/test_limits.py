@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address, IPv6Address
 
-from sockservice import openfiles
-from sockservice.addresses import LocalPeer
-from sockservice.journal import PERIOD
-from sockservice.limits import SOURCES, Access, Admission, Limits, Rate, network, source
-from sockservice.turning import PATIENCE, WAITED_FOR
+from sockservice.limits import openfiles
+from sockservice.limits.access import Access, network
+from sockservice.limits.admission import Admission, Limits, source
+from sockservice.limits.lograte import PERIOD
+from sockservice.limits.rejection import PATIENCE, WAITED_FOR
+from sockservice.limits.tokenbucket import SOURCES, Rate
+from sockservice.net.addresses import LocalPeer
 from tests.conftest import HandReactor, Log, Running
 
 

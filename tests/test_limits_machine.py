@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from twisted.internet.address import IPv4Address, IPv6Address
 
-from sockservice import limits
-from sockservice.addresses import LocalPeer
-from sockservice.limits import Access, Admission, Limits, Rate, source
+from sockservice.limits import tokenbucket
+from sockservice.limits.access import Access
+from sockservice.limits.admission import Admission, Limits, source
+from sockservice.limits.tokenbucket import Rate
+from sockservice.net.addresses import LocalPeer
 
 #: Pauses whose sums are exact.
 PAUSES = st.integers(0, 24).map(lambda eighths: eighths / 8)
@@ -52,7 +54,7 @@ class Rating(RuleBasedStateMachine):
     def take(self, whose: str) -> None:
         taken = self.taken.pop(whose, [])
         expected = permitted(taken, self.now, self.rate.most)
-        with patch.object(limits, "SOURCES", self.KNOWN):
+        with patch.object(tokenbucket, "SOURCES", self.KNOWN):
             assert self.rate.take(whose, self.now) is expected
         self.taken[whose] = [*taken, self.now] if expected else taken
         if len(self.taken) > self.KNOWN:

@@ -20,8 +20,9 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 
 from sockservice import Ack, Counters, Framing, LineFactory, LineServer
-from sockservice.answers import Answer, Refused
-from sockservice.journal import Journal
+from sockservice.errors import Refused
+from sockservice.limits.lograte import Journal
+from sockservice.server.answers import Answer
 from tests import test_framing
 from tests.conftest import HandReactor, Log
 

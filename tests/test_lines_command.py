@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from sockservice.cli import main
 from sockservice.cli.lines import lines as command
 from sockservice.cli.lines import pages
-from sockservice.store import Batch, Retention
+from sockservice.store.engine import Batch, Retention
 from sockservice.store.reader import PAGE, PAGE_BYTES, Query, Reader
 from sockservice.store.sqlite import SQLite
 from tests.conftest import PATIENCE, SCRIPTS, Child, Children

@@ -13,8 +13,8 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 
 from sockservice import DatagramServer, LineServer
-from sockservice.answers import Answer
-from sockservice.ending import endWith
+from sockservice.daemon.exit import endWith
+from sockservice.server.answers import Answer
 from tests.conftest import PATIENCE, HandReactor, Log, Running, unprivileged
 
 

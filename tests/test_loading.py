@@ -16,11 +16,14 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from sockservice.cli import main
-from sockservice.cli.bench import summary, table
-from sockservice.cli.processes import Settings, local
-from sockservice.client import LineClient
-from sockservice.loading import SECOND, Load, Tally
-from sockservice.targets import connect
+from sockservice.cli.bench.child import local
+from sockservice.cli.bench.report import summary, table
+from sockservice.cli.bench.settings import Settings
+from sockservice.client.line import LineClient
+from sockservice.client.targets import connect
+from sockservice.measure.load import Load
+from sockservice.measure.schedule import SECOND
+from sockservice.measure.tally import Tally
 from tests.conftest import PATIENCE, Children, HandReactor, Running
 from tests.test_tls import Identity
 

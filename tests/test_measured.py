@@ -9,8 +9,8 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from sockservice import Framer, Framing, LineFactory, Lines, LineServer, Refusal
-from sockservice.framing import Measured, measured
-from sockservice.memory import Memory
+from sockservice.limits.memory import Memory
+from sockservice.wire.measured import Measured, measured
 
 BUSY = b"error busy: 100 bytes held for all connections, the limit; try again later;"
 
@@ -76,7 +76,7 @@ def connected(framing: Callable[[int], Any], memory: Memory) -> tuple[Any, Strin
         def answer(self, line: bytes) -> bytes:
             return line
 
-    Echo.framing = staticmethod(framing)  # type: ignore[assignment]
+    Echo.framing = staticmethod(framing)
     factory = LineFactory(Clock(), Echo, memory=memory)
     server = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
     transport = StringTransport()

@@ -18,13 +18,17 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from sockservice import Ack, LineFactory, LineServer
-from sockservice.answers import AWAITED_SIZE, Answer
-from sockservice.framing import LINE_SIZE, LINES_SIZE, Chunks, Framer, Packets
-from sockservice.lines import BUFFER_SIZE
-from sockservice.memory import Memory
-from sockservice.protocols import streamProtocol
-from sockservice.store import Batch, StoreError
-from sockservice.telnet import Telnet
+from sockservice.daemon.protocols import streamProtocol
+from sockservice.errors import StoreError
+from sockservice.limits.memory import Memory
+from sockservice.server.answers import Answer
+from sockservice.server.line import BUFFER_SIZE
+from sockservice.server.replies import AWAITED_SIZE
+from sockservice.store.engine import Batch
+from sockservice.wire.chunks import Chunks, Packets
+from sockservice.wire.framer import Framer
+from sockservice.wire.framing import LINE_SIZE, LINES_SIZE
+from sockservice.wire.telnet import Telnet
 from tests.conftest import HandReactor, Log, Running
 
 # Who has to make room
@@ -498,7 +502,7 @@ class Traffic(RuleBasedStateMachine):
         one = self._one(data)
         due = [each for each in getattr(one.server, "due", ()) if not each.called]
         if due and isinstance(reply, Exception):
-            from sockservice.answers import Refused
+            from sockservice.errors import Refused
 
             data.draw(st.sampled_from(due)).errback(Refused("no"))
         elif due:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sockservice import names
-from sockservice.journal import PERIOD, Journal
-from sockservice.names import Names
+from sockservice.limits.lograte import PERIOD, Journal
+from sockservice.server import reversedns as names
+from sockservice.server.reversedns import Names
 from tests.conftest import PATIENCE, HandReactor, Log, Running
 
 Asked = list[str]

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sockservice import Ack, LineServer
-from sockservice.answers import Answer
-from sockservice.limits import Admission, Limits
-from sockservice.pace import Pace
+from sockservice.limits.admission import Admission, Limits
+from sockservice.limits.tokenbucket import Pace
+from sockservice.server.answers import Answer
 from tests.conftest import HandReactor, Running
 from tests.test_lines import INTERRUPT, Memory, Slow
 

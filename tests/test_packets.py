@@ -10,9 +10,9 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from sockservice import LineFactory, LineServer, connect
-from sockservice.answers import Answer
-from sockservice.client import LineClient
-from sockservice.ports import StreamPort
+from sockservice.client.line import LineClient
+from sockservice.net.stream import StreamPort
+from sockservice.server.answers import Answer
 from tests.conftest import PATIENCE, HandReactor, Log, Running
 
 

@@ -20,13 +20,15 @@ from twisted.internet.error import ConnectError
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
-from sockservice.attaching import longest
 from sockservice.cli import main
 from sockservice.cli.output import Output
-from sockservice.cli.ping import LineLink, Link, Pinging, Report, linked, told
-from sockservice.client import REPLY_LIMIT
-from sockservice.pinging import Event, Fate, Probes, content, spread
-from sockservice.targets import connect
+from sockservice.cli.ping.link import LineLink, Link, linked
+from sockservice.cli.ping.pinging import Pinging
+from sockservice.cli.ping.report import Report, told
+from sockservice.client.line import REPLY_LIMIT
+from sockservice.client.takeover import longest
+from sockservice.client.targets import connect
+from sockservice.measure.probes import Event, Fate, Probes, content, spread
 from tests.conftest import PATIENCE, Children, HandReactor, Running
 from tests.test_tls import Identity
 

@@ -15,9 +15,10 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.python.failure import Failure
 
-from sockservice import Ack, DatagramPort, Echo, LineFactory, batches
-from sockservice.answers import Answer
-from sockservice.ports import StreamPort
+from sockservice import Ack, DatagramPort, Echo, LineFactory
+from sockservice.net.stream import StreamPort
+from sockservice.net.udp import mmsg as batches
+from sockservice.server.answers import Answer
 from tests.conftest import PATIENCE, HandReactor, Log
 
 

@@ -18,9 +18,10 @@ from prompt_toolkit.output import DummyOutput
 from prompt_toolkit.output.vt100 import Vt100_Output
 from twisted.internet.defer import Deferred, fail, succeed
 
-from sockservice.cli.editor import HISTORY, Editor, History, historyPath
-from sockservice.cli.prompt import Conversation, Left, Plain
-from sockservice.targets import connect
+from sockservice.cli.send.conversation import Conversation
+from sockservice.cli.send.editor import HISTORY, Editor, History, historyPath
+from sockservice.cli.send.terminal import Left, Plain
+from sockservice.client.targets import connect
 from tests.conftest import PATIENCE, HandReactor, Service, unprivileged
 from tests.terminal import OnTerminal
 

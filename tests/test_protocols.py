@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sockservice import DatagramServer, LineServer
-from sockservice.answers import Answer
+from sockservice.server.answers import Answer
 from tests.conftest import Log, Running
 
 TCP = "tcp:0:interface=127.0.0.1"
@@ -252,8 +252,8 @@ def test_a_module_that_ends_the_process_is_told(running: Running, folder: Path) 
     ],
 )
 def test_a_setting_without_a_name_or_value_is_told(setting: str, said: str) -> None:
-    from sockservice.protocols import streamProtocol
-    from sockservice.sockets import CannotListen
+    from sockservice.daemon.protocols import streamProtocol
+    from sockservice.errors import CannotListen
 
     with pytest.raises(CannotListen) as problem:
         streamProtocol(f"ack:{setting}")

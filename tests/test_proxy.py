@@ -15,10 +15,11 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from sockservice import LineFactory, LineServer
-from sockservice.answers import Answer
-from sockservice.journal import Journal
-from sockservice.limits import Admission, Limits
-from sockservice.proxy import HEADER_LIMIT, ProxyFactory, ProxyHeader, parsed
+from sockservice.limits.admission import Admission, Limits
+from sockservice.limits.lograte import Journal
+from sockservice.server.answers import Answer
+from sockservice.server.proxy import ProxyFactory, ProxyHeader
+from sockservice.wire.proxyheader import HEADER_LIMIT, parsed
 from tests.conftest import HandReactor, Log, Running
 
 PROXY = "192.0.2.1:4321"
@@ -128,13 +129,11 @@ def test_any_address_is_read(address: object, port: int) -> None:
     two = v2(0x21, 0x21 if wide else 0x11, addresses(host, port))
     for header in (one, two):
         found = parsed(header + b"rest")
-        assert found is not None
+        assert found is not None and found.peer is not None
         assert found.length == len(header)
-        assert getattr(found.peer, "port", None) == port
+        assert found.peer[1] == port
         family = socket.AF_INET6 if wide else socket.AF_INET
-        assert socket.inet_pton(family, getattr(found.peer, "host", "")) == socket.inet_pton(
-            family, host
-        )
+        assert socket.inet_pton(family, found.peer[0]) == socket.inet_pton(family, host)
 
 
 MALFORMED = [

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from sockservice.sockets import CannotListen
-from sockservice.tls import Wrapping
+from sockservice.errors import CannotListen
+from sockservice.net.tls.server import Wrapping
 from tests.conftest import Children, HandReactor, Log, Running
 from tests.test_tls import Client, Identity
 

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
-from sockservice.store import Batch, StoreError
-from sockservice.store.commit import COMMIT_LIMIT, Store
+from sockservice.errors import StoreError
+from sockservice.store.engine import Batch
+from sockservice.store.groupcommit import COMMIT_LIMIT, Store
 from sockservice.store.memory import Memory
-from sockservice.store.remote import Frames, Keeping, Remote, framed, packed, unpacked
+from sockservice.store.pipe import Frames, Keeping, Remote, framed, packed, unpacked
 from tests.conftest import HandReactor
 
 FULL = StoreError("disk full", retry=True)

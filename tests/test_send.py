@@ -23,10 +23,10 @@ import pytest
 from click.testing import CliRunner
 
 from sockservice.cli import main
-from sockservice.cli.bar import Bar, drawn, timed
-from sockservice.cli.source import LINE_LIMIT
-from sockservice.cli.streaming import window
-from sockservice.cli.unacked import Unacked
+from sockservice.cli.progress import Bar, drawn, timed
+from sockservice.cli.send.source import LINE_LIMIT
+from sockservice.cli.send.unacked import Unacked
+from sockservice.cli.send.window import window
 from tests.conftest import PATIENCE, Child, Children, Service
 from tests.test_cli import Answer, answering, closed_number, outcome, replies, silence, tcp
 

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice import Full, ReliableSender, Unanswered
-from sockservice.sending import backoff
+from sockservice.client.reliable import backoff
 from tests.conftest import HandReactor, Log, Running
 from tests.test_client import Outcome
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sockservice.sockets import SocketOption, inet, packet, socketOption
+from sockservice.net.bind.inet import inet
+from sockservice.net.bind.options import SocketOption, socketOption
+from sockservice.net.bind.raw import packet
 from tests.conftest import Log, Running, unprivileged
 
 LONGEST = 107  # bytes of a socket's path

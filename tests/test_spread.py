@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from sockservice.sockets import RECEIVE_BUFFER, Bound, CannotListen, inet, local, pairs
-from sockservice.sockets import socketOption as option
-from sockservice.spread import Inherited, Sharing
+from sockservice.errors import CannotListen
+from sockservice.net.bind.bound import Bound
+from sockservice.net.bind.inet import RECEIVE_BUFFER, inet, pairs
+from sockservice.net.bind.options import socketOption as option
+from sockservice.net.bind.reuseport import Inherited, Sharing
+from sockservice.net.bind.unix import local
 from tests.conftest import PATIENCE
 
 WORKERS = 3

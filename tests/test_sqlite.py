@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sockservice.starting import CannotStart
-from sockservice.store import EVERYTHING, Batch, Retention, StoreError, sqlite
+from sockservice.errors import CannotStart, StoreError
+from sockservice.store import sqlite
+from sockservice.store.engine import EVERYTHING, Batch, Retention
 from sockservice.store.sqlite import SQLite
 from tests.soak import disks
 

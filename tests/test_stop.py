@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from twisted.application.service import MultiService
 
-from sockservice import Counters, lines
-from sockservice.signals import Signals
+from sockservice import Counters
+from sockservice.daemon.signals import Signals
+from sockservice.server import line as lines
 from tests.conftest import HandReactor, Log, Running
 from tests.test_listeners import Slow
 

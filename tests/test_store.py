@@ -22,10 +22,12 @@ import pytest
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
-from sockservice.listeners import AllOrNone
-from sockservice.starting import CannotStart
-from sockservice.store import EVERYTHING, Backend, Batch, StoreError, backend, commit
-from sockservice.store.commit import Store
+from sockservice.daemon.allornone import AllOrNone
+from sockservice.daemon.engines import backend
+from sockservice.errors import CannotStart, StoreError
+from sockservice.store import groupcommit as commit
+from sockservice.store.engine import EVERYTHING, Backend, Batch
+from sockservice.store.groupcommit import Store
 from sockservice.store.memory import Memory
 from sockservice.store.sqlite import SQLite
 from tests.conftest import PATIENCE, HandReactor, Log

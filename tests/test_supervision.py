@@ -14,26 +14,21 @@ from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservice.counters import Counters
-from sockservice.spread import Sharing
-from sockservice.store import Batch
-from sockservice.store.commit import Store
-from sockservice.store.memory import Memory
-from sockservice.store.remote import framed, packed
-from sockservice.supervision import (
+from sockservice.daemon.workers.main import Reports
+from sockservice.daemon.workers.process import LINES, LONGEST, PIPES, REPORTS, SOCKETS, STORED
+from sockservice.daemon.workers.supervisor import (
     GRACE,
-    LINES,
-    LONGEST,
-    PIPES,
-    REPORTS,
     RESTART_FIRST,
     RESTART_MOST,
-    SOCKETS,
     STARTS,
-    STORED,
     Workers,
 )
-from sockservice.worker import Reports
+from sockservice.limits.counters import Counters
+from sockservice.net.bind.reuseport import Sharing
+from sockservice.store.engine import Batch
+from sockservice.store.groupcommit import Store
+from sockservice.store.memory import Memory
+from sockservice.store.pipe import framed, packed
 from tests.conftest import HandReactor, Log
 
 
@@ -142,7 +137,7 @@ def test_workers_get_the_options_their_number_and_pipes(
     reactor: Processes, supervised: Supervised
 ) -> None:
     for number, process in enumerate(reactor.started, 1):
-        assert process.words[1:4] == ["-P", "-m", "sockservice.worker"]
+        assert process.words[1:4] == ["-P", "-m", "sockservice.daemon.workers.main"]
         settings = json.loads(process.words[4])
         assert (settings["number"], settings["workers"]) == (number, 2)
         assert process.words[5:] == ["--port", "0"]
@@ -346,14 +341,14 @@ def test_log_events_stay_what_they_are(
     reactor: Processes, supervised: Supervised, log: Log, told: Told
 ) -> None:
     line = b"\x1b\n" * 100
-    logger = Logger("sockservice.lines", observer=told(reactor.started[1]))
+    logger = Logger("sockservice.server.line", observer=told(reactor.started[1]))
     logger.info("{peer} line {line!r}", peer="192.0.2.1:7", line=line)
     [event] = log.events
     assert log.texts == [f"192.0.2.1:7 line {line!r}"]
     assert event["worker"] == 2
     assert event["peer"] == "192.0.2.1:7"
     assert event["log_level"] is LogLevel.info
-    assert event["log_system"] == "worker 2, sockservice.lines#info"
+    assert event["log_system"] == "worker 2, sockservice.server.line#info"
 
 
 def test_failures_arrive_with_their_tracebacks(

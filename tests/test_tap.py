@@ -11,7 +11,8 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from sockservice import __version__
-from sockservice.tap import Options, makeService
+from sockservice.daemon.options import Options
+from sockservice.daemon.service import makeService
 from tests.conftest import Children
 
 
@@ -250,7 +251,7 @@ def test_the_plugin_is_found_and_leads_to_the_options(children: Children) -> Non
         "found = [each for each in getPlugins(IServiceMaker) if each.tapname == 'sockservice']\n"
         "print(len(found), found[0].options.__name__, found[0].makeService.__module__)",
     )
-    assert printed == ["1 Options sockservice.tap"]
+    assert printed == ["1 Options sockservice.daemon.service"]
     assert not reactor
 
 

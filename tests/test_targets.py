@@ -16,8 +16,8 @@ from twisted.internet.error import ConnectError, TCPTimedOutError
 from twisted.internet.tcp import Client
 
 from sockservice import DatagramClient, LineClient, Unanswered, connect
-from sockservice.targets import explained
-from sockservice.trust import HandshakeError, refusal
+from sockservice.client.explain import explained
+from sockservice.net.tls.client import HandshakeError, refusal
 from tests.conftest import PATIENCE, HandReactor, Running
 from tests.test_client import Outcome
 from tests.test_tls import Identity

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sockservice.framing import CRLF, LF, Framer, Lines, Refusal
-from sockservice.telnet import Telnet, Told
+from sockservice.wire.framer import Framer
+from sockservice.wire.framing import CRLF, LF, Lines, Refusal
+from sockservice.wire.telnet import Telnet, Told
 
 IAC, SE, NOP, DM, IP, AYT, SB = b"\xff", b"\xf0", b"\xf1", b"\xf2", b"\xf4", b"\xf6", b"\xfa"
 WILL, WONT, DO, DONT = b"\xfb", b"\xfc", b"\xfd", b"\xfe"

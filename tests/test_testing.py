@@ -5,7 +5,7 @@ from collections import deque
 from twisted.internet.defer import Deferred
 
 from sockservice import Chunks, LineServer, TimedOut
-from sockservice.answers import Answer
+from sockservice.server.answers import Answer
 from sockservice.testing import Pair
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sockservice import LineServer
-from sockservice.answers import Answer
+from sockservice.server.answers import Answer
 from tests.conftest import HandReactor, Log, Running
 
 # Twisted and pyOpenSSL say so of each other, and Twisted of its own endpoint's `sslmethod`.
@@ -463,7 +463,7 @@ def test_what_is_no_method_is_told(running: Running, server: Identity) -> None:
 def test_without_the_extra_the_remedy_is_told(
     running: Running, server: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "sockservice.closure", raising=False)
+    monkeypatch.delitem(sys.modules, "sockservice.net.tls.halfclose", raising=False)
     monkeypatch.setitem(sys.modules, "OpenSSL", None)
     said = running.fail(*listen(server.said))
     assert said == "ssl: needs OpenSSL; install it with pip install 'sockservice[tls]'"

@@ -13,9 +13,11 @@ from time import monotonic
 import pytest
 from twisted.python import usage
 
-from sockservice.listeners import AllOrNone
-from sockservice.spread import Sharing
-from sockservice.tap import Options, common, listen, reload
+from sockservice.daemon.allornone import AllOrNone
+from sockservice.daemon.options import Options
+from sockservice.daemon.reload import reload
+from sockservice.daemon.service import common, listen
+from sockservice.net.bind.reuseport import Sharing
 from tests.conftest import PATIENCE, Children, HandReactor, Log, Running, Service
 from tests.soak import rounds
 
@@ -169,7 +171,7 @@ def test_limits_for_each_source_hold_for_all_workers_together(
     ]
     service.process.send_signal(signal.SIGHUP)
     for number in (1, 2):
-        service.until(rb"\[worker %d, sockservice.tap#info\] SIGHUP: limits" % number)
+        service.until(rb"\[worker %d, sockservice.daemon.reload#info\] SIGHUP: limits" % number)
     opened.close()
     service.stop()
 
@@ -178,7 +180,7 @@ BROKEN = """
 import sys
 from sockservice import Ack
 
-if "sockservice.worker" in sys.orig_argv:
+if "sockservice.daemon.workers.main" in sys.orig_argv:
     raise RuntimeError("not \\x1b here")
 
 

@@ -3,12 +3,12 @@
 import click
 
 from sockservice import __version__
-from sockservice.cli.bench import bench
+from sockservice.cli.bench.command import bench
 from sockservice.cli.completion import completion
 from sockservice.cli.lines import lines
 from sockservice.cli.man import man
-from sockservice.cli.ping import ping
-from sockservice.cli.send import send
+from sockservice.cli.ping.command import ping
+from sockservice.cli.send.command import send
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

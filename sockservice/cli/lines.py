@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from sockservice.cli.terminal import printable
+from sockservice.cli.text import printable
 from sockservice.store.reader import LINE, Query, Reader, Unreadable
 
 #: Seconds between looks for new lines.

@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from sockservice.cli.terminal import tell
+from sockservice.cli.text import tell
 
 DONE, NOT_ALL, USAGE, NOT_CONNECTED, TIMED_OUT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 #: More than the number of the signal that ended it.

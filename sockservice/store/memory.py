@@ -1,6 +1,7 @@
 """An engine that keeps lines in memory: for tests of protocols that store."""
 
-from sockservice.store import Batch, StoreError
+from sockservice.errors import StoreError
+from sockservice.store.engine import Batch
 
 
 class Memory:

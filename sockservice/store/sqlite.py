@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from itertools import chain, repeat
 
-from sockservice.starting import CannotStart
-from sockservice.store import EVERYTHING, Batch, Retention, StoreError
+from sockservice.errors import CannotStart, StoreError
+from sockservice.store.engine import EVERYTHING, Batch, Retention
 
 SCHEMA_VERSION = 1
 

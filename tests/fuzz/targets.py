@@ -10,11 +10,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IHalfCloseableProtocol
 
 from sockservice import Ack, LineServer
-from sockservice.answers import Answer
-from sockservice.framing import Framer, Lines, Refusal
-from sockservice.protocols import EchoLines
-from sockservice.proxy import Header, parsed
-from sockservice.telnet import SUBNEGOTIATION_LIMIT, Telnet
+from sockservice.server.answers import Answer
+from sockservice.server.builtin import EchoLines
+from sockservice.wire.framer import Framer
+from sockservice.wire.framing import Lines, Refusal
+from sockservice.wire.proxyheader import Header, parsed
+from sockservice.wire.telnet import SUBNEGOTIATION_LIMIT, Telnet
 from tests.fuzz.inputs import bytewise, cuts
 from tests.test_framing import model
 from tests.test_lines import Memory

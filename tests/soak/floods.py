@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 from time import monotonic, sleep
 
-from sockservice.batches import REMEMBERED
-from sockservice.descriptors import SLICE
-from sockservice.limits import SOURCES
+from sockservice.limits.tokenbucket import SOURCES
+from sockservice.net.epoll import SLICE
+from sockservice.net.udp.mmsg import REMEMBERED
 from tests.soak import loads
 from tests.soak.loads import Done, Load
 from tests.soak.watched import MIB, Bystander, Ended, State, Trips, Watched, rests, settled

@@ -6,7 +6,7 @@ import sys
 from twisted.internet import reactor
 
 from sockservice import LineServer
-from sockservice.answers import Answer
+from sockservice.server.answers import Answer
 
 
 class Inside(LineServer):

@@ -1,0 +1,1 @@
+"""`sockservice bench`: load for a server, and its latencies."""

@@ -1,0 +1,213 @@
+"""One process that loads: it connects, waits for the others, loads and counts."""
+
+import ipaddress
+import os
+import signal
+import socket
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from time import perf_counter_ns
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.task import react
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservice.cli.bench.settings import Refusal, Settings, received
+from sockservice.cli.status import INTERRUPTED, NOT_CONNECTED, USAGE
+from sockservice.client.datagram import DatagramClient
+from sockservice.client.explain import explained
+from sockservice.client.line import LineClient
+from sockservice.client.takeover import longest
+from sockservice.client.targets import connect
+from sockservice.limits.openfiles import allow
+from sockservice.measure.load import Load
+from sockservice.measure.schedule import SECOND
+from sockservice.measure.tally import Tally
+
+#: Seconds between reports of a process on how far it is.
+PROGRESS = 0.2
+
+
+# The processes that load
+
+
+def work(settings: Settings, parent: Connection, others: list[Connection]) -> None:
+    """Load, and send to `parent`: True when connected, how many were answered, the tally.
+
+    `others` are the parent's own ends: while this process has them open, too, it would
+    not notice that the parent has gone.
+    """
+    for each in others:
+        each.close()
+    # A terminal's Ctrl-C goes to a whole group; the parent passes it on.
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    async def run(reactor: Any) -> None:
+        working = Working(reactor, settings, parent)
+        reactor.addSystemEventTrigger("before", "shutdown", working.stop)
+        # The parent may have gone: nobody wants to know any more.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            try:
+                parent.send(await working.run())
+            except CancelledError:
+                said = f"interrupted before {settings.target} was connected"
+                parent.send(Refusal(INTERRUPTED, said))
+
+    react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+
+
+@implementer(IReadDescriptor)
+class Told:
+    """The parent's word that all are connected, as a Deferred."""
+
+    def __init__(self, reactor: Any, parent: Connection) -> None:
+        self._reactor = reactor
+        self._parent = parent
+        self.came: Deferred[None] = Deferred(lambda _: reactor.removeReader(self))
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return self._parent.fileno()
+
+    def logPrefix(self) -> str:
+        return "bench"
+
+    def doRead(self) -> None:
+        self._reactor.removeReader(self)
+        if received(self._parent):
+            self.came.callback(None)
+        else:
+            self.came.cancel()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor stops, or the parent has gone."""
+        self._reactor.removeReader(self)
+        if not self.came.called:
+            self.came.cancel()
+
+
+class Working:
+    """One process: connects, waits for the others, loads, and counts."""
+
+    def __init__(self, reactor: Any, settings: Settings, parent: Connection) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._parent = parent
+        self._waiting: Deferred[Any] | None = None
+        self._stopped = False
+        self._done: Deferred[None] = Deferred()
+        self._load = Load(
+            reactor,
+            perf_counter_ns,
+            settings.size,
+            settings.pipeline,
+            settings.rate,
+            settings.timeout,
+        )
+
+    async def run(self) -> Refusal | tuple[Tally, float]:
+        try:
+            return await self._run()
+        finally:
+            self._load.close()
+            self._done.callback(None)
+
+    def stop(self) -> Deferred[None]:
+        """End now, with what was measured; fires when that is told."""
+        self._stopped = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+        return self._done
+
+    async def _run(self) -> Refusal | tuple[Tally, float]:
+        settings, load = self._settings, self._load
+        allow(settings.connections)
+        for _ in range(settings.connections):
+            client = await self._connected()
+            if isinstance(client, Refusal):
+                return client
+            load.add(client)
+        self._parent.send(True)
+        await self._until(Told(self._reactor, self._parent).came)
+        load.start()
+        await self._sleep(settings.warmup)
+        if not self._stopped:
+            load.forget()
+            await self._sleep(settings.duration)
+        settled = load.finish()
+        elapsed = (load.until or 0) - load.since
+        if not self._stopped:
+            timer = self._reactor.callLater(settings.timeout, settled.cancel)
+            await self._quietly(settled)
+            if timer.active():
+                timer.cancel()
+        load.close()
+        if self._stopped:
+            # Of what was under way nobody can say that it got no reply.
+            load.tally.unanswered = 0
+        if load.unheard and not load.tally.answered:
+            return Refusal(NOT_CONNECTED, f"{settings.target}: nobody listens there")
+        return load.tally, elapsed / SECOND
+
+    async def _connected(self) -> LineClient | DatagramClient | Refusal:
+        target = self._settings.target
+        try:
+            client: LineClient | DatagramClient = await self._until(
+                connect(self._reactor, target, **self._settings.how)
+            )
+        except ValueError as problem:
+            return Refusal(USAGE, f"{target}: {problem}")
+        except (CancelledError, ConnectingCancelledError):
+            raise CancelledError from None
+        except Exception as problem:
+            return Refusal(NOT_CONNECTED, f"could not connect to {target}: {explained(problem)}")
+        if not (self._settings.yes or local(client)):
+            client.abort()
+            return Refusal(USAGE, f"{target} is not on this machine: --yes loads it all the same")
+        if self._settings.size > (most := longest(client)):
+            client.abort()
+            return Refusal(USAGE, f"--size: {target} takes at most {most} bytes")
+        return client
+
+    async def _until(self, deferred: Deferred[Any]) -> Any:
+        """Wait, until it comes or all is stopped."""
+        self._waiting = deferred
+        try:
+            return await deferred
+        finally:
+            self._waiting = None
+
+    async def _quietly(self, deferred: Deferred[Any]) -> None:
+        with suppress(CancelledError):
+            await self._until(deferred)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, and tell the parent now and then; less when stopped or when nobody is left."""
+        end = self._reactor.seconds() + seconds
+        while not self._stopped and self._load.alive:
+            left = end - self._reactor.seconds()
+            if left <= 0:
+                break
+            slept: Deferred[None] = Deferred(lambda _: timer.cancel())  # noqa: B023
+            timer = self._reactor.callLater(min(left, PROGRESS), slept.callback, None)
+            await self._quietly(slept)
+            self._parent.send(self._load.tally.answered)
+
+
+def local(client: LineClient | DatagramClient) -> bool:
+    """Whether what a client is connected to is on this machine for sure."""
+    if isinstance(client, DatagramClient):
+        used = client.transport.socket
+        host = "" if used.family == socket.AF_UNIX else used.getpeername()[0]
+    else:
+        host = getattr(client.transport.getPeer(), "host", "")
+    if not host:
+        return True
+    address: Any = ipaddress.ip_address(host.partition("%")[0])
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)

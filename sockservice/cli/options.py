@@ -1,0 +1,76 @@
+"""The options that say how a target is reached, for every command that has one."""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from sockservice.client.line import REPLY_LIMIT
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def seconds(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    """Take a number of seconds, or any other, greater than 0."""
+    if value is not None and not 0 < value < math.inf:
+        raise click.BadParameter("not a number greater than 0")
+    return value
+
+
+def inSeconds(name: str, default: float, help: str) -> Callable[[_Command], _Command]:
+    """Give an option for a number of seconds."""
+    return click.option(
+        name, type=float, callback=seconds, default=default, show_default=True, help=help
+    )
+
+
+def sized(help: str) -> Callable[[_Command], _Command]:
+    """Give the option for the bytes of what is sent."""
+    return click.option(
+        "--size", type=click.IntRange(0, REPLY_LIMIT), default=56, show_default=True, help=help
+    )
+
+
+def targeted(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command these options; it gets them as `how`, the keywords of `connect`."""
+
+    @inSeconds("--connect-timeout", 30.0, "Seconds to wait for a connection, TLS included.")
+    @click.option("--source", metavar="ADDRESS", help="Connect from this address of this machine.")
+    @click.option(
+        "--verify/--no-verify",
+        default=True,
+        show_default=True,
+        help="tls: whether the server has to show who it is. Without, anyone between can "
+        "read and change everything.",
+    )
+    @click.option(
+        "--cafile",
+        metavar="FILE",
+        help="tls: trust the certificates in this PEM file, not the system's.",
+    )
+    @click.option("--cert", metavar="FILE", help="tls: the certificate to show, in PEM.")
+    @click.option("--key", metavar="FILE", help="tls: its private key, if not in the same file.")
+    @functools.wraps(command)
+    def wrapped(
+        *arguments: Any,
+        connect_timeout: float,
+        source: str | None,
+        verify: bool,
+        cafile: str | None,
+        cert: str | None,
+        key: str | None,
+        **more: Any,
+    ) -> Any:
+        how = {
+            "timeout": connect_timeout,
+            "source": source,
+            "verify": verify,
+            "cafile": cafile,
+            "cert": cert,
+            "key": key,
+        }
+        return command(*arguments, how=how, **more)
+
+    return wrapped

@@ -1,0 +1,1 @@
+"""`sockservice ping`: numbered probes, and what became of them."""

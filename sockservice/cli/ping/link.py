@@ -1,0 +1,103 @@
+"""What probes travel on: lines, packets or datagrams."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.protocol import DatagramProtocol, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from sockservice.client.datagram import DatagramClient
+from sockservice.client.explain import lost
+from sockservice.client.line import REPLY_LIMIT, LineClient
+from sockservice.client.takeover import attach
+from sockservice.net.seqpacket import PacketServer
+from sockservice.net.transports import tune
+from sockservice.wire.chunks import Packets
+from sockservice.wire.framer import Framer
+from sockservice.wire.framing import Lines
+
+
+class Link:
+    """What probes travel on; says what it meets to whoever listens to it."""
+
+    def __init__(self) -> None:
+        self.received: Callable[[bytes], None] = lambda data: None
+        self.refused: Callable[[], None] = lambda: None
+        self.ended: Callable[[str], None] = lambda why: None
+
+    def send(self, probe: bytes) -> None:
+        """Send one probe.
+
+        :raises BlockingIOError: There is no room for it now.
+        :raises OSError: It can't be sent.
+        """
+
+    def close(self) -> None:
+        """Be done."""
+
+
+class LineLink(Link, Protocol):
+    """Probes as lines, or as packets that hold one."""
+
+    transport: Any
+
+    def connectionMade(self) -> None:
+        packets = isinstance(self.transport, PacketServer)
+        self._framing = Packets(REPLY_LIMIT) if packets else Framer(REPLY_LIMIT)
+        # Nobody waits for a second probe to fill a packet.
+        tune(self.transport)
+
+    def send(self, probe: bytes) -> None:
+        self.transport.write(probe + b"\n")
+
+    def close(self) -> None:
+        self.transport.abortConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._framing.receive(data)
+        while (item := self._framing.take(1000)) is not None:
+            lines = item.lines if isinstance(item, Lines) else [b"error reply " + item.reason]
+            for line in lines:
+                self.received(line)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.ended(lost(reason))
+
+
+class DatagramLink(Link, DatagramProtocol):
+    """Probes as datagrams, each of those that come back seen."""
+
+    noisy = False
+    transport: Any
+
+    def __init__(self, peer: tuple[Any, ...]) -> None:
+        super().__init__()
+        self._peer = peer
+
+    def startProtocol(self) -> None:
+        self._socket = self.transport.socket
+
+    def send(self, probe: bytes) -> None:
+        try:
+            self.transport.write(probe, self._peer)
+        except ConnectionRefusedError:
+            # The system says so of an earlier one, in the place of sending this.
+            self.refused()
+            self.transport.write(probe, self._peer)
+
+    def close(self) -> None:
+        self.transport.stopListening()
+        self._socket.close()
+
+    def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+        self.received(datagram)
+
+    def connectionRefused(self) -> None:
+        self.refused()
+
+
+def linked(client: LineClient | DatagramClient) -> LineLink | DatagramLink:
+    """Take over the connection of a client that has asked nothing yet."""
+    link = DatagramLink(client.peer) if isinstance(client, DatagramClient) else LineLink()
+    attach(client, link)
+    return link

@@ -1,0 +1,176 @@
+"""Send probes at their times, and await what becomes of each."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from sockservice.cli.ping.link import LineLink, Link
+from sockservice.cli.ping.report import Report
+from sockservice.cli.status import NOT_ALL, NOT_CONNECTED
+from sockservice.measure.probes import Event, Probes
+
+#: Bytes on a stream that a server may leave unanswered before probes stay unsent.
+UNANSWERED = 4 * 1024 * 1024
+#: Seconds until a probe for which the system had no room is tried again.
+RETRY = 0.01
+#: Least seconds to wait for a second reply to the last probe.
+LINGER = 0.02
+
+
+class Pinging:
+    """Probes on their way, at their times, until all that were asked for are told of."""
+
+    def __init__(
+        self,
+        clock: Any,
+        now: Callable[[], float],
+        link: Link,
+        probes: Probes,
+        *,
+        report: Report,
+        count: int | None,
+        interval: float,
+        flood: int | None,
+    ) -> None:
+        self._clock = clock
+        self._now = now
+        self._link = link
+        self._probes = probes
+        self._report = report
+        self._count = count
+        self._interval = interval
+        self._flood = flood
+        self._due = 0.0
+        self._sending: Any = None
+        self._expiring: Any = None
+        self._ending: Any = None
+        self._refused = False
+        self._done: Deferred[tuple[int, str]] | None = Deferred()
+        link.received = self._received
+        link.refused = self._wasRefused
+        link.ended = self._ended
+
+    def run(self) -> Deferred[tuple[int, str]]:
+        """Send all probes and await all replies; gives the exit status and what to say."""
+        assert self._done is not None
+        done = self._done
+        self._report.begin()
+        self._due = self._now()
+        self._send()
+        return done
+
+    def stop(self) -> None:
+        """End now; what is awaited is left out of account."""
+        self._finish("")
+
+    def _send(self) -> None:
+        """Send what is due."""
+        self._sending = None
+        probes = self._probes
+        while self._done is not None and self._may():
+            now = self._now()
+            if not self._flood and now < self._due:
+                self._sending = self._clock.callLater(self._due - now, self._send)
+                break
+            if not self._sendOne(now):
+                self._sending = self._clock.callLater(RETRY, self._send)
+                break
+            # Where the time for several has gone by, they are not made up for.
+            self._due = max(self._due, now - self._interval) + self._interval
+        if self._done is not None:
+            self._watch()
+            if probes.count == self._count and not probes.awaited:
+                self._linger()
+
+    def _may(self) -> bool:
+        probes = self._probes
+        if self._count is not None and probes.count >= self._count:
+            return False
+        return self._flood is None or probes.awaited < self._flood
+
+    def _sendOne(self, now: float) -> bool:
+        """Send the next probe; False when there is no room for it now."""
+        probes = self._probes
+        probe = probes.following
+        why = ""
+        if isinstance(self._link, LineLink) and probes.unanswered * len(probe) > UNANSWERED:
+            why = "too much is unanswered"
+        else:
+            try:
+                self._link.send(probe)
+            except BlockingIOError:
+                return False
+            except ConnectionRefusedError:
+                self._wasRefused()
+            except OSError as problem:
+                why = os.strerror(problem.errno or 0)
+        if self._done is not None:
+            number = probes.sent(now)
+            if why:
+                probes.fail(number)
+                self._report.note(f"{number}: not sent: {why}")
+        return True
+
+    def _received(self, data: bytes) -> None:
+        event = self._probes.receive(data, self._now())
+        self._refused = False
+        self._tell([event])
+        self._next()
+
+    def _expire(self) -> None:
+        self._expiring = None
+        self._tell(self._probes.expire(self._now()))
+        self._next()
+
+    def _next(self) -> None:
+        if self._done is not None and self._sending is None:
+            self._send()
+
+    def _watch(self) -> None:
+        """Come back when the oldest probe is lost."""
+        deadline = self._probes.deadline
+        if self._expiring is None and deadline is not None:
+            left = max(0.0, deadline - self._now())
+            self._expiring = self._clock.callLater(left, self._expire)
+
+    def _tell(self, events: list[Event]) -> None:
+        for event in events:
+            self._report.tell(event)
+        if self._report.broken:
+            self._finish(self._report.broken)
+
+    def _wasRefused(self) -> None:
+        if not self._probes.received:
+            self._finish(f"{self._report.target}: nobody listens there", NOT_CONNECTED)
+        elif not self._refused:
+            # Once, until a reply comes again.
+            self._refused = True
+            self._report.note("nobody listens there any more")
+
+    def _ended(self, why: str) -> None:
+        if self._done is not None:
+            self._tell(self._probes.giveUp())
+            self._finish(why, NOT_ALL)
+
+    def _linger(self) -> None:
+        """All is told but what comes twice."""
+        if self._ending is not None:
+            return
+        slowest = max(self._probes.roundTrips, default=0.0)
+        self._ending = self._clock.callLater(max(LINGER, 2 * slowest), self._finish, "")
+
+    def _finish(self, why: str, status: int | None = None) -> None:
+        if self._done is None:
+            return
+        done, self._done = self._done, None
+        for call in (self._sending, self._expiring, self._ending):
+            if call is not None and call.active():
+                call.cancel()
+        self._link.close()
+        if status != NOT_CONNECTED:
+            self._report.end(self._probes)
+        if status is None:
+            status = NOT_ALL if why or self._report.broken or not self._probes.whole else 0
+        done.callback((status, why or self._report.broken))

@@ -1,0 +1,1 @@
+"""`sockservice send`: lines to a server, typed or streamed."""

@@ -1,0 +1,114 @@
+"""What a prompt needs of a terminal, and a terminal with no more than its own line editing."""
+
+import os
+import sys
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservice.wire.framer import Framer
+from sockservice.wire.framing import Lines
+
+PROMPT = "> "
+
+#: Most lines in flight.
+WINDOW = 1000
+
+
+class Left(Exception):
+    """Ctrl-C was typed."""
+
+
+class Terminal(Protocol):
+    """Where lines are typed and others shown."""
+
+    @property
+    def typed(self) -> bool:
+        """Whether something stands in the line that was not entered."""
+
+    def read(self) -> Deferred[list[bytes] | None]:
+        """Give the lines entered; None when there will be no more; fails with Left."""
+
+    def show(self, line: bytes) -> None:
+        """Show `line`, fit for a terminal, above the one being typed."""
+
+    def flush(self) -> None:
+        """Show now what is to be shown."""
+
+    def stop(self) -> None:
+        """Have `read` end, now or when it is called."""
+
+
+@implementer(IReadDescriptor)
+class Plain:
+    """A terminal with no more than its own line editing."""
+
+    # What the terminal holds back until a line ends can't be known.
+    typed = False
+
+    def __init__(self, reactor: Any, descriptor: int) -> None:
+        self._reactor = reactor
+        self._descriptor = descriptor
+        self._framer = Framer(sys.maxsize)
+        self._ended = False
+        self._reading: Deferred[list[bytes] | None] | None = None
+
+    def read(self) -> Deferred[list[bytes] | None]:
+        """Give the lines entered; None when there will be no more."""
+        reading: Deferred[list[bytes] | None] = Deferred()
+        self._reading = reading
+        if self._ended:
+            self._give([])
+        else:
+            self._reactor.addReader(self)
+        return reading
+
+    def show(self, line: bytes) -> None:
+        """Show `line`, fit for a terminal."""
+        sys.stdout.buffer.write(line + b"\n")
+        sys.stdout.flush()
+
+    def flush(self) -> None:
+        """All has been shown."""
+
+    def stop(self) -> None:
+        """Have `read` end, now or when it is called."""
+        self._ended = True
+        self._give([])
+
+    def _give(self, lines: list[bytes]) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            self._reactor.removeReader(self)
+            reading.callback(lines or None)
+
+    # What follows is called by the reactor.
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def logPrefix(self) -> str:
+        return "terminal"
+
+    def doRead(self) -> None:
+        try:
+            data = os.read(self._descriptor, 65536)
+        except OSError:
+            # How a terminal says that it is gone.
+            data = b""
+        self._ended = not data
+        if data:
+            self._framer.receive(data)
+        elif not self._framer.startsLine:
+            self._framer.receive(b"\n")
+        lines: list[bytes] = []
+        while isinstance(item := self._framer.take(WINDOW), Lines):
+            lines += item.lines
+        if lines or self._ended:
+            self._give(lines)
+
+    def connectionLost(self, reason: Failure) -> None:
+        self.stop()

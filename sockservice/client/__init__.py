@@ -1,0 +1,1 @@
+"""The other end: ask, connect, send reliably."""

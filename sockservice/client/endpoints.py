@@ -1,0 +1,86 @@
+"""Client endpoints that Twisted lacks: deadlines, full backlogs of UNIX sockets, packets."""
+
+import errno
+import socket
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionDone,
+    TCPTimedOutError,
+)
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservice.net.seqpacket import PacketServer
+
+#: Seconds until a UNIX socket is tried again that had no room for one more to wait.
+QUEUED = 0.05
+
+
+@implementer(IStreamClientEndpoint)
+class Timed:
+    """An endpoint that gives up after `timeout` seconds, the time for names and TLS included."""
+
+    def __init__(self, reactor: Any, endpoint: Any, timeout: float) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._timeout = timeout
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        connecting: Deferred[Any] = self._endpoint.connect(factory)
+        return connecting.addTimeout(self._timeout, self._reactor, timedOut)
+
+
+def timedOut(result: Any, timeout: float) -> Any:
+    if isinstance(result, Failure):
+        raise TCPTimedOutError(errno.ETIMEDOUT, f"not connected within {timeout:g} seconds")
+    return result
+
+
+@implementer(IStreamClientEndpoint)
+class Queued:
+    """The endpoint of a UNIX socket, tried again while as many wait for its server as may."""
+
+    def __init__(self, reactor: Any, endpoint: Any) -> None:
+        self._reactor = reactor
+        self._endpoint = endpoint
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        connecting: Deferred[Any] = self._endpoint.connect(factory)
+        return connecting.addErrback(self._again, factory)
+
+    def _again(self, failure: Failure, factory: Any) -> Any:
+        error = failure.check(ConnectError) and failure.value
+        said = getattr(error, "args", None) or (None,)
+        # Twisted takes it for the end of a connection.
+        closed = isinstance(said[0], Failure) and said[0].check(ConnectionDone)
+        if closed or getattr(error, "osError", None) == errno.EAGAIN:
+            return deferLater(self._reactor, QUEUED, self.connect, factory)
+        return failure
+
+
+@implementer(IStreamClientEndpoint)
+class PacketEndpoint:
+    """A UNIX socket of the type SOCK_SEQPACKET."""
+
+    def __init__(self, reactor: Any, path: str) -> None:
+        self._reactor = reactor
+        self._path = path
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connected.setblocking(False)
+        try:
+            connected.connect(self._path)
+        except OSError as error:
+            connected.close()
+            return fail(ConnectError(error.errno, error.strerror or str(error)))
+        protocol = factory.buildProtocol(None)
+        protocol.makeConnection(
+            PacketServer(connected, protocol, self._path, None, 0, self._reactor)
+        )
+        return succeed(protocol)

@@ -1,0 +1,36 @@
+"""Say on one line why there is no connection, or no longer."""
+
+import os
+
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
+
+from sockservice.net.tls.client import refusal
+
+
+def lost(reason: Failure) -> str:
+    """Say why a connection has ended."""
+    assert reason.value is not None
+    why = refusal(reason.value)
+    if isinstance(reason.value, OSError):
+        why = reason.value.strerror or ""
+    elif reason.check(ConnectionDone):
+        why = "closed by the server"
+    elif not why:
+        why = reason.getErrorMessage().partition("fashion: ")[2].rstrip(".")
+    if why in ("", "Connection lost"):
+        # Twisted seldom tells the one from the other.
+        why = "reset, or the server is out of reach"
+    return f"connection lost: {why}"
+
+
+def explained(problem: BaseException) -> str:
+    """Say on one line why a connection could not be made."""
+    if refused := refusal(problem):
+        return refused
+    # Twisted says the number and the words of an OSError twice.
+    number = getattr(problem, "osError", None)
+    words = problem.args[0] if problem.args else ""
+    if isinstance(number, int):
+        return words if words and isinstance(words, str) else os.strerror(number)
+    return " ".join(str(problem).split())

@@ -1,0 +1,18 @@
+"""Lines that are kept until they are answered."""
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+
+
+class Kept:
+    """Lines given at once, and how many of them have been answered."""
+
+    __slots__ = ("answered", "count", "done", "lines", "sent")
+
+    def __init__(self, lines: list[bytes], answered: Callable[[list[bytes]], object]) -> None:
+        self.lines = lines
+        self.count = 0
+        self.sent = False
+        self.answered = answered
+        self.done: Deferred[None] = Deferred()

@@ -1,0 +1,1 @@
+"""From the options of `twistd sockservice` to running services."""

@@ -1,0 +1,208 @@
+"""Endpoint strings, Twisted's and ours: what each one binds."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+from sockservice.errors import CannotListen
+from sockservice.net.bind.activation import activated
+from sockservice.net.bind.bound import Bound
+from sockservice.net.bind.inet import inet
+from sockservice.net.bind.raw import packet
+from sockservice.net.bind.reuseport import Ask, asked
+from sockservice.net.bind.unix import local
+from sockservice.net.tls.server import Wrapping
+from sockservice.server.proxy import ProxyFactory
+
+Wrapped = Callable[[Any], Any]
+
+
+def _asItIs(factory: Any) -> Any:
+    return factory
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A bound socket, and how it is served."""
+
+    bound: Bound
+    #: The endpoint's scheme, for the log.
+    scheme: str
+    #: Wraps the factory of a stream socket: in TLS, behind a proxy.
+    wrapped: Wrapped = _asItIs
+    backlog: int | None = None
+    #: What its service reads again when it is told to.
+    tls: Wrapping | None = None
+
+    @property
+    def stream(self) -> bool:
+        """Whether connections are accepted on it."""
+        return self.bound.socket.type in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+
+    @property
+    def usual(self) -> str:
+        """The protocol it serves when none is named."""
+        return "ack" if self.stream else "frames" if self.scheme == "raw" else "echo"
+
+    def close(self) -> None:
+        """Undo the binding."""
+        self.bound.close()
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A stream endpoint that Twisted or a plugin of its listens on."""
+
+    endpoint: Any
+    text: str
+    scheme: str
+    wrapped: Wrapped = _asItIs
+    stream: ClassVar[bool] = True
+    usual: ClassVar[str] = "ack"
+
+    def close(self) -> None:
+        """Nothing is bound before it is listened on."""
+
+
+class _Words(NamedTuple):
+    """An endpoint string taken apart."""
+
+    text: str
+    scheme: str
+    arguments: list[str]
+    options: dict[str, str]
+
+
+_TLS = ("privateKey", "certKey", "extraCertChain", "dhParameters", "sslmethod", "caCerts")
+_FILE = ("mode", "user", "group")
+
+
+def opened(text: str, reactor: Any, ask: Ask = asked) -> list[Opened | Foreign]:
+    """Bind what the endpoint `text` describes; the sockets come through `ask`.
+
+    :raises CannotListen: It can't be bound, or describes nothing.
+    """
+    if text.startswith("haproxy:"):
+        return [_behindProxy(text, each) for each in opened(text[8:], reactor, ask)]
+    words = _taken(text)
+    if words.scheme in ("tcp", "tcp6", "ssl", "udp"):
+        return _inet(words, ask)
+    if words.scheme in ("unix", "unix-datagram", "unix-seqpacket"):
+        return _local(words, ask)
+    if words.scheme == "systemd":
+        _only(words, 0, "domain", "index", "name")
+        found = ask(lambda: [activated(words.options)])
+        return [Opened(bound, "systemd") for bound in found]
+    if words.scheme == "raw":
+        _only(words, 1)
+        if not words.arguments:
+            raise CannotListen(f"bad endpoint {words.text}: it names no interface")
+        return [Opened(bound, "raw") for bound in ask(lambda: [packet(words.arguments[0])])]
+    return [_foreign(text, reactor)]
+
+
+def _behindProxy(text: str, inner: "Opened | Foreign") -> "Opened | Foreign":
+    if isinstance(inner, Opened) and not inner.stream:
+        inner.bound.close()
+        raise CannotListen(f"{text}: a PROXY header can only stand before a stream")
+    before = inner.wrapped
+    return replace(inner, wrapped=lambda factory: ProxyFactory(before(factory)))
+
+
+def _inet(words: _Words, ask: Ask) -> list["Opened | Foreign"]:
+    kind, most = socket.SOCK_STREAM, ["interface", "backlog"]
+    if words.scheme == "udp":
+        kind, most = socket.SOCK_DGRAM, ["interface"]
+    elif words.scheme == "ssl":
+        most += _TLS
+    _only(words, 1, "port", *most)
+    port = _port(words, words.arguments[0] if words.arguments else words.options.get("port", ""))
+    everywhere = "::" if words.scheme == "tcp6" else "0.0.0.0"
+    backlog = _backlog(words)
+    wrapping = Wrapping(words.options) if words.scheme == "ssl" else None
+    host = words.options.get("interface") or everywhere
+    return [
+        Opened(bound, words.scheme.removesuffix("6"), wrapping or _asItIs, backlog, wrapping)
+        for bound in ask(lambda: inet(host, port, kind))
+    ]
+
+
+def _local(words: _Words, ask: Ask) -> list["Opened | Foreign"]:
+    kind = {
+        "unix": socket.SOCK_STREAM,
+        "unix-datagram": socket.SOCK_DGRAM,
+        "unix-seqpacket": socket.SOCK_SEQPACKET,
+    }[words.scheme]
+    # Twisted's lockfile is for a stale socket file, which is found out otherwise here.
+    backlog = () if words.scheme == "unix-datagram" else ("backlog",)
+    _only(words, 1, "address", "lockfile", *backlog, *_FILE)
+    path = words.arguments[0] if words.arguments else words.options.get("address", "")
+    limit = _backlog(words)
+    return [
+        Opened(bound, words.scheme, backlog=limit)
+        for bound in ask(lambda: [local(path, kind, words.options)])
+    ]
+
+
+def _foreign(text: str, reactor: Any) -> Foreign:
+    from twisted.internet.endpoints import serverFromString
+
+    try:
+        return Foreign(serverFromString(reactor, text), text, text.partition(":")[0])
+    except Exception as problem:
+        raise CannotListen(
+            f"bad endpoint {ascii(text)[1:-1]}: {ascii(str(problem))[1:-1]}"
+        ) from problem
+
+
+def _taken(text: str) -> _Words:
+    r"""Take an endpoint string apart, as Twisted does: `:` parts, `\` escapes."""
+    parts = [""]
+    keys: list[str | None] = [None]
+    escaped = False
+    for character in text:
+        if escaped or character not in ":=\\" or (character == "=" and keys[-1] is not None):
+            parts[-1] += character
+            escaped = False
+        elif character == "\\":
+            escaped = True
+        elif character == ":":
+            parts.append("")
+            keys.append(None)
+        else:
+            keys[-1], parts[-1] = parts[-1], ""
+    arguments = [part for key, part in zip(keys, parts, strict=True) if key is None]
+    if arguments[1:] == [""]:
+        arguments.pop()  # `systemd:`
+    options = {key: part for key, part in zip(keys, parts, strict=True) if key is not None}
+    if not arguments or not arguments[0]:
+        raise CannotListen(f"bad endpoint {ascii(text)[1:-1]}: it begins with no scheme")
+    return _Words(ascii(text)[1:-1], arguments[0], arguments[1:], options)
+
+
+def _only(words: _Words, arguments: int, *options: str) -> None:
+    """See that an endpoint says nothing that would be passed over."""
+    for name in words.options:
+        if name not in options:
+            known = f"; it takes {', '.join(sorted(options))}" if options else ""
+            raise CannotListen(f"bad endpoint {words.text}: no option {name}{known}")
+    if len(words.arguments) > arguments:
+        raise CannotListen(
+            f"bad endpoint {words.text}: too many parts (a `:` inside one is written `\\:`)"
+        )
+
+
+def _port(words: _Words, text: str) -> int:
+    if text.isascii() and text.isdigit() and len(text) < 6 and int(text) < 65536:
+        return int(text)
+    raise CannotListen(f"bad endpoint {words.text}: {text!a} is not a port number")
+
+
+def _backlog(words: _Words) -> int | None:
+    text = words.options.get("backlog")
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    raise CannotListen(f"{words.text}: backlog={text} is not a number of connections")

@@ -1,0 +1,38 @@
+"""Choose a storage engine by its URL."""
+
+from collections.abc import Callable
+
+from sockservice.daemon import importing
+from sockservice.store.engine import Backend, Retention
+
+
+def _sqlite(path: str, retention: Retention) -> Backend:
+    from sockservice.store.sqlite import SQLite
+
+    return SQLite(path, retention)
+
+
+#: The engines, by the scheme of a store's URL.
+ENGINES: dict[str, Callable[[str, Retention], Backend]] = {"sqlite": _sqlite}
+
+
+def backend(url: str, retention: Retention) -> Backend:
+    """Give the engine for a store's URL, `SCHEME:PLACE`; it removes what is not retained.
+
+    The scheme may be `module.Class`, too, which is called as those in `ENGINES` are.
+
+    :raises ValueError: There is no such engine, or no place is named.
+    """
+    scheme, _, place = url.partition(":")
+    if scheme not in ENGINES and not (place and "." in scheme.strip(".")):
+        raise ValueError(f"no store called {scheme!a}; there is {', '.join(ENGINES)}:PATH")
+    if not place:
+        raise ValueError(f"{url}: no path")
+    if scheme in ENGINES:
+        return ENGINES[scheme](place, retention)
+    try:
+        module, _, engine = scheme.rpartition(".")
+        made: Backend = getattr(importing.module(module), engine)(place, retention)
+    except (Exception, SystemExit) as problem:
+        raise ValueError(f"{type(problem).__name__}: {problem}") from problem
+    return made

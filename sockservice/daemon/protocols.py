@@ -1,0 +1,124 @@
+"""Find a protocol by its name on the command line: built in, or any class."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from sockservice.daemon import importing
+from sockservice.errors import CannotListen
+from sockservice.server.ack import Ack
+from sockservice.server.builtin import (
+    AckChunks,
+    AckDatagrams,
+    DatagramLines,
+    DiscardDatagrams,
+    DiscardLines,
+    EchoLines,
+)
+from sockservice.server.datagram import DatagramServer, Echo
+from sockservice.server.line import LineServer
+
+STREAM: dict[str, Callable[..., LineServer]] = {
+    "ack": Ack,
+    "ack-chunks": AckChunks,
+    "discard": DiscardLines,
+    "echo": EchoLines,
+}
+DATAGRAM: dict[str, Callable[..., DatagramServer]] = {
+    "ack": AckDatagrams,
+    "discard": DiscardDatagrams,
+    "echo": Echo,
+}
+
+
+def streamProtocol(text: str) -> Callable[[], LineServer]:
+    """Give what makes the protocol `text` names, for a connection.
+
+    :raises CannotListen: It names none that serves streams.
+    """
+    name, options = _split(text)
+    made = STREAM.get(name)
+    if made is None:
+        if name in DATAGRAM or name == "frames":
+            raise CannotListen(f"{name} is no protocol for streams")
+        made = _imported(name)
+        if not issubclass(made, LineServer):
+            raise CannotListen(f"{name} is a DatagramServer: it cannot serve a stream endpoint")
+    return _tried(name, made, options)
+
+
+def datagramProtocol(text: str) -> Callable[..., DatagramServer]:
+    """Give what makes the protocol `text` names, for a datagram socket.
+
+    :raises CannotListen: It names none that serves datagrams.
+    """
+    name, options = _split(text)
+    made: Any = DATAGRAM.get(name)
+    if made is None:
+        if name in STREAM or name == "frames":
+            raise CannotListen(f"{name} is no protocol for datagrams")
+        made = _imported(name)
+        if issubclass(made, LineServer):
+            if not made.datagrams:
+                raise CannotListen(
+                    f"{name} is a LineServer: it cannot serve a datagram endpoint, "
+                    "unless its class says `datagrams = True`"
+                )
+            if made.answer is LineServer.answer:
+                raise CannotListen(f"{name} has no answer(), which datagrams are given to")
+            return partial(DatagramLines, _tried(name, made, options))
+    return _tried(name, made, options, counters=None)
+
+
+def _tried(
+    name: str, made: Callable[..., Any], options: dict[str, str], **settings: Any
+) -> Callable[..., Any]:
+    """Give `made` with `options` for keyword arguments, having seen that it takes them."""
+    try:
+        made(**options, **settings)
+    except Exception as problem:
+        raise CannotListen(f"{name} cannot be made: {_described(problem)}") from problem
+    return lambda **settings: made(**options, **settings)
+
+
+def _split(text: str) -> tuple[str, dict[str, str]]:
+    """Split `NAME:KEY=VALUE:KEY=VALUE`, where NAME may be `module:Class`."""
+    name, *rest = text.split(":")
+    if rest and "=" not in rest[0]:
+        name = f"{name}.{rest.pop(0)}"
+    options = {}
+    for each in rest:
+        key, equals, value = each.partition("=")
+        if not (equals and key.isidentifier()):
+            raise CannotListen(f"{ascii(each)[1:-1]} is not NAME=VALUE for the protocol {name}")
+        options[key] = value
+    return name, options
+
+
+def _imported(name: str) -> type[Any]:
+    """Find the class of a dotted name."""
+    moduleName, dot, className = name.rpartition(".")
+    if not dot:
+        builtin = ", ".join(sorted({*STREAM, *DATAGRAM, "frames"}))
+        raise CannotListen(
+            f"no such protocol: {ascii(name)[1:-1]}; built in are {builtin}; "
+            "a class is written module.Class"
+        )
+    try:
+        module = importing.module(moduleName)
+    except ModuleNotFoundError as missing:
+        if missing.name is not None and f"{moduleName}.".startswith(f"{missing.name}."):
+            raise CannotListen(f"no such module: {ascii(moduleName)[1:-1]}") from missing
+        raise CannotListen(f"importing {moduleName} failed: {_described(missing)}") from missing
+    except (Exception, SystemExit) as problem:
+        raise CannotListen(f"importing {moduleName} failed: {_described(problem)}") from problem
+    found = getattr(module, className, None)
+    if found is None:
+        raise CannotListen(f"module {moduleName} has no class {ascii(className)[1:-1]}")
+    if not (isinstance(found, type) and issubclass(found, (LineServer, DatagramServer))):
+        raise CannotListen(f"{name} is neither a LineServer nor a DatagramServer")
+    return found
+
+
+def _described(problem: BaseException) -> str:
+    return ascii(f"{type(problem).__name__}: {problem}")[1:-1]

@@ -1,0 +1,153 @@
+"""A worker process, seen from its parent."""
+
+import json
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any
+
+from twisted.internet.error import ProcessExitedAlready
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger, eventFromJSON, globalLogPublisher
+from twisted.python.failure import Failure
+
+from sockservice.limits.counters import Counters
+from sockservice.store.groupcommit import Store
+from sockservice.store.pipe import Keeping
+
+log = Logger()
+
+
+#: Bytes of a line that a worker writes past the log; a longer one is cut.
+LONGEST = 65536
+#: Seconds that are waited for a dead worker's pipes, which its own children may hold open.
+PIPES = 1.0
+
+#: Descriptors of a worker, beside the standard ones: what it says to the parent, its lines
+#: for the store, and what became of them. Its sockets follow.
+REPORTS, LINES, STORED, SOCKETS = 3, 4, 5, 6
+
+
+class Worker(ProcessProtocol):
+    """A process that serves, seen from its parent.
+
+    `died` is called with the reason when it has ended and all it wrote has been read.
+    """
+
+    transport: Any
+
+    def __init__(
+        self,
+        reactor: Any,
+        number: int,
+        counters: Counters,
+        store: Store | None,
+        ready: Callable[[], None],
+        died: Callable[[str], None],
+    ) -> None:
+        self.number = number
+        self.ready = False
+        #: What it wrote on stderr last.
+        self.said = ""
+        self._reactor = reactor
+        self._counters = counters
+        self._known = Counters()
+        self._isReady = ready
+        self._died = died
+        self._keeping = None if store is None else Keeping(store, self._stored)
+        self._reload = False
+        self._listens = True
+        self._partial = dict.fromkeys((1, 2, REPORTS), b"")
+        self._closing: IDelayedCall | None = None
+
+    def end(self) -> None:
+        """Tell it to answer what it has received, and to end."""
+        self._signal("TERM")
+
+    def kill(self) -> None:
+        """End it now."""
+        log.error("worker {number} did not end in time and is killed", number=self.number)
+        self._signal("KILL")
+
+    def reload(self) -> None:
+        """Have it read its files again, as soon as it listens to signals."""
+        if self.ready:
+            self._signal("HUP")
+        else:
+            self._reload = True
+
+    def _signal(self, name: str) -> None:
+        with suppress(ProcessExitedAlready):
+            self.transport.signalProcess(name)
+
+    def _stored(self, answer: bytes) -> None:
+        if self._listens:
+            self.transport.writeToChild(STORED, answer)
+
+    # What follows is called by the reactor.
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        if childFD == LINES:
+            if self._keeping is not None:
+                self._keeping.received(data)
+            return
+        *lines, self._partial[childFD] = (self._partial[childFD] + data).split(b"\n")
+        for line in lines:
+            if childFD == REPORTS:
+                self._reported(line)
+            else:
+                self._wrote(childFD, line)
+        if childFD != REPORTS and len(self._partial[childFD]) > LONGEST:
+            self.childConnectionLost(childFD)
+
+    def childConnectionLost(self, childFD: int) -> None:
+        if childFD == STORED:
+            # It is dead; its end is told of later.
+            self._listens = False
+        elif childFD in (1, 2) and self._partial[childFD]:
+            self._wrote(childFD, self._partial[childFD])
+            self._partial[childFD] = b""
+
+    def processExited(self, reason: Failure) -> None:
+        self._listens = False
+        self._closing = self._reactor.callLater(PIPES, self.transport.loseConnection)
+
+    def processEnded(self, reason: Failure) -> None:
+        if self._closing is not None and self._closing.active():
+            self._closing.cancel()
+        status: Any = reason.value
+        if status.signal is not None:
+            known = status.signal in list(signal.Signals)
+            name = signal.Signals(status.signal).name if known else f"signal {status.signal}"
+            self._died(f"died of {name}")
+        else:
+            self._died(f"ended with status {status.exitCode}")
+
+    def _reported(self, line: bytes) -> None:
+        kind, _, text = line.decode().partition(" ")
+        if kind == "log":
+            event = eventFromJSON(text)
+            event["worker"] = self.number
+            level = event.get("log_level")
+            source = f"{event.get('log_namespace')}#{level.name if level else '-'}"
+            event["log_system"] = f"worker {self.number}, {event.get('log_system', source)}"
+            globalLogPublisher(event)
+        elif kind == "counters":
+            now = Counters(**json.loads(text))
+            for name in (field.name for field in fields(Counters)):
+                grown = getattr(now, name) - getattr(self._known, name)
+                setattr(self._counters, name, getattr(self._counters, name) + grown)
+            self._known = now
+        else:
+            self.ready = True
+            if self._reload:
+                self.reload()
+            self._isReady()
+
+    def _wrote(self, childFD: int, line: bytes) -> None:
+        said = ascii(line.decode(errors="backslashreplace"))[1:-1]
+        if childFD == 2:
+            self.said = said.removeprefix("sockservice: ") or self.said
+        log.info("worker {number} wrote: {said}", number=self.number, said=said)

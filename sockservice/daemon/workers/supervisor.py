@@ -1,0 +1,210 @@
+"""Start the workers of `--workers`, start another for one that dies, and end them."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from sockservice.daemon.services import Listener
+from sockservice.daemon.workers.process import LINES, REPORTS, STORED, Worker
+from sockservice.limits.counters import Counters
+from sockservice.net.bind.options import SocketOption
+from sockservice.net.bind.reuseport import Sharing
+from sockservice.store.groupcommit import Store
+
+#: Seconds until another worker takes the place of one that died, first and at most;
+#: each time twice as many, until one has lived as long as the most.
+RESTART_FIRST, RESTART_MOST = 0.1, 30.0
+#: Workers that may die before the first one in their place was ready; then nothing serves.
+STARTS = 3
+#: Seconds that a worker gets beyond the drain timeout, to end.
+GRACE = 5.0
+
+log = Logger()
+
+
+class _Place:
+    """What one worker after the other takes."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.worker: Worker | None = None
+        self.pause = RESTART_FIRST
+        self.since = 0.0  # the worker's start
+        self.failed = 0  # workers that died before the first was ready
+        self.served = False
+        self.waiting: IDelayedCall | None = None
+
+
+class Workers(Listener):
+    """Run `count` processes that serve the sockets of `sharing`, as `arguments` say.
+
+    The arguments are those of `twistd sockservice`. `counters` are the sums of theirs;
+    `store` keeps their lines. `failed` is called with the reason when they cannot start.
+    They have `drainTimeout` seconds to drain, and a little more to end.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        count: int,
+        arguments: Sequence[str],
+        sharing: Sharing,
+        counters: Counters,
+        failed: Callable[[str], None],
+        *,
+        store: Store | None = None,
+        socketOptions: Sequence[SocketOption] = (),
+        steered: bool = False,
+    ) -> None:
+        self._reactor = reactor
+        self._arguments = arguments
+        self._sharing = sharing
+        self._counters = counters
+        self._failed = failed
+        self._store = store
+        self._socketOptions = socketOptions
+        self._steered = steered
+        self._bound = False
+        self._hopeless = False
+        self._places = [_Place(number) for number in range(1, count + 1)]
+        self._stopped: Deferred[None] | None = None
+        self._killing: IDelayedCall | None = None
+
+    def privilegedStartService(self) -> None:
+        """Bind what one process alone would not need; the listeners have bound the rest.
+
+        :raises CannotListen: The system does not do that.
+        """
+        super().privilegedStartService()
+        self._sharing.spread(self._socketOptions)
+        if self._steered:
+            self._sharing.steer()
+        self._bound = True
+
+    def startService(self) -> None:
+        """Start the workers."""
+        if not self._bound:
+            self.privilegedStartService()
+        super().startService()
+        for place in self._places:
+            self._start(place)
+
+    def abandon(self) -> None:
+        self._sharing.close()
+
+    def reload(self) -> None:
+        """Have all workers read their files again; each says in the log what came of it."""
+        for place in self._places:
+            if place.worker is not None:
+                place.worker.reload()
+
+    def stopService(self) -> Deferred[None]:
+        """Have all workers drain; fires when all have ended."""
+        super().stopService()
+        # Or the system would go on accepting connections that nobody will serve.
+        self._sharing.close()
+        for place in self._places:
+            if place.waiting is not None:
+                place.waiting.cancel()
+                place.waiting = None
+            if place.worker is not None:
+                place.worker.end()
+        if not self._alive:
+            return succeed(None)
+        self._killing = self._reactor.callLater(self.drainTimeout + GRACE, self._kill)
+        self._stopped = Deferred()
+        return self._stopped
+
+    @property
+    def _alive(self) -> list[Worker]:
+        return [place.worker for place in self._places if place.worker is not None]
+
+    def _kill(self) -> None:
+        for worker in self._alive:
+            worker.kill()
+
+    def _start(self, place: _Place) -> None:
+        place.waiting = None
+        place.since = self._reactor.seconds()
+        place.worker = Worker(
+            self._reactor,
+            place.number,
+            self._counters,
+            self._store,
+            lambda: self._ready(place),
+            lambda reason: self._died(place, reason),
+        )
+        descriptors: dict[int, int | str] = {0: "w", 1: "r", 2: "r", REPORTS: "r"}
+        descriptors |= {LINES: "r", STORED: "w"}
+        sockets = self._sharing.of(place.number)
+        inherited = []
+        for group in sockets:
+            inherited.append(list(range(len(descriptors), len(descriptors) + len(group))))
+            descriptors |= zip(inherited[-1], group, strict=True)
+        settings = {
+            "number": place.number,
+            "workers": len(self._places),
+            "reactor": type(self._reactor).__module__,
+            "sockets": inherited,
+        }
+        # Modules are found where this process finds them, whatever folder it is in by now.
+        path = os.pathsep.join(map(os.path.abspath, sys.path))
+        command = (
+            sys.executable,
+            "-P",
+            "-m",
+            "sockservice.daemon.workers.main",
+            json.dumps(settings),
+        )
+        try:
+            self._reactor.spawnProcess(
+                place.worker,
+                command[0],
+                [*command, *self._arguments],
+                env={**os.environ, "PYTHONPATH": path},
+                childFDs=descriptors,
+            )
+        except OSError as problem:
+            place.worker.said = f"{command[0]}: {problem.strerror}"
+            self._died(place, "could not be started")
+
+    def _ready(self, place: _Place) -> None:
+        first = not all(each.served for each in self._places)
+        place.served = True
+        if first and all(each.served for each in self._places):
+            log.info("{count} workers are ready", count=len(self._places))
+
+    def _died(self, place: _Place, reason: str) -> None:
+        worker, place.worker = place.worker, None
+        if not self.running:
+            if self._stopped is not None and not self._alive:
+                if self._killing is not None and self._killing.active():
+                    self._killing.cancel()
+                self._stopped.callback(None)
+            return
+        if self._hopeless:
+            return
+        said = f": {worker.said}" if worker is not None and worker.said else ""
+        if not place.served:
+            place.failed += 1
+            if place.failed >= STARTS:
+                self._hopeless = True
+                self._failed(f"worker {place.number} {reason}{said}")
+                return
+        if self._reactor.seconds() - place.since >= RESTART_MOST:
+            place.pause = RESTART_FIRST
+        log.error(
+            "worker {number} {reason}{said}; another takes its place in {pause:g} seconds",
+            number=place.number,
+            reason=reason,
+            said=said,
+            pause=place.pause,
+        )
+        place.waiting = self._reactor.callLater(place.pause, self._start, place)
+        place.pause = min(2 * place.pause, RESTART_MOST)

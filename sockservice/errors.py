@@ -1,0 +1,39 @@
+"""What is refused, and what keeps the service from starting: the exceptions of the package."""
+
+from sockservice.wire.escaping import printable
+
+
+class Refused(Exception):
+    """Raise it from an answer to refuse a line: its text follows `error ` in the reply.
+
+    It is no failure: nothing is logged but the count of refusals.
+    """
+
+
+class CannotStart(SystemExit, Exception):
+    """The service cannot start; the text is one line for whoever started it, and is made so.
+
+    As a SystemExit it ends the process with status 1 and no traceback. As an
+    Exception it lets twistd remove its pidfile, or report from a daemon, first.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
+        self.code = 1
+
+
+class CannotListen(CannotStart):
+    """A listener cannot come up."""
+
+
+class StoreError(Refused):
+    """Lines were not stored; the text is the reason, fit for a reply.
+
+    `retry`: storing may work again later by itself. Without it the engine will
+    never store anything again.
+    """
+
+    def __init__(self, reason: str, *, retry: bool) -> None:
+        super().__init__(f"not stored: {reason}")
+        self.reason = reason
+        self.retry = retry

@@ -1,0 +1,68 @@
+"""Connections turned away: told why, and closed so that they hear it."""
+
+from typing import Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservice.limits.lograte import Journal
+from sockservice.net.transports import halfCloses
+
+#: Seconds in which whoever is turned away has to close, or to finish its handshake.
+PATIENCE = 5.0
+#: Connections waited for at once; of more, some may lose the reason to a reset.
+WAITED_FOR = 1000
+
+log = Logger()
+
+
+class Turning:
+    """Turns connections away, for all listeners of the process."""
+
+    def __init__(self, reactor: Any, journal: Journal) -> None:
+        self.reactor = reactor
+        self.waiting = 0
+        self._journal = journal
+
+    def away(self, peer: str, refusal: str) -> "TurnedAway":
+        """Give the protocol that tells `peer` its refusal."""
+        if self._journal.admits(f"turned away: {refusal}", 1):
+            log.info("{peer} turned away: {refusal}", peer=peer, refusal=refusal)
+        return TurnedAway(self, refusal)
+
+
+@implementer(IHalfCloseableProtocol)
+class TurnedAway(Protocol):
+    """Says one line and closes; what comes is dropped meanwhile."""
+
+    transport: Any
+
+    def __init__(self, turning: Turning, refusal: str) -> None:
+        self._turning = turning
+        self._said = f"error {refusal}\n".encode()
+        self._waiting: Any = None
+
+    def connectionMade(self) -> None:
+        turning = self._turning
+        turning.waiting += 1
+        transport = self.transport
+        transport.write(self._said)
+        if turning.waiting > WAITED_FOR or not halfCloses(transport):
+            transport.loseConnection()
+        else:
+            transport.loseWriteConnection()
+        self._waiting = turning.reactor.callLater(PATIENCE, transport.abortConnection)
+
+    def readConnectionLost(self) -> None:
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """The refusal is out."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._turning.waiting -= 1
+        if self._waiting.active():
+            self._waiting.cancel()

@@ -1,0 +1,1 @@
+"""Probes, load and histograms."""

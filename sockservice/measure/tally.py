@@ -1,0 +1,49 @@
+"""What a load has counted."""
+
+from dataclasses import dataclass, field
+
+from sockservice.measure.histogram import Histogram
+
+
+@dataclass
+class Tally:
+    """What was counted."""
+
+    #: Replies, refusals and wrong ones included.
+    answered: int = 0
+    #: Of those, the ones that came before the end.
+    inTime: int = 0
+    refused: int = 0
+    #: Replies of an echo that are no echo.
+    wrong: int = 0
+    #: Replies to nothing: more than were asked for, or to a datagram twice.
+    unasked: int = 0
+    #: Lines without a reply at the end.
+    unanswered: int = 0
+    #: Datagrams without a reply in time.
+    lost: int = 0
+    #: Connections that ended before the end.
+    ended: int = 0
+    #: In words, the first refusal or end of a connection.
+    reason: str = ""
+    latencies: Histogram = field(default_factory=Histogram)
+
+    def add(self, other: "Tally") -> None:
+        """Count what `other` has counted, too."""
+        for name in (*FAULTS, "answered", "inTime"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.reason = self.reason or other.reason
+        self.latencies.add(other.latencies)
+
+    def fault(self, name: str, reason: str) -> None:
+        """Count a refusal or an end of a connection."""
+        setattr(self, name, getattr(self, name) + 1)
+        self.reason = self.reason or reason
+
+    @property
+    def whole(self) -> bool:
+        """Whether there were replies and nothing went wrong."""
+        return bool(self.answered) and not any(getattr(self, name) for name in FAULTS)
+
+
+FAULTS = ("refused", "wrong", "unasked", "unanswered", "lost", "ended")

@@ -1,0 +1,1 @@
+"""Sockets, ports, TLS and UDP that Twisted lacks; knows no protocol."""

@@ -1,0 +1,102 @@
+"""Receive the frames that a network interface sees, and describe them; packet(7)."""
+
+import socket
+import struct
+from typing import Any
+
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.logger import Logger
+from twisted.pair.ethernet import EthernetHeader
+from twisted.pair.ip import IPHeader
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservice.errors import CannotListen
+from sockservice.net.bind.bound import Bound
+
+
+def packet(interface: str) -> Bound:
+    """Bind a socket that sees every frame of a network interface; packet(7).
+
+    :raises CannotListen: There is no such interface, or no right to do so.
+    """
+    try:
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+    except PermissionError as error:
+        raise CannotListen(f"raw:{interface}: needs root or CAP_NET_RAW") from error
+    try:
+        made.bind((interface, 0))
+    except OSError as error:
+        made.close()
+        raise CannotListen(f"raw:{ascii(interface)[1:-1]}: {error.strerror}") from error
+    return Bound(made)
+
+
+_IPV4 = 0x0800
+_ETHERTYPES = {_IPV4: "IPv4", 0x0806: "ARP", 0x86DD: "IPv6"}  # IANA, IEEE 802 Numbers
+_PROTOCOLS = {1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP"}  # IANA, Protocol Numbers
+_OUTGOING = 4  # PACKET_OUTGOING; packet(7)
+
+log = Logger()
+
+
+def described(frame: bytes) -> str:
+    """Say on one line where an Ethernet frame comes from and goes to, and what it is."""
+    try:
+        header = EthernetHeader(frame)
+        source, target = header.source.hex(":"), header.dest.hex(":")
+        kind = _ETHERTYPES.get(header.proto, f"0x{header.proto:04x}")
+        if header.proto == _IPV4:
+            inner = IPHeader(frame[14:])
+            source, target = inner.saddr, inner.daddr
+            kind = _PROTOCOLS.get(inner.protocol, f"IPv4 protocol {inner.protocol}")
+    except struct.error:
+        return f"a malformed frame, {len(frame)} bytes"
+    return f"{source} > {target} {kind}, {len(frame)} bytes"
+
+
+@implementer(IReadDescriptor)
+class FramePort:
+    """Log every frame that comes to a bound packet socket."""
+
+    #: Frames read in one turn, before others get theirs.
+    TURN = 64
+
+    def __init__(self, reactor: Any, bound: socket.socket) -> None:
+        self.reactor = reactor
+        self.socket = bound
+        self._interface = bound.getsockname()[0]
+        bound.setblocking(False)
+
+    def startListening(self) -> None:
+        """Begin to read."""
+        self.reactor.addReader(self)
+
+    def stopListening(self) -> None:
+        """Read no more."""
+        self.reactor.removeReader(self)
+
+    # What follows is called by the reactor.
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def logPrefix(self) -> str:
+        return "frames"
+
+    def doRead(self) -> None:
+        for _ in range(self.TURN):
+            try:
+                frame, address = self.socket.recvfrom(65536)
+            except OSError:
+                # Nothing more, or the interface is down for the moment.
+                return
+            if address[2] == _OUTGOING and self._interface == "lo":
+                # Which sees each of its frames twice, going out and coming in.
+                continue
+            log.info("{interface} {frame}", interface=self._interface, frame=described(frame))
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The interface went down, which leaves an error on the socket, or the end is near."""
+        self.doRead()
+        self.reactor.addReader(self)

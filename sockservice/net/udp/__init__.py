@@ -1,0 +1,1 @@
+"""Datagrams in batches, and the addresses they were sent to."""

@@ -1,0 +1,200 @@
+"""Serve a datagram protocol on a bound socket: what Twisted's own UDP port lacks."""
+
+import errno
+import socket
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress, IReadWriteDescriptor
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from sockservice.net.udp.mmsg import LONGEST, Batches
+from sockservice.net.udp.pktinfo import IP_PKTINFO
+
+log = Logger()
+
+
+@implementer(IReadWriteDescriptor)
+class DatagramPort:
+    """Serve a DatagramProtocol on a bound UDP or UNIX datagram socket.
+
+    Beyond Twisted's own `udp.Port`: datagrams are never cut short; a reply to a
+    :class:`~sockservice.net.udp.pktinfo.Source` leaves from the address the datagram was sent
+    to, also on a wildcard address; IPv6 scopes are kept; nothing is read while a reply
+    waits for room in the system's buffer. The socket is closed by whoever bound it.
+
+    A :class:`~sockservice.server.datagram.DatagramServer` gets UDP datagrams in batches.
+    """
+
+    #: Datagrams read in one turn from a UNIX socket, before others get theirs.
+    TURN = 10
+
+    def __init__(self, reactor: Any, bound: socket.socket, protocol: Any) -> None:
+        self.reactor = reactor
+        self.socket = bound
+        self.protocol = protocol
+        self._unread: list[tuple[bytes, Any]] = []  # received, but the protocol has paused
+        self._unsent: list[tuple[bytes, Any]] = []
+        self._paused = False
+        self._local = bound.family == socket.AF_UNIX
+        self._listening = False
+        bound.setblocking(False)
+        self._batches = None
+        if not self._local:
+            wildcard = bound.getsockname()[0] in ("0.0.0.0", "::")
+            self._batches = Batches(bound, wildcard)
+            if wildcard:
+                bound.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
+                if bound.family == socket.AF_INET6:
+                    bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        self._many = protocol.datagramsReceived if getattr(protocol, "batched", False) else None
+
+    def startListening(self) -> None:
+        """Begin to read."""
+        self._listening = True
+        self.protocol.makeConnection(self)
+        self.reactor.addReader(self)
+
+    def stopListening(self) -> None:
+        """Read and write no more."""
+        self._listening = False
+        self.reactor.removeReader(self)
+        self.reactor.removeWriter(self)
+        self.protocol.doStop()
+
+    def getHost(self) -> IAddress:
+        """Give the address the socket is bound to."""
+        address = self.socket.getsockname()
+        if self._local:
+            return UNIXAddress(address)
+        kind = IPv6Address if self.socket.family == socket.AF_INET6 else IPv4Address
+        return kind("UDP", *address[:2])
+
+    def write(self, datagram: bytes, addr: Any) -> None:
+        """Send `datagram` to `addr`.
+
+        :raises OSError: The system does not send this datagram, or not to there.
+        """
+        if self._unsent:
+            raise BlockingIOError(errno.EAGAIN, "a datagram is waiting already")
+        try:
+            self._send(datagram, addr)
+        except BlockingIOError:
+            if self._local:
+                # The peer's queue is full, of which the system gives no notice.
+                raise
+            self._wait([(datagram, addr)])
+
+    def pauseProducing(self) -> None:
+        """Read nothing until resumeProducing."""
+        self._paused = True
+        self.reactor.removeReader(self)
+
+    def resumeProducing(self) -> None:
+        """Read again."""
+        self._paused = False
+        self._deliver()
+        if not (self._paused or self._unsent):
+            self.reactor.addReader(self)
+
+    # What follows is called by the reactor.
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def logPrefix(self) -> str:
+        return type(self.protocol).__name__
+
+    def doRead(self) -> None:
+        if self._batches is None:
+            self._readEach()
+            return
+        for _ in range(self.TURN):
+            try:
+                # What a protocol that failed has left comes first.
+                self._unread = self._unread or self._batches.receive()
+            except BlockingIOError:
+                return
+            except ConnectionRefusedError:
+                # Only a connected socket is told.
+                self.protocol.connectionRefused()
+            except OSError:
+                # What an earlier reply met on its way; it says nothing of the next.
+                pass
+            else:
+                self._deliver()
+                return
+
+    def doWrite(self) -> None:
+        while self._unsent:
+            try:
+                self._send(*self._unsent[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                log.info("a datagram that had to wait could not be sent")
+            del self._unsent[0]
+        self.reactor.removeWriter(self)
+        self._deliver()
+        if not (self._paused or self._unsent):
+            self.reactor.addReader(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        # The reactor takes an error that waits on the socket (an ICMP message) for
+        # its end. Reading takes the error away; the socket is as good as before.
+        if self._listening:
+            self.doRead()
+        if self._listening:
+            self.reactor.addReader(self)
+
+    def _readEach(self) -> None:
+        """Read a UNIX socket, whose datagrams have few senders."""
+        for _ in range(self.TURN):
+            try:
+                datagram, address = self.socket.recvfrom(LONGEST)
+            except BlockingIOError:
+                return
+            except OSError:
+                # What an earlier reply met on its way; it says nothing of the next.
+                continue
+            self.protocol.datagramReceived(datagram, address)
+            if self._paused:
+                return
+
+    def _deliver(self) -> None:
+        """Give the protocol what was read, and send what it replies."""
+        while self._unread and not (self._paused or self._unsent):
+            if self._many is None:
+                self.protocol.datagramReceived(*self._unread.pop(0))
+            else:
+                self._reply(self._many(self._unread))
+
+    def _reply(self, replies: list[tuple[bytes, Any]]) -> None:
+        assert self._batches is not None
+        while replies:
+            try:
+                sent = self._batches.send(replies)
+            except BlockingIOError:
+                self._wait(replies)
+                return
+            except OSError:
+                # Too long, no route, not permitted: one peer's reply is lost, as
+                # datagrams are, and nobody else's.
+                self.protocol.unsendable()
+                sent = 1
+            replies = replies[sent:]
+
+    def _wait(self, replies: list[tuple[bytes, Any]]) -> None:
+        """Read nothing until the system has room for replies."""
+        self._unsent = replies
+        self.reactor.removeReader(self)
+        self.reactor.addWriter(self)
+
+    def _send(self, datagram: bytes, addr: Any) -> None:
+        origin = getattr(addr, "origin", None)
+        if origin is None:
+            self.socket.sendto(datagram, addr)
+        else:
+            self.socket.sendmsg([datagram], [origin], 0, addr)

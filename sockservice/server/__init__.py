@@ -1,0 +1,1 @@
+"""The protocols to subclass, and what a connection is made of."""

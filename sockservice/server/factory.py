@@ -1,0 +1,191 @@
+"""Build a line protocol for each connection, and hold what its connections share."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import ServerFactory
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sockservice.limits.admission import Admission, Limits
+from sockservice.limits.counters import Counters
+from sockservice.limits.lograte import Journal
+from sockservice.limits.memory import Memory
+from sockservice.limits.rejection import TurnedAway, Turning
+from sockservice.net.addresses import named
+from sockservice.server.line import LINE_LIMIT, LineServer
+from sockservice.server.reversedns import Names
+from sockservice.store.groupcommit import Store
+
+#: Seconds between looks for idle connections.
+SWEEP_INTERVAL = 1.0
+
+log = Logger()
+
+
+class Expected(Protocol):
+    """A connection that is to be a LineServer's; it is asked what that would be."""
+
+    transport: Any
+
+    def finish(self) -> None: ...
+
+    def inspect(self, now: float, idle: int, unfinished: int) -> None: ...
+
+
+class LineFactory(ServerFactory):
+    """Build `protocol`, a LineServer, for each connection, and hold its settings.
+
+    `reactor` tells the time. `lineLimit` is the longest line in bytes; `verbose`
+    logs every line; `names` looks up the names of peers for the log; `store` keeps
+    the lines of protocols that ask for it, under the name `listener`. `counters` may
+    be shared by several factories, and so `admission` and `turning`, which say who is
+    let in and tell the others, `memory`, which bounds what connections hold, and
+    `journal`, which bounds what is logged of them. The last four are public for what
+    stands before the lines, as a :class:`~sockservice.server.proxy.ProxyFactory` does.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        protocol: Callable[[], LineServer],
+        *,
+        lineLimit: int = LINE_LIMIT,
+        verbose: bool = False,
+        counters: Counters | None = None,
+        names: Names | None = None,
+        store: Store | None = None,
+        listener: str = "",
+        admission: Admission | None = None,
+        turning: Turning | None = None,
+        memory: Memory | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        self.reactor = reactor
+        self._protocol = protocol
+        self.lineLimit = lineLimit
+        self.verbose = verbose
+        self.counters = Counters() if counters is None else counters
+        self.names = names
+        self.store = store
+        self.listener = listener
+        self.memory = Memory() if memory is None else memory
+        self.journal = Journal(reactor) if journal is None else journal
+        self.admission = Admission(Limits()) if admission is None else admission
+        self.turning = Turning(reactor, self.journal) if turning is None else turning
+        self._sweeping = LoopingCall(self._sweep)
+        self._sweeping.clock = reactor
+        self._connections: set[LineServer | Expected] = set()
+        self._drained: Deferred[None] | None = None
+
+    @property
+    def lineRate(self) -> int:
+        """Lines a second that are taken from one connection; 0 is no limit."""
+        return self.admission.limits.lineRate
+
+    def startFactory(self) -> None:
+        self._sweeping.start(SWEEP_INTERVAL, now=False)
+
+    def stopFactory(self) -> None:
+        self._sweeping.stop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Give a LineServer for a peer that is let in, or what turns it away."""
+        peer = named(addr)
+        turned = self.turned(addr, peer)
+        if turned is not None:
+            return turned
+        connection = self._protocol()
+        connection.address = addr
+        connection.factory = self
+        if addr is not None:
+            # The transport's own idea of it may be a proxy's.
+            connection.peer = peer
+            if self.names is not None and isinstance(addr, (IPv4Address, IPv6Address)):
+                self.names.look(connection.peer, addr.host)
+        return connection
+
+    def turned(self, addr: IAddress | None, peer: str) -> TurnedAway | None:
+        """Count a connection in, or give what turns it away."""
+        refusal = self.admission.refusal(addr, self.reactor.seconds())
+        if refusal is None:
+            return None
+        self.counters.turnedAway += 1
+        return self.turning.away(peer, refusal)
+
+    def drain(self) -> Deferred[None]:
+        """Answer what was received and close every connection; fires when all are closed.
+
+        Call it once no more connections are accepted; `cut` hastens it.
+        """
+        drained: Deferred[None] = Deferred()
+        self._drained = drained
+        for connection in list(self._connections):
+            connection.finish()
+        self._emptied()
+        return drained
+
+    def expected(self, connection: Expected) -> None:
+        """Take note of a connection that something stands before."""
+        self._connections.add(connection)
+
+    def unexpected(self, connection: Expected) -> None:
+        """Take note that it is there by now, or won't be."""
+        self._connections.discard(connection)
+        self._emptied()
+
+    def joined(self, connection: LineServer) -> None:
+        """Take note of a new connection."""
+        self._connections.add(connection)
+        if self._drained is not None:
+            # It was expected; what it has received comes now.
+            self.reactor.callLater(0, self._finish, connection)
+        self.counters.connections += 1
+        if self.journal.admits("connected"):
+            log.info("{peer} connected", peer=connection.peer)
+
+    def _finish(self, connection: LineServer) -> None:
+        if connection in self._connections:
+            connection.finish()
+
+    def left(self, connection: LineServer, reason: Failure) -> None:
+        """Take note of a connection's end."""
+        self._connections.discard(connection)
+        self.admission.left(connection.address)
+        if self.journal.admits("gone"):
+            self._logGone(connection, reason)
+        self._emptied()
+
+    def _logGone(self, connection: LineServer, reason: Failure) -> None:
+        log.info(
+            "{peer} gone after {lines} lines, {refused} refused: {reason}",
+            peer=connection.peer,
+            lines=connection.lines,
+            refused=connection.refused,
+            reason=reason.getErrorMessage(),
+        )
+
+    def cut(self) -> None:
+        """Close every connection now, whatever is unanswered or unsent."""
+        for connection in list(self._connections):
+            connection.transport.abortConnection()
+
+    def _sweep(self) -> None:
+        """Look for connections that only hold a place."""
+        now = self.reactor.seconds()
+        limits = self.admission.limits
+        if not (limits.idle or limits.unfinished):
+            return
+        for connection in list(self._connections):
+            connection.inspect(now, limits.idle, limits.unfinished)
+
+    def _emptied(self) -> None:
+        if self._drained is not None and not self._connections:
+            drained, self._drained = self._drained, None
+            drained.callback(None)

@@ -1,0 +1,128 @@
+"""Expect a PROXY header on each connection, and serve the peer that it names."""
+
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sockservice.limits.rejection import TurnedAway
+from sockservice.net.addresses import named
+from sockservice.net.transports import plainSocket
+from sockservice.wire.proxyheader import parsed
+
+log = Logger()
+
+
+class ProxyFactory(Factory):
+    """Expect a PROXY header on each connection, then serve it as `factory` would.
+
+    `factory` sees the peer that the header names. It is for listeners that only
+    a proxy can reach: whoever connects can name any peer. Until the header is there a
+    connection counts as one, and it has as long for it as for a line.
+    """
+
+    noisy = False
+
+    def __init__(self, factory: Any) -> None:
+        self.factory = factory
+        #: The LineFactory, which TLS may be wrapped around.
+        self.lines = getattr(factory, "wrappedFactory", factory)
+
+    def doStart(self) -> None:
+        self.factory.doStart()
+
+    def doStop(self) -> None:
+        self.factory.doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Give what waits for the header, or turns the connection away."""
+        return self.lines.turned(None, named(addr)) or ProxyHeader(self, addr)
+
+
+class ProxyHeader(Protocol):
+    """The first bytes of a connection, until its PROXY header is whole."""
+
+    transport: Any
+
+    def __init__(self, factory: ProxyFactory, proxy: IAddress | None) -> None:
+        self._factory = factory
+        self._proxy = proxy
+        self._lines = factory.lines
+        self._data = b""
+        self._since = self._lines.reactor.seconds()
+        self._waits = True
+
+    def connectionMade(self) -> None:
+        self._lines.expected(self)
+
+    def inspect(self, now: float, idle: int, unfinished: int) -> None:
+        """Refuse to wait any longer; called as a LineServer's."""
+        if unfinished and now - self._since >= unfinished:
+            self._refuse(f"no PROXY header for {unfinished} seconds")
+
+    def finish(self) -> None:
+        """Take what the system has received, a header and lines; without them, close."""
+        plain = plainSocket(self.transport)
+        if plain is not None:
+            with suppress(OSError):
+                self.dataReceived(plain.recv(65536))
+        if self._waits:
+            self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        try:
+            header = parsed(self._data)
+        except ValueError as problem:
+            self._refuse(str(problem))
+            return
+        if header is None:
+            return
+        # It counts no more, or there might be no place for what it is from now on.
+        self._lines.admission.left(None)
+        peer = self._proxy
+        if header.peer is not None:
+            kind = IPv6Address if ":" in header.peer[0] else IPv4Address
+            peer = kind("TCP", *header.peer)
+        served = self._factory.factory.buildProtocol(peer)
+        if served is None:
+            self.transport.loseConnection()
+        else:
+            self._hand(served)
+            if len(self._data) > header.length:
+                served.dataReceived(self._data[header.length :])
+        self._end()
+
+    def _hand(self, protocol: Any) -> None:
+        """Make the connection `protocol`'s own, with nothing in between."""
+        self.transport.protocol = protocol
+        protocol.makeConnection(self.transport)
+
+    def _refuse(self, reason: str) -> None:
+        self._lines.admission.left(None)
+        self._lines.counters.turnedAway += 1
+        if self._lines.journal.admits("PROXY headers refused"):
+            log.info(
+                "{peer} refused: {reason}", peer=named(self.transport.getPeer()), reason=reason
+            )
+        # Told as whoever is turned away: so that it is heard, and nothing is waited for long.
+        self._hand(TurnedAway(self._lines.turning, reason))
+        self._end()
+
+    def _end(self) -> None:
+        """Wait for the header no more."""
+        self._waits = False
+        self._lines.unexpected(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not self._waits:
+            return
+        self._lines.admission.left(None)
+        self._end()
+        if self._data and self._lines.journal.admits("gone in a PROXY header"):
+            peer = named(self.transport.getPeer())
+            log.info("{peer} gone in the middle of its PROXY header", peer=peer)

@@ -1,0 +1,60 @@
+"""Reverse lookups for the log: never waited for, never trusted."""
+
+import socket
+from collections import OrderedDict
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from sockservice.limits.lograte import Journal
+
+#: Hosts whose names are remembered.
+KNOWN = 1000
+#: Lookups under way at once; a host that comes when there are more stays nameless.
+UNDER_WAY = 20
+
+log = Logger()
+
+
+class Names:
+    """Say in the log which name a peer's address has, as soon as that is known.
+
+    The name is what the owner of the address says (a PTR record), and nothing
+    depends on it. `journal` bounds what is logged.
+    """
+
+    def __init__(self, reactor: Any, journal: Journal) -> None:
+        self._reactor = reactor
+        self._journal = journal
+        self._known: OrderedDict[str, str] = OrderedDict()
+        self._underWay = 0
+
+    def look(self, peer: str, host: str) -> None:
+        """Log the name of `host`, from where `peer` has come."""
+        if host in self._known:
+            self._say(self._known[host], peer)
+        elif self._underWay < UNDER_WAY:
+            self._underWay += 1
+            looking: Deferred[Any] = deferToThreadPool(
+                self._reactor, self._reactor.getThreadPool(), socket.gethostbyaddr, host
+            )
+            looking.addCallbacks(lambda found: found[0], self._nameless)
+            looking.addCallback(self._found, peer, host)
+
+    def _nameless(self, failure: Failure) -> str:
+        failure.trap(OSError)
+        return ""
+
+    def _found(self, name: str, peer: str, host: str) -> None:
+        self._underWay -= 1
+        self._known[host] = name
+        if len(self._known) > KNOWN:
+            self._known.popitem(last=False)
+        self._say(name, peer)
+
+    def _say(self, name: str, peer: str) -> None:
+        if name and self._journal.admits("names of peers"):
+            log.info("{peer} is called {name}, says its address", peer=peer, name=ascii(name)[1:-1])

@@ -1,0 +1,142 @@
+"""A worker's lines on their way to the one process that stores them, and what became of them.
+
+Two pipes carry frames: 4 bytes that say how many follow, and these. A frame to the store
+holds the batches of one commit, each one after the other: when it was received (8 bytes),
+the lengths of the peer's and the listener's name, the number of lines (4 bytes each); the
+two names; the length of each line (4 bytes each); the lines. The frame that answers it is
+one byte, S when all is durable, R when nothing is stored and may be tried again, F when
+nothing ever will be, and the reason. All numbers are in network byte order. The next
+commit is sent when the last one is answered.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from struct import Struct, unpack_from
+from struct import pack as packNumbers
+
+from sockservice.errors import StoreError
+from sockservice.store.engine import Batch
+from sockservice.store.groupcommit import Store
+
+_LENGTH = Struct("!I")
+_HEAD = Struct("!qIII")
+
+
+def framed(payload: bytes) -> bytes:
+    """Put the length before what it is the length of."""
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class Frames:
+    """Cuts a stream into frames, however it arrives."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def received(self, data: bytes) -> Iterator[bytes]:
+        """Take bytes in; give the frames that are whole."""
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(self._buffer)[0]
+            if len(self._buffer) < end:
+                return
+            frame = bytes(self._buffer[_LENGTH.size : end])
+            del self._buffer[:end]
+            yield frame
+
+
+def packed(batches: list[Batch]) -> bytes:
+    """Write batches as a frame holds them."""
+    parts = []
+    for received, peer, listener, lines in batches:
+        names = peer.encode(), listener.encode()
+        parts += [
+            _HEAD.pack(received, len(names[0]), len(names[1]), len(lines)),
+            *names,
+            packNumbers(f"!{len(lines)}I", *map(len, lines)),
+            *lines,
+        ]
+    return b"".join(parts)
+
+
+def unpacked(frame: bytes) -> list[Batch]:
+    """Read the batches that `packed` wrote."""
+    batches = []
+    at = 0
+    while at < len(frame):
+        received, peer, listener, count = _HEAD.unpack_from(frame, at)
+        at += _HEAD.size
+        names = frame[at : at + peer].decode(), frame[at + peer : at + peer + listener].decode()
+        at += peer + listener
+        lengths = unpack_from(f"!{count}I", frame, at)
+        at += 4 * count
+        lines = []
+        for length in lengths:
+            lines.append(frame[at : at + length])
+            at += length
+        batches.append(Batch(received, *names, lines))
+    return batches
+
+
+class Remote:
+    """An engine for a worker: another process stores what goes down the pipe `there`.
+
+    What became of it comes back through the pipe `back`; both are descriptors.
+    """
+
+    def __init__(self, there: int, back: int) -> None:
+        self._there = there
+        self._back = back
+        self._frames = Frames()
+
+    def open(self) -> None:
+        """The other process has opened the store."""
+
+    def commit(self, batches: list[Batch]) -> None:
+        """Have all lines of `batches` stored.
+
+        :raises StoreError: None of them is stored.
+        """
+        try:
+            rest = memoryview(framed(packed(batches)))
+            while rest:
+                rest = rest[os.write(self._there, rest) :]
+            answer = self._answer()
+        except OSError as problem:
+            raise StoreError("the process that stores has ended", retry=False) from problem
+        if answer[:1] != b"S":
+            raise StoreError(answer[1:].decode(), retry=answer[:1] == b"R")
+
+    def _answer(self) -> bytes:
+        while data := os.read(self._back, 65536):
+            for frame in self._frames.received(data):
+                return frame
+        raise BrokenPipeError
+
+    def tidy(self) -> bool:
+        """The other process looks after the store."""
+        return False
+
+    def close(self) -> None:
+        """The other process closes the store."""
+
+
+class Keeping:
+    """What a worker sends, kept in `store`; `answer` takes the frame that goes back."""
+
+    def __init__(self, store: Store, answer: Callable[[bytes], None]) -> None:
+        self._store = store
+        self._answer = answer
+        self._frames = Frames()
+
+    def received(self, data: bytes) -> None:
+        """Take in what has come through the pipe."""
+        for frame in self._frames.received(data):
+            self._store.putAll(unpacked(frame), self._settled)
+
+    def _settled(self, problem: StoreError | None) -> None:
+        if problem is None:
+            said = b"S"
+        else:
+            said = (b"R" if problem.retry else b"F") + problem.reason.encode()
+        self._answer(framed(said))

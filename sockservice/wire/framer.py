@@ -1,0 +1,207 @@
+"""Bytes to lines, without I/O: cut them, bound them, know how each one ended.
+
+    framer = Framer(limit=65536)
+    framer.receive(chunk)                    # as often as bytes arrive
+    while (item := framer.take(1000)) is not None:
+        ...                                  # Lines, or a Refusal in their place
+    framer.finish()                          # at the end of the stream
+
+The same bytes give the same lines and refusals however they were cut into
+chunks. `receive` only keeps bytes; `take` cuts at most as many lines as its
+caller can answer now, so what waits for a slow peer waits as plain bytes.
+"""
+
+from itertools import groupby
+
+from sockservice.wire.framing import CRLF, LF, LINE_SIZE, LINES_SIZE, Framing, Lines, Refusal
+
+# As a number, for that is found in a seventh of the time that bytes are.
+_CR = CRLF[0]
+
+# What Lines(…) comes down to, in a third of the time.
+_lines = tuple.__new__
+
+
+class Framer(Framing):
+    """Cut one stream into lines that end in LF or CRLF.
+
+    `limit` is the length in bytes of the longest line, its ending not counted.
+    A longer one is dropped as it arrives, in constant memory, and a
+    :class:`Refusal` takes its place when it ends.
+    """
+
+    __slots__ = ("_dropped", "_items", "begun", "ending")
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        #: What is begun and not ended, and known to hold no LF: never searched again,
+        #: so that a line arriving byte by byte costs O(n), not O(n * n).
+        self.begun: bytearray | bytes = b""
+        # The last byte seen of a line that is too long; empty while none is.
+        self._dropped = b""
+        self._items: list[Lines | Refusal] | tuple[()] = ()
+        #: How the line that was taken last ended.
+        self.ending = LF
+
+    @property
+    def startsLine(self) -> bool:
+        """Whether the next byte received will be the first of a line."""
+        if self.data:
+            return self.data.endswith(LF)
+        return not (self.begun or self._dropped)
+
+    @property
+    def held(self) -> int:
+        """Bytes kept, about."""
+        held = len(self.data) + len(self.begun)
+        for item in self._items:
+            held += LINES_SIZE
+            if isinstance(item, Lines):
+                held += sum(map(len, item.lines)) + LINE_SIZE * len(item.lines)
+        return held
+
+    def whole(self, data: bytes) -> list[bytes] | None:
+        """Give the lines of `data` if they can be had at once, as usual; else None.
+
+        It is as if `data` had been received and taken: nothing was kept before,
+        nothing is now, and all lines end alike and fit.
+        """
+        if self.data or self.begun or self._dropped or self._items:
+            return None
+        ending = self._alike(data)
+        if ending is None:
+            return None
+        lines = data.split(ending)
+        if lines.pop():
+            return None
+        self.ending = ending
+        return lines
+
+    def count(self, data: bytes) -> int:
+        """Take the lines of `data` at once for their number alone; 0 if they can't be.
+
+        It is as if `data` had been received and its lines taken, if there are any and
+        all end alike and fit; else nothing happens.
+        """
+        if self.data or self._dropped or self._items:
+            return 0
+        end = data.find(LF) + 1
+        if 0 < end == len(data) <= self.limit and not self.begun and _CR not in data:
+            # A lone line: half the time.
+            self.ending = LF
+            return 1
+        ending = self._alike(data)
+        if ending is None or not end:
+            return 0
+        lines = data.count(LF)
+        end = data.rfind(LF) + 1
+        self.begun = bytearray(data[end:]) if end < len(data) else b""
+        self.ending = ending
+        return lines
+
+    def take(self, most: int) -> Lines | Refusal | None:
+        """Give the next lines, at most `most` (at least 1), or None when no line is whole."""
+        if self._items:
+            return self._items.pop(0)
+        data = self.data
+        if not data:
+            return None
+        if self._dropped:
+            return self._drop(data)
+        ending = self._alike(data)
+        lines = data.split(ending or LF, most)
+        self.data = lines.pop()
+        if not lines:
+            self._begin()
+            return None
+        if self.begun:
+            lines[0] = bytes(self.begun) + lines[0]
+            self.begun = b""
+        if ending is None:
+            return self._sort(lines)
+        self.ending = ending
+        return _lines(Lines, (lines, ending))
+
+    def finish(self) -> Refusal | None:
+        """Say, once everything was taken, what is wrong with the end of the stream.
+
+        A last line without an ending may be torn, so it is refused. Its reply
+        ends as the line before did.
+        """
+        if self._dropped:
+            return self._refuse(self.ending)
+        if self.begun:
+            return Refusal(b"unterminated line", self.ending)
+        return None
+
+    def encode(self, replies: list[bytes], ending: bytes) -> bytes:
+        """Give the bytes to send: each reply ends as its line did.
+
+        :raises ValueError: A reply holds an LF, which would make two of it.
+        """
+        if not replies:
+            return b""
+        data = ending.join(replies) + ending
+        if data.count(LF) != len(replies):
+            raise ValueError("a reply holds an LF")
+        return data
+
+    def _alike(self, data: bytes) -> bytes | None:
+        """Give what ends all lines that `data` ends, if they end alike and are known to fit.
+
+        A whole read is seldom longer than one line may be, so most reads are spared the
+        look at each line.
+        """
+        begun = self.begun
+        if len(data) > self.limit:
+            return None
+        if begun and (len(begun) + data.find(LF) > self.limit or begun.endswith(b"\r")):
+            return None
+        if _CR not in data:
+            return LF
+        crlf = data.count(CRLF)
+        if not crlf:
+            return LF
+        return CRLF if crlf == data.count(LF) else None
+
+    def _begin(self) -> None:
+        """Keep the begin of a line apart from what may hold an LF."""
+        data, self.data = self.data, b""
+        # A buffer only for who needs one: an idle connection is smaller by that.
+        self.begun = self.begun or bytearray()
+        self.begun += data
+        length = len(self.begun)
+        # One byte over may be the CR of an ending whose LF is still to come.
+        if length > self.limit and not (length == self.limit + 1 and self.begun[-1] == 13):
+            self._dropped = data[-1:]
+            self.begun = b""
+
+    def _drop(self, data: bytes) -> Refusal | None:
+        """Drop what belongs to a line that is too long; refuse it when it ends."""
+        end = data.find(LF)
+        if end < 0:
+            self.data = b""
+            self._dropped = data[-1:]
+            return None
+        last = data[end - 1 : end] or self._dropped
+        self._dropped = b""
+        self.data = data[end + 1 :]
+        return self._refuse(CRLF if last == b"\r" else LF)
+
+    def _refuse(self, ending: bytes) -> Refusal:
+        self.ending = ending
+        return Refusal(b"line longer than %d bytes" % self.limit, ending)
+
+    def _sort(self, lines: list[bytes]) -> Lines | Refusal:
+        """Group lines that end alike and set aside those too long; give the first group."""
+        self._items = []
+        for crlf, group in groupby(lines, lambda line: line.endswith(b"\r")):
+            ending = CRLF if crlf else LF
+            alike = [line[:-1] if crlf else line for line in group]
+            for fits, run in groupby(alike, lambda line: len(line) <= self.limit):
+                if fits:
+                    self.ending = ending
+                    self._items.append(Lines(list(run), ending))
+                else:
+                    self._items += [self._refuse(ending) for _ in run]
+        return self._items.pop(0)
