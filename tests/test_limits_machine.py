@@ -125,7 +125,7 @@ class Admitting(RuleBasedStateMachine):
     def go(self, data: st.DataObject) -> None:
         if self.inside:
             peer = self.inside.pop(data.draw(st.integers(0, len(self.inside) - 1)))
-            self.admission.left(peer)
+            self.admission.left(source(peer))
 
     @invariant()
     def limited(self) -> None:
@@ -135,7 +135,7 @@ class Admitting(RuleBasedStateMachine):
     def teardown(self) -> None:
         """When all have gone, as many may come as in the beginning."""
         for peer in self.inside:
-            self.admission.left(peer)
+            self.admission.left(source(peer))
         self.inside.clear()
         self.now += 10
         self.rated.clear()

@@ -85,6 +85,11 @@ class Memory:
     def send(self, data: bytes) -> None:
         self.server.dataReceived(data)
 
+    @property
+    def producer(self) -> Any:
+        """What the transport tells how fast the peer reads."""
+        return self.wire.producer
+
     def half_close(self) -> None:
         IHalfCloseableProtocol(self.server).readConnectionLost()
 
@@ -139,10 +144,10 @@ def test_what_answers_otherwise_sees_the_lines() -> None:
 
 def test_lines_that_nobody_sees_wait_while_replies_are_unread() -> None:
     memory = Memory(Ack)
-    memory.server.pauseProducing()
+    memory.producer.pauseProducing()
     memory.send(b"a\nb")
     assert (memory.sent, memory.paused) == (b"", True)
-    memory.server.resumeProducing()
+    memory.producer.resumeProducing()
     memory.send(b"\n")
     assert memory.sent == b"ok\nok\n"
 
@@ -501,12 +506,12 @@ def test_answers_that_are_there_at_once_need_no_room() -> None:
 
 def test_nothing_is_answered_while_the_peer_does_not_read() -> None:
     memory = Memory(Shout)
-    assert memory.wire.producer == memory.server
-    memory.server.pauseProducing()
+    assert memory.producer is not None
+    memory.producer.pauseProducing()
     memory.send(b"a\nb\n")
     assert memory.sent == b""
     assert memory.paused
-    memory.server.resumeProducing()
+    memory.producer.resumeProducing()
     assert memory.sent == b"A\nB\n"
     assert not memory.paused
 
@@ -522,23 +527,23 @@ def test_a_transport_that_fills_up_stops_the_lines_at_once() -> None:
 
     def fill(data: bytes) -> None:
         write(data)
-        memory.server.pauseProducing()
+        memory.producer.pauseProducing()
 
     memory.wire.write = fill  # type: ignore[method-assign]
     memory.send(b"a\nb\nc\nd\n")
     assert memory.sent == b"A\nB\n"
     assert memory.paused
-    memory.server.resumeProducing()
+    memory.producer.resumeProducing()
     assert memory.sent == b"C\nD\n"
 
 
 def test_a_peer_that_half_closed_and_reads_late_gets_every_reply() -> None:
     memory = Memory(Shout)
-    memory.server.pauseProducing()
+    memory.producer.pauseProducing()
     memory.send(b"a\nb")
     memory.half_close()
     assert not memory.wire.disconnecting
-    memory.server.resumeProducing()
+    memory.producer.resumeProducing()
     assert memory.sent == b"A\nerror unterminated line\n"
     assert memory.wire.disconnecting
 
@@ -548,10 +553,10 @@ def test_answers_that_come_while_the_peer_does_not_read_are_kept() -> None:
     slow = memory.server
     assert isinstance(slow, Slow)
     memory.send(b"a\nb\n")
-    slow.pauseProducing()
+    memory.producer.pauseProducing()
     slow.due[0].callback(b"A")
     slow.due[1].callback(b"B")
-    slow.resumeProducing()
+    memory.producer.resumeProducing()
     assert memory.sent == b"A\nB\n"
 
 
@@ -906,11 +911,11 @@ def test_nothing_more_is_read_from_the_moment_a_reply_is_unsent(
     served = sockets(protocol)
     _, server = served.connect(receiving=4096)
     server.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-    while not server._unsent:
+    while not server._outbox.unsent:
         assert served.reading(server)
         server.dataReceived(b"a\n" * 1000)
     assert not served.reading(server)
-    assert served.factory.memory.held == server._queued > 0
+    assert served.factory.memory.held == server._outbox.queued > 0
 
 
 def test_a_peer_that_reads_late_gets_every_reply(
@@ -1071,12 +1076,12 @@ def test_the_log_names_the_peer(
 def test_a_line_is_not_unfinished_when_it_could_not_be_read_until_now() -> None:
     memory = Memory(Ack)
     memory.send(b"a\nbegun")
-    memory.server.pauseProducing()
+    memory.producer.pauseProducing()
     memory.send(b"")
     assert memory.paused
     for second in range(100):
         memory.server.inspect(float(second), 600, 60)
-    memory.server.resumeProducing()
+    memory.producer.resumeProducing()
     assert not memory.paused
     memory.server.inspect(100.0, 600, 60)
     assert memory.sent == b"ok\n"
@@ -1158,7 +1163,7 @@ def test_a_stream_without_sense_is_refused_and_closed(at: str) -> None:
 
 
 def cut(memory: Memory) -> None:
-    memory.server.pauseProducing()
+    memory.producer.pauseProducing()
     memory.server.inspect(0.0, 5, 0)
     memory.server.inspect(0.0, 5, 0)
     memory.server.inspect(9.0, 5, 0)

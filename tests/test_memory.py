@@ -22,7 +22,7 @@ from sockservice.daemon.protocols import streamProtocol
 from sockservice.errors import StoreError
 from sockservice.limits.memory import Memory
 from sockservice.server.answers import Answer
-from sockservice.server.line import BUFFER_SIZE
+from sockservice.server.outbox import BUFFER_SIZE
 from sockservice.server.replies import AWAITED_SIZE
 from sockservice.store.engine import Batch
 from sockservice.wire.chunks import Chunks, Packets
@@ -150,6 +150,11 @@ class Connection:
         self.ended = False
 
     @property
+    def producer(self) -> Any:
+        """What the transport tells how fast the peer reads."""
+        return self.wire.producer
+
+    @property
     def reads(self) -> bool:
         return self.wire.producerState == "producing" and not self.ended
 
@@ -208,12 +213,12 @@ def test_replies_that_nobody_reads_are_held() -> None:
     made = factory(Slow)
     connection = Connection(made)
     connection.send(b"a\nb\n")
-    connection.server.pauseProducing()
+    connection.producer.pauseProducing()
     connection.server.due[0].callback(b"x" * 1000)
     assert made.memory.held == BUFFER_SIZE + 1001 + 1 + AWAITED_SIZE
     connection.server.due[1].callback(b"")
     assert made.memory.held == BUFFER_SIZE + 1002
-    connection.server.resumeProducing()
+    connection.producer.resumeProducing()
     assert made.memory.held == 0
 
 
@@ -267,7 +272,7 @@ def test_what_is_told_unasked_is_held_until_it_is_read() -> None:
     connection.wire.full = True
     assert connection.server.tell(b"x" * 99)
     assert made.memory.held == BUFFER_SIZE + 100
-    connection.server.resumeProducing()
+    connection.producer.resumeProducing()
     assert made.memory.held == 0
 
 
@@ -326,7 +331,7 @@ def test_who_does_not_read_is_cut(log: Log) -> None:
 def test_the_reply_ends_a_session_of_chunks_as_its_replies_end() -> None:
     made = factory(streamProtocol("ack-chunks"), 10_000)
     chunks = Connection(made)
-    chunks.server._framing.receive(b"x" * 10_001)
+    chunks.server._intake.framing.receive(b"x" * 10_001)
     chunks.server._weigh()
     assert chunks.wire.value() == BUSY.rstrip()
 
@@ -519,7 +524,7 @@ class Traffic(RuleBasedStateMachine):
         one = self._one(data)
         one.wire.full = False
         if one.wire.producer is not None:
-            one.server.resumeProducing()
+            one.producer.resumeProducing()
 
     @live
     @rule(data=st.data(), does=st.sampled_from(["close", "finish", "tell", "half-close"]))
@@ -543,7 +548,10 @@ class Traffic(RuleBasedStateMachine):
         memory = self.factory.memory
         for each in self.connections:
             server = each.server
-            assert server._weight == server._framing.held + server._replies.held + server._queued
+            assert (
+                server._weight
+                == server._intake.framing.held + server._replies.held + server._outbox.queued
+            )
             assert not (server._weight and each.ended)
         assert memory.held == sum(each.server._weight for each in self.connections)
         assert memory.held <= self.MOST

@@ -12,7 +12,7 @@ from twisted.application.service import MultiService
 
 from sockservice import Counters
 from sockservice.daemon.signals import Signals
-from sockservice.server import line as lines
+from sockservice.server import intake
 from tests.conftest import HandReactor, Log, Running
 from tests.test_listeners import Slow
 
@@ -53,7 +53,7 @@ def test_no_more_is_read_than_the_system_may_hold(
     running: Running, reactor: HandReactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a peer that never stops sending would never let the service end."""
-    monkeypatch.setattr(lines, "DRAIN_READS", 0)
+    monkeypatch.setattr(intake, "DRAIN_READS", 0)
     service = running.start("--port", "0")
     peer = running.peer("127.0.0.1", running.addresses[0][2])
     peer.sendall(b"x\n")

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sockservice.wire.framer import Framer
-from sockservice.wire.framing import CRLF, LF, Lines, Refusal
-from sockservice.wire.telnet import Telnet, Told
+from sockservice.wire.framing import CRLF, LF, Control, Lines, Refusal
+from sockservice.wire.telnet import Telnet
 
 IAC, SE, NOP, DM, IP, AYT, SB = b"\xff", b"\xf0", b"\xf1", b"\xf2", b"\xf4", b"\xf6", b"\xfa"
 WILL, WONT, DO, DONT = b"\xfb", b"\xfc", b"\xfd", b"\xfe"
@@ -143,9 +143,9 @@ def test_a_subnegotiation_without_an_end_is_given_up() -> None:
 def test_what_came_before_a_subnegotiation_that_is_given_up_is_taken(before: bytes) -> None:
     stream = INTERRUPT + before + IAC + SB + b"x" * 5000
 
-    def items(chunks: list[bytes]) -> list[Lines | Refusal | Told | None]:
+    def items(chunks: list[bytes]) -> list[Lines | Refusal | Control | None]:
         telnet = Telnet(Framer(1000), first=True)
-        taken: list[Lines | Refusal | Told | None] = []
+        taken: list[Lines | Refusal | Control | None] = []
         with pytest.raises(ValueError, match="longer than"):
             for chunk in chunks:
                 telnet.receive(chunk)
@@ -301,6 +301,6 @@ def test_any_bytes_cut_anywhere_give_the_same(
 def test_what_the_client_is_told_is_no_line() -> None:
     telnet = Telnet(Framer(10), first=True)
     telnet.receive(IAC + WILL + NAWS)
-    assert telnet.take(1) == Told(IAC + DONT + NAWS)
+    assert telnet.take(1) == Control(IAC + DONT + NAWS)
     assert telnet.take(1) is None
     assert telnet.finish() is None

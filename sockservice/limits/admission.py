@@ -98,10 +98,9 @@ class Admission:
         self._connections += 1
         return None
 
-    def left(self, address: IAddress | None) -> None:
-        """Count a connection out that had been let in."""
+    def left(self, whose: str | None) -> None:
+        """Count a connection out that had been let in; `whose` is the `source` of its address."""
         self._connections -= 1
-        whose = source(address)
         if whose is not None:
             self._of[whose] -= 1
             if not self._of[whose]:

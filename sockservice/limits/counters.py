@@ -31,6 +31,10 @@ class Counters:
     #: Replies to datagrams that the system would not send.
     unsendable: int = 0
 
+    def slow(self) -> None:
+        """Count a connection that is not read for a while, since its lines came too fast."""
+        self.slowed += 1
+
     @property
     def acknowledged(self) -> int:
         """Lines answered otherwise than with a refusal."""

@@ -9,6 +9,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.limits.lograte import Journal
+from sockservice.net.linger import Linger
 from sockservice.net.transports import halfCloses
 
 #: Seconds in which whoever is turned away has to close, or to finish its handshake.
@@ -50,11 +51,12 @@ class TurnedAway(Protocol):
         turning.waiting += 1
         transport = self.transport
         transport.write(self._said)
+        expired = transport.abortConnection
         if turning.waiting > WAITED_FOR or not halfCloses(transport):
             transport.loseConnection()
+            self._waiting = turning.reactor.callLater(PATIENCE, expired)
         else:
-            transport.loseWriteConnection()
-        self._waiting = turning.reactor.callLater(PATIENCE, transport.abortConnection)
+            self._waiting = Linger(transport, turning.reactor, PATIENCE, expired)
 
     def readConnectionLost(self) -> None:
         self.transport.loseConnection()

@@ -29,6 +29,19 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class StreamServer(Server):
     """Twisted's server transport, read in one call instead of two, and closed in one turn."""
 
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        # Two texts that few are ever asked for: an eighth of an idle connection.
+        self.logstr = self.repstr = ""
+
+    def logPrefix(self) -> str:
+        """Return what stands before what the reactor logs of this connection."""
+        return f"{self._getLogPrefix(self.protocol)},{self.sessionno},{self.hostname}"
+
+    def __repr__(self) -> str:
+        name = type(self.protocol).__name__
+        return f"<{name} #{self.sessionno} on {self.server._realPortNumber}>"
+
     def doRead(self) -> Any:
         try:
             data = self.socket.recv(self.bufferSize)

@@ -11,7 +11,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockservice.limits.admission import Admission, Limits
+from sockservice.limits.admission import Admission, Limits, source
 from sockservice.limits.counters import Counters
 from sockservice.limits.lograte import Journal
 from sockservice.limits.memory import Memory
@@ -102,7 +102,7 @@ class LineFactory(ServerFactory):
         if turned is not None:
             return turned
         connection = self._protocol()
-        connection.address = addr
+        connection.source = source(addr)
         connection.factory = self
         if addr is not None:
             # The transport's own idea of it may be a proxy's.
@@ -157,7 +157,7 @@ class LineFactory(ServerFactory):
     def left(self, connection: LineServer, reason: Failure) -> None:
         """Take note of a connection's end."""
         self._connections.discard(connection)
-        self.admission.left(connection.address)
+        self.admission.left(connection.source)
         if self.journal.admits("gone"):
             self._logGone(connection, reason)
         self._emptied()

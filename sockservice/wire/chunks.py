@@ -14,6 +14,8 @@ class Chunks(Framing):
 
     __slots__ = ("_chunks",)
 
+    stateless = True
+
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         self._chunks: deque[bytes] = deque()
@@ -46,6 +48,8 @@ class Packets(Framing):
     """Take each packet for a line, with or without an ending; one packet, one reply."""
 
     __slots__ = ("_packets",)
+
+    stateless = True
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)

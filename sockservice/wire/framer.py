@@ -32,6 +32,9 @@ class Framer(Framing):
 
     __slots__ = ("_dropped", "_items", "begun", "ending")
 
+    telnet = True
+    stateless = True
+
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
         #: What is begun and not ended, and known to hold no LF: never searched again,
@@ -72,7 +75,7 @@ class Framer(Framing):
         if ending is None:
             return None
         lines = data.split(ending)
-        if lines.pop():
+        if lines.pop() or not lines:
             return None
         self.ending = ending
         return lines

@@ -1,6 +1,6 @@
 """What a framing is: bytes to lines and back, without I/O; a base class for one's own."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LF = b"\n"
 CRLF = b"\r\n"
@@ -24,6 +24,12 @@ class Refusal(NamedTuple):
     ending: bytes
 
 
+class Control(NamedTuple):
+    """What a framing itself answers to its peer: bytes to send as they are, in their place."""
+
+    data: bytes
+
+
 class Framing:
     """What cuts one stream into lines and writes the replies: a base class for one's own.
 
@@ -36,6 +42,23 @@ class Framing:
     """
 
     __slots__ = ("data", "limit")
+
+    #: Whether it makes lines of text, between whose bytes a telnet client's commands may stand.
+    telnet = False
+    #: Whether `encode` remembers nothing. Then it is called with many replies at once, and may be
+    #: called in vain; else once for each reply, in order.
+    stateless = False
+    #: How the line that was taken last ended, and what is begun of the next, where `whole`
+    #: and `count` take lines.
+    ending = LF
+    begun: bytes | bytearray = b""
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        # The short ways that it inherits are those of what it has replaced.
+        if {"receive", "take"} & vars(cls).keys():
+            for name in {"count", "whole"} - vars(cls).keys():
+                setattr(cls, name, getattr(Framing, name))
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -56,9 +79,24 @@ class Framing:
         """Keep `data` until it is taken."""
         self.data = self.data + data if self.data else data
 
-    def take(self, most: int) -> Lines | Refusal | None:
+    def take(self, most: int) -> Lines | Refusal | Control | None:
         """Return the next lines, at most `most` (at least 1), or None when no line is whole."""
         raise NotImplementedError(f"{type(self).__name__} has no take()")
+
+    def whole(self, data: bytes) -> list[bytes] | None:
+        """Return the lines of `data` as if it had been received and taken, or None and do nothing.
+
+        It may be None for any reason: `receive` and `take` are the way for all cases.
+        """
+        return None
+
+    def count(self, data: bytes) -> int:
+        """Return the number of lines of `data`, as if they had been taken; 0 and do nothing.
+
+        As with `whole`, 0 means that there is no short way. A reply to each of these lines
+        is sent as it is, followed by their `ending`.
+        """
+        return 0
 
     def finish(self) -> Refusal | None:
         """Return, once everything was taken, what is wrong with the end of the stream."""

@@ -10,10 +10,8 @@ since a line may hold any byte, 0xFF too. What counts as showing is OPENING.
 """
 
 import re
-from typing import NamedTuple
 
-from sockservice.wire.framer import Framer
-from sockservice.wire.framing import Lines, Refusal
+from sockservice.wire.framing import Control, Framing, Lines, Refusal
 
 IAC = b"\xff"
 #: What begins each command. A byte as a number is found in a seventh of the time.
@@ -60,13 +58,7 @@ SUBNEGOTIATION_LIMIT = 4096
 _TOLD_LIMIT = 4096
 
 
-class Told(NamedTuple):
-    """What to send to the client's telnet, in its place among the replies."""
-
-    data: bytes
-
-
-class Telnet:
+class Telnet(Framing):
     """A framer for a connection whose bytes may be those of a telnet client.
 
     `framer` has received all that came before; `first` says that this is nothing.
@@ -85,7 +77,9 @@ class Telnet:
         "_told",
     )
 
-    def __init__(self, framer: Framer, *, first: bool) -> None:
+    stateless = True
+
+    def __init__(self, framer: Framing, *, first: bool) -> None:
         self._framer = framer
         self._first = first
         self._before = b"\n" if framer.startsLine else b"x"  # the byte before _raw
@@ -115,14 +109,14 @@ class Telnet:
         if not self._active:
             self._watch()
 
-    def take(self, most: int) -> Lines | Refusal | Told | None:
+    def take(self, most: int) -> Lines | Refusal | Control | None:
         """Give the next lines, at most `most`, or what to tell the client, or None."""
         while True:
             item = self._framer.take(most)
             if item is not None:
                 return item
             if self._told:
-                told, self._told = Told(self._told), b""
+                told, self._told = Control(self._told), b""
                 return told
             if not (self._active and self._advance()):
                 return None

@@ -199,10 +199,10 @@ def served(
         does = chance.randrange(6) if chance is not None else 5
         if does == 0 and not unread and not memory.wire.disconnecting:
             unread = True
-            line.pauseProducing()
+            memory.producer.pauseProducing()
         elif does in (1, 5) and unread:
             unread = False
-            line.resumeProducing()
+            memory.producer.resumeProducing()
         elif does in (2, 5) and getattr(line, "due", None):
             at = 0 if chance is None else chance.randrange(len(line.due))
             answer, reply = line.due.pop(at)
