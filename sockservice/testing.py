@@ -45,7 +45,7 @@ class Pair:
         self._pump.flush()
 
     def ask(self, line: bytes) -> Deferred[bytes]:
-        """Have the client ask `line`, and flush."""
+        """Ask `line` as the client, and flush."""
         reply = self.client.ask(line)
         self.flush()
         return reply

@@ -1,4 +1,4 @@
-"""Endpoint strings, Twisted's and ours: what each one binds."""
+"""Parse endpoint strings, Twisted's and ours, and bind what they describe."""
 
 import socket
 from collections.abc import Callable
@@ -182,7 +182,7 @@ def _taken(text: str) -> _Words:
 
 
 def _only(words: _Words, arguments: int, *options: str) -> None:
-    """See that an endpoint says nothing that would be passed over."""
+    """Refuse an endpoint that says anything that would be ignored."""
     for name in words.options:
         if name not in options:
             known = f"; it takes {', '.join(sorted(options))}" if options else ""

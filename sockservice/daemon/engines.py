@@ -17,7 +17,7 @@ ENGINES: dict[str, Callable[[str, Retention], Backend]] = {"sqlite": _sqlite}
 
 
 def backend(url: str, retention: Retention) -> Backend:
-    """Give the engine for a store's URL, `SCHEME:PLACE`; it removes what is not retained.
+    """Return the engine for a store's URL, `SCHEME:PLACE`; it removes what is not retained.
 
     The scheme may be `module.Class`, too, which is called as those in `ENGINES` are.
 

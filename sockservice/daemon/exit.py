@@ -1,4 +1,4 @@
-"""End the process with a status of our own: twistd itself knows only 0 and signals."""
+"""Exit with a status of our own: twistd itself knows only 0 and signals."""
 
 import atexit
 import os

@@ -1,4 +1,4 @@
-"""Modules of whoever starts the service."""
+"""Import modules that the user names: protocols and storage engines."""
 
 import importlib
 import os

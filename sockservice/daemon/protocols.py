@@ -32,7 +32,7 @@ DATAGRAM: dict[str, Callable[..., DatagramServer]] = {
 
 
 def streamProtocol(text: str) -> Callable[[], LineServer]:
-    """Give what makes the protocol `text` names, for a connection.
+    """Return the constructor of the protocol that `text` names, for a connection.
 
     :raises CannotListen: It names none that serves streams.
     """
@@ -48,7 +48,7 @@ def streamProtocol(text: str) -> Callable[[], LineServer]:
 
 
 def datagramProtocol(text: str) -> Callable[..., DatagramServer]:
-    """Give what makes the protocol `text` names, for a datagram socket.
+    """Return the constructor of the protocol that `text` names, for a datagram socket.
 
     :raises CannotListen: It names none that serves datagrams.
     """
@@ -73,7 +73,7 @@ def datagramProtocol(text: str) -> Callable[..., DatagramServer]:
 def _tried(
     name: str, made: Callable[..., Any], options: dict[str, str], **settings: Any
 ) -> Callable[..., Any]:
-    """Give `made` with `options` for keyword arguments, having seen that it takes them."""
+    """Return `made` with `options` for keyword arguments, once it is seen to take them."""
     try:
         made(**options, **settings)
     except Exception as problem:

@@ -1,4 +1,4 @@
-"""What the service has done so far, in the log, every so often."""
+"""Log the counters at regular intervals."""
 
 from typing import Any
 

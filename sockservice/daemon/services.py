@@ -1,4 +1,4 @@
-"""One bound socket, served: a service for each kind."""
+"""Serve a bound socket: one service for each kind of socket."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ class Listener(Service):
         """Undo the binding, when another listener can't come up."""
 
     def change(self, lineLimit: int, drainTimeout: float) -> None:
-        """Let the longest line be another for connections from now on, and the time to drain."""
+        """Change the longest line, for connections from now on, and the time to drain."""
         self.drainTimeout = drainTimeout
         if self._factory is not None:
             self._factory.lineLimit = lineLimit
@@ -75,7 +75,7 @@ class BoundListener(Listener):
             self.announce()
 
     def announce(self) -> None:
-        """Say in the log which protocol listens where."""
+        """Log which protocol listens where."""
         log.info("{name}", name=self._name)
 
     def abandon(self) -> None:

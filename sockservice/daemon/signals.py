@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: end well, with status 0; a second one ends at once. SIGHUP: reload."""
+"""Handle signals: SIGTERM and SIGINT drain and end the service, SIGHUP reloads."""
 
 import signal
 from collections.abc import Callable

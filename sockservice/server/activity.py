@@ -18,7 +18,7 @@ class Activity:
         self._begun: float | None = None  # when a line was first found begun and not ended
 
     def restart(self) -> None:
-        """Be idle from the next look on, not from before."""
+        """Measure idleness anew from the next look on."""
         self._lines = -1
 
     def complaint(

@@ -18,7 +18,7 @@ log = Logger()
 
 
 def refusal(failure: Failure) -> bytes:
-    """Give the reply, on one line, that a :class:`Refused` stands for."""
+    """Return the reply, on one line, that a :class:`Refused` stands for."""
     return b"error " + str(failure.value).replace("\n", " ").encode()
 
 
@@ -30,7 +30,7 @@ def escaped(failure: Failure) -> Failure:
 
 
 def awaited(answer: object) -> Deferred[Any]:
-    """Give the Deferred of an answer that is not there; it fails if it never can be."""
+    """Return the Deferred of an answer that is not there yet; it fails if there can be none."""
     if isinstance(answer, Deferred):
         return answer
     if isawaitable(answer):

@@ -74,7 +74,7 @@ class DatagramServer(DatagramProtocol):
         self._ownPorts = set() if ownPorts is None else ownPorts
 
     def answer(self, datagram: bytes, peer: Any) -> Answer:
-        """Say what to reply to `datagram`.
+        """Return the reply to `datagram`.
 
         `peer` is where it came from: `(host, port)`, IPv6's `(host, port, flowinfo,
         scope)`, or a UNIX socket's path, None if it has none. Return the reply,

@@ -145,7 +145,7 @@ class Exchange(Protocol):
             self._weigh()
 
     def _answerWhole(self, lines: list[bytes], ending: bytes) -> None:
-        """Have lines answered that came at once, when nothing was kept and nothing due."""
+        """Answer lines that came in one read, when nothing was kept and nothing due."""
         self._advancing = True
         try:
             self._take(lines, ending)

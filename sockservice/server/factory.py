@@ -28,7 +28,7 @@ log = Logger()
 
 
 class Expected(Protocol):
-    """A connection that is to be a LineServer's; it is asked what that would be."""
+    """A connection that will be a LineServer's; it is asked what a LineServer is asked."""
 
     transport: Any
 
@@ -96,7 +96,7 @@ class LineFactory(ServerFactory):
         self._sweeping.stop()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Give a LineServer for a peer that is let in, or what turns it away."""
+        """Return a LineServer for a peer that is admitted, or the protocol that rejects it."""
         peer = named(addr)
         turned = self.turned(addr, peer)
         if turned is not None:
@@ -112,7 +112,7 @@ class LineFactory(ServerFactory):
         return connection
 
     def turned(self, addr: IAddress | None, peer: str) -> TurnedAway | None:
-        """Count a connection in, or give what turns it away."""
+        """Admit a connection and return None, or return the protocol that rejects it."""
         refusal = self.admission.refusal(addr, self.reactor.seconds())
         if refusal is None:
             return None
@@ -132,16 +132,16 @@ class LineFactory(ServerFactory):
         return drained
 
     def expected(self, connection: Expected) -> None:
-        """Take note of a connection that something stands before."""
+        """Register a connection whose header, or handshake, is still awaited."""
         self._connections.add(connection)
 
     def unexpected(self, connection: Expected) -> None:
-        """Take note that it is there by now, or won't be."""
+        """Forget such a connection: it has joined by now, or has gone."""
         self._connections.discard(connection)
         self._emptied()
 
     def joined(self, connection: LineServer) -> None:
-        """Take note of a new connection."""
+        """Register a new connection."""
         self._connections.add(connection)
         if self._drained is not None:
             # It was expected; what it has received comes now.
@@ -155,7 +155,7 @@ class LineFactory(ServerFactory):
             connection.finish()
 
     def left(self, connection: LineServer, reason: Failure) -> None:
-        """Take note of a connection's end."""
+        """Forget a connection that has ended."""
         self._connections.discard(connection)
         self.admission.left(connection.source)
         if self.journal.admits("gone"):
@@ -177,7 +177,7 @@ class LineFactory(ServerFactory):
             connection.transport.abortConnection()
 
     def _sweep(self) -> None:
-        """Look for connections that only hold a place."""
+        """Inspect all connections for idleness."""
         now = self.reactor.seconds()
         limits = self.admission.limits
         if not (limits.idle or limits.unfinished):

@@ -120,7 +120,7 @@ class LineServer(Exchange):
         return replies
 
     def detached(self, factory: Any) -> None:
-        """Be made ready to answer datagrams, without a connection; called by the listener."""
+        """Prepare to answer datagrams, without a connection; called by the listener."""
         self.factory = factory
         self._phase = SHUT
 
@@ -173,9 +173,9 @@ class LineServer(Exchange):
         self._advance()
 
     def inspect(self, now: float, idle: int, unfinished: int) -> None:
-        """Refuse to hold a place for a peer that makes no use of it; 0 is no limit.
+        """Refuse and close the connection if it is idle, or its line unfinished, for too long.
 
-        Called every second; the limits are in seconds.
+        Called every second; the limits are in seconds, 0 is none.
         """
         complaint = self._activity.complaint(
             now,
@@ -196,7 +196,7 @@ class LineServer(Exchange):
             self._cut(complaint)
 
     def makeRoom(self, reason: str) -> None:
-        """Give up all that is held, and end; the peer is told, if it reads."""
+        """Drop all that is held, and close; the peer is told the reason, if it reads."""
         self.factory.counters.overheld += 1
         listens = self._listens
         if listens:
@@ -214,7 +214,7 @@ class LineServer(Exchange):
 
     @property
     def _listens(self) -> bool:
-        """Whether the peer would hear now why its connection ends."""
+        """Whether a last line would reach the peer now."""
         return self._handshaken and self._phase is not SHUT and not self._outbox.unsent
 
     def _cut(self, reason: str) -> None:

@@ -39,7 +39,7 @@ class ProxyFactory(Factory):
         self.factory.doStop()
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Give what waits for the header, or turns the connection away."""
+        """Return the protocol that waits for the header, or one that rejects the connection."""
         return self.lines.turned(None, named(addr)) or ProxyHeader(self, addr)
 
 
@@ -109,7 +109,7 @@ class ProxyHeader(Protocol):
             log.info(
                 "{peer} refused: {reason}", peer=named(self.transport.getPeer()), reason=reason
             )
-        # Told as whoever is turned away: so that it is heard, and nothing is waited for long.
+        # Like any rejected peer: so that the reason arrives, and nothing is waited for long.
         self._hand(TurnedAway(self._lines.turning, reason))
         self._end()
 

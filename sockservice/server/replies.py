@@ -74,7 +74,7 @@ class Replies:
         deferred.addCallback(encoded).addErrback(failed).addCallback(self._came, due)
 
     def take(self) -> list[bytes]:
-        """Give the replies that no earlier one is awaited for."""
+        """Return the replies that wait for no earlier one."""
         ready: list[bytes] = []
         while self._due and self._due[0].data is not None:
             due = self._due.popleft()

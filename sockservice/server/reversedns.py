@@ -20,7 +20,7 @@ log = Logger()
 
 
 class Names:
-    """Say in the log which name a peer's address has, as soon as that is known.
+    """Log the name that a peer's address has, as soon as it is known.
 
     The name is what the owner of the address says (a PTR record), and nothing
     depends on it. `journal` bounds what is logged.

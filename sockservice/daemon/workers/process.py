@@ -72,7 +72,7 @@ class Worker(ProcessProtocol):
         self._signal("KILL")
 
     def reload(self) -> None:
-        """Have it read its files again, as soon as it listens to signals."""
+        """Tell it to read its files again, as soon as it handles signals."""
         if self.ready:
             self._signal("HUP")
         else:

@@ -99,13 +99,13 @@ class Workers(Listener):
         self._sharing.close()
 
     def reload(self) -> None:
-        """Have all workers read their files again; each says in the log what came of it."""
+        """Tell all workers to read their files again; each logs the outcome."""
         for place in self._places:
             if place.worker is not None:
                 place.worker.reload()
 
     def stopService(self) -> Deferred[None]:
-        """Have all workers drain; fires when all have ended."""
+        """Tell all workers to drain; fires when all have ended."""
         super().stopService()
         # Or the system would go on accepting connections that nobody will serve.
         self._sharing.close()
