@@ -326,11 +326,29 @@ def pattern(expected: str) -> str:
     return anyLines.replace(re.escape("..."), ".*")
 
 
+class Reader:
+    """Plays one page after the other; each has its session to its last block."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._page: Path | None = None
+        self._closing = ExitStack()
+
+    def session(self, page: Path) -> Session:
+        if page != self._page:
+            self.close()
+            self._page = page
+            self._session = Session(page, self._folders.mktemp("page"))
+            self._closing.callback(self._session.close)
+        return self._session
+
+    def close(self) -> None:
+        self._closing.close()
+
+
 @pytest.fixture(scope="module")
-def session(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Session]:
-    made = Session(request.param, tmp_path_factory.mktemp("page"))
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    made = Reader(tmp_path_factory)
     try:
         yield made
     finally:
@@ -338,16 +356,16 @@ def session(
 
 
 @pytest.mark.parametrize(
-    ("session", "number"),
+    ("page", "number"),
     [
         pytest.param(page, number, id=block.name)
         for page in PAGES
         for number, block in enumerate(blocks(page), 1)
         if block.kind in ("console", "text")
     ],
-    indirect=["session"],
 )
-def test_example(session: Session, number: int) -> None:
+def test_example(reader: Reader, page: Path, number: int) -> None:
+    session = reader.session(page)
     if session.failed:
         pytest.skip(f"{session.failed} failed")
     skipped: list[str] = []
