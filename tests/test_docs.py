@@ -47,6 +47,8 @@ FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 STEP = re.compile(r"((?:.*\\\n)*.*)\n((?s:.*))")
 # What the shell says of its jobs.
 NOTICE = re.compile(r"^\[\d+\][ +-]+.*\n", re.MULTILINE)
+# What each listener says when it is there.
+SERVING = re.compile(r"\b(?:starting|listening) on\b", re.IGNORECASE)
 # How a terminal is told where to write, and in which colour.
 CONTROL = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]|\x1b[=>]")
 # The names that ports have on pages.
@@ -204,7 +206,8 @@ class Session:
         self._screens.append(screen)
         name = os.ttyname(screen.theirs)
         self._run(f"{command.removesuffix('&')} <{name} >{name} 2>&1 &")
-        self._until(screen, r"(?i)(?=\b(starting|listening) on)")
+        listeners = command.count("--listen") or (2 if "--port" in command else 1)
+        self._wait(lambda: len(SERVING.findall(screen.text)) >= listeners, SERVING.pattern)
         for line in expected.splitlines():
             self._until(screen, f"{pattern(line)}\n")
 
