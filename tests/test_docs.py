@@ -1,16 +1,25 @@
 """Every example in the README and in docs/ does what the page says it does.
 
-A `console` block is run command by command, in a folder that holds the files of
-the `python` blocks before it. `...` in what a command prints stands for anything.
-Beneath a command that ends in `&` stands what it prints in the course of the
-block, as far as it matters. Where lines beneath a command begin with `> `, they
-are typed into it when it has prompted for them.
+A page is played as one session, as a reader would type it: its blocks in their order,
+in one folder, in one interactive shell. A `python` block is written to the file that its
+first line names. The commands of a `console` block are typed; what each prints has to be
+what the page shows, `...` standing for anything in a line, and alone in a line for any
+lines. A command that ends in `&` runs on until the page stops it or ends; beneath it
+stands what it prints by itself. What such commands print later stands in a `text` block
+behind what brings it about. Lines that begin with `> `, and every other line of a telnet
+session, are typed into the program; `^C`, `^D` and `^]` are those keys. The first `sh`
+block of a README goes on in a terminal of its own.
+
+What the shell says of its jobs (`[1] 4711`) is left out on the pages. The reader waits
+until it has said that a job is done before typing on. The terminal calls itself dumb, so
+that no progress is drawn on it.
 """
 
 import builtins
+import codecs
 import io
 import os
-import pty
+import random
 import re
 import select
 import shutil
@@ -18,9 +27,10 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,117 +41,275 @@ from sockservice.daemon.options import Options
 from sockservice.limits import openfiles
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # A command, which goes on behind a backslash, and what it prints.
 STEP = re.compile(r"((?:.*\\\n)*.*)\n((?s:.*))")
+# What the shell says of its jobs.
+NOTICE = re.compile(r"^\[\d+\][ +-]+.*\n", re.MULTILINE)
+# What each listener says when it is there.
+SERVING = re.compile(r"\b(?:starting|listening) on\b", re.IGNORECASE)
+# How a terminal is told where to write, and in which colour.
+CONTROL = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]|\x1b[=>]")
+# The names that ports have on pages.
+PORT = re.compile(r"\b55[5-9]\d\b")
+KEYS = {"^C": "\x03", "^D": "\x04", "^]": "\x1d"}
 TOOLS = ("ip", "nc", "openssl", "systemd-socket-activate", "telnet", "unshare")
-PATIENCE = 30.0
+READY = "<ready>"
+PATIENCE = 60.0
 # Where a unit starts the service, and with which options.
 STARTED = re.compile(r"^ExecStart=(\S+/twistd) (.+) sockservice ((?:.*\\\n)*.*)$", re.MULTILINE)
-FREE = ("5556", "5557", "5558", "5559")  # stand for ports where nothing listens
 
 
-class Example(NamedTuple):
-    """A fenced block and the files that stand before it on its page."""
+class Block(NamedTuple):
+    """A fenced block of a page."""
 
     name: str
+    kind: str
     text: str
-    files: dict[str, str]
 
 
-def examples() -> Iterator[Example]:
-    for page in PAGES:
-        files: dict[str, str] = {}
-        for number, (kind, text) in enumerate(FENCED.findall(page.read_text()), 1):
-            name = f"{page.name}-{number}"
-            if kind == "python":
-                files[text.partition("\n")[0].removeprefix("# ")] = text
-            elif kind == "console":
-                yield Example(name, text, dict(files))
-            elif kind != "ini":
-                # Run by .ci/run, since they make a virtual environment.
-                assert (page.name, kind) == ("README.md", "sh"), name
+def blocks(page: Path) -> list[Block]:
+    found = FENCED.findall(page.read_text())
+    return [Block(f"{page.name}-{number}", *each) for number, each in enumerate(found, 1)]
 
 
-class Running:
-    """A child process, what it has printed so far, and an end for it."""
+class Screen:
+    """A terminal, and what was printed on it that has not been looked at yet."""
 
-    def __init__(self, command: str, folder: Path) -> None:
-        self.terminal, theirs = pty.openpty()
-        self.child = subprocess.Popen(
-            ["bash", "-c", f"exec {command}"],
-            cwd=folder,
-            env=environment(),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
+    def __init__(self) -> None:
+        self.ours, self.theirs = os.openpty()
+        termios.tcsetwinsize(self.theirs, (24, 80))
+        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self.text = ""
+
+    def read(self) -> None:
+        data = self._decoder.decode(os.read(self.ours, 65536))
+        self.text = (self.text + data).replace("\r\n", "\n")
+
+    def type(self, text: str) -> None:
+        os.write(self.ours, text.encode())
+
+    def close(self) -> None:
+        os.close(self.ours)
+        os.close(self.theirs)
+
+
+class Session:
+    """A reader of `page` at work in `folder`."""
+
+    def __init__(self, page: Path, folder: Path) -> None:
+        self.blocks = blocks(page)
+        self.played = 0
+        self.failed = ""  # the block that went wrong
+        self._folder = folder
+        self._ports = dict(
+            zip(sorted(set(PORT.findall(page.read_text()))), freePorts(), strict=False)
         )
-        os.close(theirs)
-        self.printed = ""
+        self._screens: list[Screen] = []
+        self._shells: list[subprocess.Popen[bytes]] = []
+        self._skipped = False  # something of the console block before
+        self._shell = self._open()
 
-    def expect(self, pattern: str) -> re.Match[str]:
-        """Read on until `pattern` has been printed; forget what came up to there."""
+    def _open(self) -> Screen:
+        screen = Screen()
+        self._screens.append(screen)
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        shell = subprocess.Popen(
+            ["bash", "--noprofile", "--norc", "--noediting", "-i"],
+            cwd=self._folder,
+            env=os.environ
+            | {"PATH": path, "LC_ALL": "C.UTF-8", "TERM": "dumb", "PS1": READY, "PS2": ""}
+            | {"HISTFILE": "/dev/null", "XDG_STATE_HOME": str(self._folder / "state")},
+            preexec_fn=lambda: os.login_tty(screen.theirs),
+        )
+        self._shells.append(shell)
+        self._until(screen, re.escape(READY))
+        return screen
+
+    def close(self) -> None:
+        """End all that the reader has started."""
+        for shell in self._shells:
+            while members := list(inSession(shell.pid)):
+                for each in members:
+                    with suppress(ProcessLookupError):
+                        os.kill(each, signal.SIGKILL)
+                shell.wait()
+        for screen in self._screens:
+            screen.close()
+
+    def play(self, block: Block) -> list[str]:
+        """Do what `block` says; give what could not be done, and why."""
+        text = self._here(block.text)
+        if block.kind == "python":
+            (self._folder / text.partition("\n")[0].removeprefix("# ")).write_text(text)
+        elif block.kind == "sh":
+            self._start(text)
+        elif block.kind == "text":
+            if self._skipped:
+                return ["what brings this about was skipped"]
+            lines = [pattern(line) + "\n" for line in text.splitlines()]
+            self._appears("(?s:.*?)".join(lines))
+        elif block.kind == "console":
+            return self._console(text)
+        else:
+            assert block.kind == "ini", block
+        return []
+
+    def _here(self, text: str) -> str:
+        return PORT.sub(lambda found: self._ports[found[0]], text)
+
+    def _start(self, text: str) -> None:
+        """Run the service in a terminal of its own, if that is what `text` does."""
+        command = text.rpartition("&& ")[2].replace(".venv/bin/", "")
+        if command.startswith("twistd"):
+            # The environment is here; .ci/run is what makes one.
+            screen = self._open()
+            screen.type(command)
+            self._until(screen, "(?=echo listening on)")
+
+    def _console(self, text: str) -> list[str]:
+        steps = [STEP.fullmatch(step) for step in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]]
+        missing = {step[1]: lacking(step[1]) for step in steps if step}
+        self._skipped = any(missing.values())
+        for step in steps:
+            assert step is not None, text
+            command, expected = step.groups()
+            if not self._skipped:
+                self._step(command, expected)
+            elif not missing[command] and (command.endswith("&") or command.startswith("kill")):
+                # Others may need it. What it prints may depend on what was skipped.
+                self._step(command, "...\n")
+        return [f"{why} is not here: {step}" for step, why in missing.items() if why]
+
+    def _step(self, command: str, expected: str) -> None:
+        if command.endswith("&"):
+            self._background(command, expected)
+        elif command.startswith("telnet") or expected.startswith("> "):
+            self._dialogue(command, expected)
+        else:
+            printed = self._run(command)
+            if not re.fullmatch(pattern(expected), printed):
+                assert printed == expected, command
+        if command.startswith("kill %"):
+            self._run(command.replace("kill", "wait"))
+
+    def _run(self, command: str) -> str:
+        """Type a command; give what is printed up to its end."""
+        self._shell.type(f"{command}\n")
+        printed = self._until(self._shell, re.escape(READY)).removesuffix(READY)
+        assert printed.startswith(f"{command}\n"), printed
+        return NOTICE.sub("", printed.removeprefix(f"{command}\n"))
+
+    def _background(self, command: str, expected: str) -> None:
+        screen = Screen()
+        self._screens.append(screen)
+        name = os.ttyname(screen.theirs)
+        self._run(f"{command.removesuffix('&')} <{name} >{name} 2>&1 &")
+        listeners = command.count("--listen") or (2 if "--port" in command else 1)
+        self._wait(lambda: len(SERVING.findall(screen.text)) >= listeners, SERVING.pattern)
+        for line in expected.splitlines():
+            self._until(screen, f"{pattern(line)}\n")
+
+    def _dialogue(self, command: str, expected: str) -> None:
+        """Type into a program what the page shows behind its prompts."""
+        # The prompt of ours is for terminals that can do more.
+        self._shell.type(f"TERM=xterm {command}\n")
+        self._until(self._shell, re.escape(f"{command}\n"))
+        greeting, escape, rest = expected.rpartition("Escape character is '^]'.\n")
+        self._until(self._shell, pattern(greeting + escape))
+        typing = True
+        for line in rest.splitlines():
+            prompt = found[0] if (found := re.match(r"(telnet)?> ", line)) else ""
+            # A line editor may write the space as a move of the cursor.
+            self._until(self._shell, re.escape(prompt.rstrip()))
+            if key := KEYS.get(line.removeprefix(prompt)):
+                self._shell.type(key)
+            elif prompt or (escape and typing):
+                self._shell.type(f"{line.removeprefix(prompt)}\n")
+                typing = False
+                self._until(self._shell, re.escape(line.removeprefix(prompt)) if escape else "")
+            else:
+                self._until(self._shell, f"{pattern(line)}\n")
+                typing = True
+        self._until(self._shell, re.escape(READY))
+
+    def _appears(self, pattern: str) -> None:
+        """Wait until `pattern` is printed by one of the commands in the background."""
+
+        def appeared() -> bool:
+            for screen in self._screens:
+                if screen is not self._shell and (found := re.search(pattern, screen.text)):
+                    screen.text = screen.text[found.end() :]
+                    return True
+            return False
+
+        self._wait(appeared, pattern)
+
+    def _until(self, screen: Screen, pattern: str) -> str:
+        """Wait until `pattern` is on `screen`; forget and give all up to its end."""
+        printed = ""
+
+        def there() -> bool:
+            nonlocal printed
+            text = CONTROL.sub("", screen.text)
+            if found := re.search(pattern, text):
+                printed, screen.text = text[: found.end()], text[found.end() :]
+            return found is not None
+
+        self._wait(there, pattern)
+        return printed
+
+    def _wait(self, happened: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + PATIENCE
-        while not (found := re.search(pattern, self.printed)):
-            left = max(0.0, deadline - time.monotonic())
-            readable, _, _ = select.select([self.terminal], [], [], left)
-            assert readable, f"waited for {pattern!r}, got {self.printed!r}"
-            try:
-                data = os.read(self.terminal, 65536)
-            except OSError:
-                # How a terminal says that all programs on it have ended.
-                raise AssertionError(f"{pattern!r} never came: {self.printed!r}") from None
-            self.printed += data.decode().replace("\r\n", "\n")
-        self.printed = self.printed[found.end() :]
-        return found
-
-    def type(self, line: str) -> None:
-        os.write(self.terminal, line.encode() + b"\n")
-
-    def stop(self) -> None:
-        # The whole group: a pipeline has several processes.
-        os.killpg(self.child.pid, signal.SIGKILL)
-        self.child.wait()
-        os.close(self.terminal)
+        by = {screen.ours: screen for screen in self._screens}
+        while not happened():
+            # All are read, or one that prints much would stand still.
+            readable, _, _ = select.select(by, [], [], max(0.0, deadline - time.monotonic()))
+            texts = "\n---\n".join(screen.text for screen in self._screens)
+            assert readable and time.monotonic() < deadline, f"no {what!r} in:\n{texts}"
+            for each in readable:
+                by[each].read()
 
 
-def environment() -> dict[str, str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "LC_ALL": "C.UTF-8", "COLUMNS": "80"}
+def inSession(leader: int) -> Iterator[int]:
+    """Give the processes of a session that have not ended."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state not in "ZX":
+                yield int(path.parent.name)
 
 
-@pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The number of a port where the service runs as the pages say it does."""
-    service = Running(
-        "twistd -n --pidfile= sockservice --port 0", tmp_path_factory.mktemp("service")
-    )
-    try:
-        yield service.expect(r"echo listening on udp:127\.0\.0\.1:(\d+)")[1]
-    finally:
-        service.stop()
+def freePorts() -> Iterator[str]:
+    """Give ports that are free, and that the system gives to nobody who asks for any."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for port in random.sample(range(first // 2, first), first // 2):
+        with suppress(OSError), ExitStack() as bound:
+            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                bound.enter_context(socket.socket(type=kind)).bind(("127.0.0.1", port))
+            yield str(port)
 
 
-def freePorts(count: int) -> list[str]:
-    with ExitStack() as kept:
-        made = [kept.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [str(each.getsockname()[1]) for each in made]
-
-
-def lacking(text: str) -> list[str]:
-    """Say what an example needs and this machine has not."""
-    missing = [t for t in TOOLS if re.search(rf"\b{t}\b", text) and not shutil.which(t)]
+def lacking(command: str) -> str:
+    """Say what a command needs and this machine has not."""
+    missing = [t for t in TOOLS if re.search(rf"\b{t}\b", command) and not shutil.which(t)]
     if missing:
-        return missing
-    if "raw:" in text and not allowed(socket.AF_PACKET, socket.SOCK_RAW):
-        missing.append("CAP_NET_RAW")
-    if "unshare" in text and subprocess.run(["unshare", "--net", "true"], check=False).returncode:
-        missing.append("CAP_SYS_ADMIN")
-    if "[::1]" in text and not allowed(socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0)):
-        missing.append("IPv6")
-    return missing
+        return " and ".join(missing)
+    if re.search(r"\bnc\b", command) and "OpenBSD" not in said("nc", "-h"):
+        return "OpenBSD's nc"
+    if "raw:" in command and not allowed(socket.AF_PACKET, socket.SOCK_RAW):
+        return "CAP_NET_RAW"
+    if "unshare" in command and subprocess.run(["unshare", "--net", "true"]).returncode:
+        return "CAP_SYS_ADMIN"
+    if "::1" in command and not allowed(socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0)):
+        return "IPv6"
+    return ""
+
+
+def said(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return done.stdout + done.stderr
 
 
 def allowed(family: int, kind: int, address: tuple[str, int] | None = None) -> bool:
@@ -156,80 +324,71 @@ def allowed(family: int, kind: int, address: tuple[str, int] | None = None) -> b
 
 def pattern(expected: str) -> str:
     """Make a regular expression of what a page says that a command prints."""
-    return re.escape(expected).replace(re.escape("..."), ".*")
+    literal = re.escape(expected)
+    anyLines = re.sub(r"^\\\.\\\.\\\.(\\\n|\n)", r"(?s:.*)", literal, flags=re.MULTILINE)
+    return anyLines.replace(re.escape("..."), ".*")
 
 
-@pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.name)
-def test_example(example: Example, port: str, tmp_path: Path) -> None:
-    if missing := lacking(example.text):
-        pytest.skip(f"{' and '.join(missing)} not here")
-    numbers = {"5555": port, **dict(zip(FREE, freePorts(len(FREE)), strict=True))}
+class Reader:
+    """Plays one page after the other; each has its session to its last block."""
 
-    def here(text: str) -> str:
-        return re.sub("|".join(numbers), lambda found: numbers[found[0]], text)
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._page: Path | None = None
+        self._closing = ExitStack()
 
-    for name, text in example.files.items():
-        (tmp_path / name).write_text(here(text))
-    background: list[Running] = []
-    printing: list[tuple[Running, str]] = []
+    def session(self, page: Path) -> Session:
+        if page != self._page:
+            self.close()
+            self._page = page
+            self._session = Session(page, self._folders.mktemp("page"))
+            self._closing.callback(self._session.close)
+        return self._session
+
+    def close(self) -> None:
+        self._closing.close()
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    made = Reader(tmp_path_factory)
     try:
-        for step in re.split(r"^\$ ", here(example.text), flags=re.MULTILINE)[1:]:
-            command, expected = STEP.fullmatch(step).groups()  # type: ignore[union-attr]
-            if command.startswith("telnet"):
-                session(command, expected, tmp_path)
-            elif expected.startswith("> "):
-                dialogue(command, expected, tmp_path)
-            elif command.endswith("&"):
-                started = Running(command.removesuffix("&"), tmp_path)
-                background.append(started)
-                started.expect(r"(?i)(?=.*(starting|listening) on)")
-                printing += [(started, line) for line in expected.splitlines()]
-            else:
-                done = subprocess.run(
-                    ["bash", "-c", command],
-                    cwd=tmp_path,
-                    env=environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    timeout=PATIENCE,
-                    check=False,
-                )
-                if not re.fullmatch(pattern(expected), done.stdout):
-                    assert done.stdout == expected, command
-        for started, line in printing:
-            started.expect(f"{pattern(line)}\n")
+        yield made
     finally:
-        for started in background:
-            started.stop()
+        made.close()
 
 
-def session(command: str, expected: str, folder: Path) -> None:
-    """Hold a telnet session: behind its greeting, every other line is typed."""
-    greeting, typed = expected.split("'^]'.\n")
-    running = Running(command, folder)
-    try:
-        running.expect(re.escape(greeting + "'^]'.\n"))
-        lines = iter(typed.splitlines())
-        for line, reply in zip(lines, lines, strict=True):
-            running.type(line)
-            running.expect(f"{re.escape(line)}\n{re.escape(reply)}\n")
-    finally:
-        running.stop()
+@pytest.mark.parametrize(
+    ("page", "number"),
+    [
+        pytest.param(page, number, id=block.name)
+        for page in PAGES
+        for number, block in enumerate(blocks(page), 1)
+        if block.kind in ("console", "text")
+    ],
+)
+def test_example(reader: Reader, page: Path, number: int) -> None:
+    session = reader.session(page)
+    if session.failed:
+        pytest.skip(f"{session.failed} failed")
+    skipped: list[str] = []
+    # If only some are asked for, those before them all the same.
+    for block in session.blocks[session.played : number]:
+        session.failed = block.name
+        skipped = session.play(block)
+        session.failed = ""
+        session.played += 1
+    if skipped:
+        pytest.skip("; ".join(skipped))
 
 
-def dialogue(command: str, expected: str, folder: Path) -> None:
-    """Type what stands behind the prompts, and see the lines between them."""
-    running = Running(command, folder)
-    try:
-        for line in expected.splitlines():
-            if line.startswith("> "):
-                running.expect("> ")
-                running.type(line.removeprefix("> "))
-            running.expect(f"{re.escape(line.removeprefix('> '))}\n")
-    finally:
-        running.stop()
+def test_readmes_set_up_and_test_by_the_same_commands() -> None:
+    # .ci/run runs those of README.md.
+    commands = [[block.text for block in blocks(page) if block.kind == "sh"] for page in PAGES]
+    first = commands[0]
+    assert len(first) == 2
+    for page, found in zip(PAGES, commands, strict=True):
+        assert found == (first if page.name.startswith("README") else []), page.name
 
 
 def test_python_examples_have_no_errors_that_ruff_finds(tmp_path: Path) -> None:
