@@ -26,8 +26,12 @@ def encoded(answer: Any) -> bytes:
     return answer
 
 
-def failed(failure: Failure) -> bytes:
+def failed(failure: Failure, lines: int) -> bytes:
     return b"<%s>" % type(failure.value).__name__.encode()
+
+
+def framed(replies: list[bytes], ending: bytes, lines: int) -> bytes:
+    return b"".join(replies)
 
 
 class Count:
@@ -80,10 +84,10 @@ def test_coroutines_deferreds_and_other_awaitables_are_awaited_alike() -> None:
 
 @given(st.permutations(range(6)))
 def test_replies_come_out_in_the_order_of_the_lines(order: list[int]) -> None:
-    replies = Replies(Count())
+    replies = Replies(Count(), framed)
     answers: list[Deferred[bytes]] = [Deferred() for _ in order]
     for answer in answers:
-        replies.wait(answer, 1, 10, encoded, failed)
+        replies.wait(replies.expect(1, 10, b""), answer, encoded, failed)
     out: list[bytes] = []
     there: set[int] = set()
     for number in order:
@@ -97,9 +101,9 @@ def test_replies_come_out_in_the_order_of_the_lines(order: list[int]) -> None:
 
 def test_replies_that_are_there_wait_for_those_before_them() -> None:
     changed = Count()
-    replies = Replies(changed)
+    replies = Replies(changed, framed)
     first: Deferred[bytes] = Deferred()
-    replies.wait(first, 2, 10, encoded, failed)
+    replies.wait(replies.expect(2, 10, b""), first, encoded, failed)
     replies.put(b"later", 3)
     assert ready(replies) == b""
     assert replies.outstanding == 5
@@ -113,23 +117,23 @@ def test_replies_that_are_there_wait_for_those_before_them() -> None:
 
 
 def test_a_failure_becomes_a_reply() -> None:
-    replies = Replies(Count())
+    replies = Replies(Count(), framed)
     answer: Deferred[bytes] = Deferred()
-    replies.wait(answer, 1, 10, encoded, failed)
+    replies.wait(replies.expect(1, 10, b""), answer, encoded, failed)
     answer.errback(Failure(ZeroDivisionError()))
     assert ready(replies) == b"<ZeroDivisionError>"
 
 
 def test_an_answer_that_cannot_be_encoded_becomes_a_reply() -> None:
-    replies = Replies(Count())
-    replies.wait(succeed("text"), 1, 10, encoded, failed)
+    replies = Replies(Count(), framed)
+    replies.wait(replies.expect(1, 10, b""), succeed("text"), encoded, failed)
     assert ready(replies) == b"<AssertionError>"
 
 
 def test_what_is_cancelled_is_told_so() -> None:
     told: list[object] = []
-    replies = Replies(Count())
-    replies.wait(Deferred[bytes](told.append), 1, 10, encoded, failed)
+    replies = Replies(Count(), framed)
+    replies.wait(replies.expect(1, 10, b""), Deferred[bytes](told.append), encoded, failed)
     replies.put(b"there", 1)
     replies.cancel()
     assert len(told) == 1
@@ -141,9 +145,9 @@ def test_one_that_cannot_be_cancelled_does_not_keep_the_others_from_it(log: Log)
         raise ZeroDivisionError
 
     told: list[object] = []
-    replies = Replies(Count())
-    replies.wait(Deferred[bytes](canceller), 1, 10, encoded, failed)
-    replies.wait(Deferred[bytes](told.append), 1, 10, encoded, failed)
+    replies = Replies(Count(), framed)
+    replies.wait(replies.expect(1, 10, b""), Deferred[bytes](canceller), encoded, failed)
+    replies.wait(replies.expect(1, 10, b""), Deferred[bytes](told.append), encoded, failed)
     replies.cancel()
     assert len(told) == 1
     assert replies.held == 0
@@ -155,8 +159,8 @@ def test_an_answer_that_comes_although_it_was_cancelled_is_nobodys() -> None:
     answer: Deferred[bytes] = Deferred(lambda _: None)
     answer.addErrback(lambda _: inner)
     changed = Count()
-    replies = Replies(changed)
-    replies.wait(answer, 1, 10, encoded, failed)
+    replies = Replies(changed, framed)
+    replies.wait(replies.expect(1, 10, b""), answer, encoded, failed)
     replies.cancel()
     inner.callback(b"late")
     assert (replies.held, changed.changes, ready(replies)) == (0, 0, b"")

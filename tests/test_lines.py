@@ -236,7 +236,7 @@ def test_an_empty_reply_is_an_empty_line() -> None:
     assert memory.sent == b"\n\r\n"
 
 
-@pytest.mark.parametrize("wrong", [7, "text", [b"list"], object()])
+@pytest.mark.parametrize("wrong", [7, "text", [b"list", 7], object()])
 @pytest.mark.parametrize("later", [False, True], ids=["now", "later"])
 def test_what_is_no_answer_is_an_internal_error(wrong: object, later: bool, log: Log) -> None:
     def answer(server: LineServer, line: bytes) -> object:
@@ -1183,7 +1183,7 @@ def refused(memory: Memory) -> None:
         (Ack, lambda _: None, " connected", "connected"),
         (Ack, Memory.lose, " gone after ", "gone"),
         (Ack, cut, " cut: ", "connections cut"),
-        (Ack, closed, " closed: ", "connections closed to make room"),
+        (Ack, closed, " refused: ", "connections closed to make room"),
         (Ack, refused, " refused: ", "connections refused a line"),
         (Unopened, lambda _: None, ": opened failed", "connections whose opened failed"),
     ],

@@ -292,7 +292,7 @@ def test_the_largest_is_told_and_closed_and_bystanders_are_not(log: Log) -> None
     assert large.wire.disconnecting
     assert made.memory.held == 2001 + AWAITED_SIZE
     assert made.counters.overheld == 1
-    assert [text for text in log.texts if "closed: busy: 10000 bytes held" in text]
+    assert [text for text in log.texts if "refused: busy: 10000 bytes held" in text]
     large.send(b"more\n" * 10_000)
     large.lose()
     assert large.wire.value() == BUSY

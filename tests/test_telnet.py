@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sockservice.wire.framer import Framer
-from sockservice.wire.framing import CRLF, LF, Control, Lines, Refusal
+from sockservice.wire.framing import CRLF, LF, Body, Control, Lines, Refusal
 from sockservice.wire.telnet import Telnet
 
 IAC, SE, NOP, DM, IP, AYT, SB = b"\xff", b"\xf0", b"\xf1", b"\xf2", b"\xf4", b"\xf6", b"\xfa"
@@ -143,9 +143,9 @@ def test_a_subnegotiation_without_an_end_is_given_up() -> None:
 def test_what_came_before_a_subnegotiation_that_is_given_up_is_taken(before: bytes) -> None:
     stream = INTERRUPT + before + IAC + SB + b"x" * 5000
 
-    def items(chunks: list[bytes]) -> list[Lines | Refusal | Control | None]:
+    def items(chunks: list[bytes]) -> list[Lines | Refusal | Control | Body | None]:
         telnet = Telnet(Framer(1000), first=True)
-        taken: list[Lines | Refusal | Control | None] = []
+        taken: list[Lines | Refusal | Control | Body | None] = []
         with pytest.raises(ValueError, match="longer than"):
             for chunk in chunks:
                 telnet.receive(chunk)

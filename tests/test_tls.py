@@ -312,8 +312,9 @@ def test_a_client_that_speaks_no_tls_is_refused_and_others_are_served(
 ) -> None:
     running.start(*listen(server.said))
     [(_, host, port)] = running.addresses
-    running.ask(host, port, b"a\n")
-    assert [text for text in log.texts if " gone after 0 lines" in text]
+    assert running.ask(host, port, b"a\n") == b"error this port speaks TLS\n"
+    assert running.ask(host, port, b"a\n") == b"error this port speaks TLS\n"
+    assert len([text for text in log.texts if "refused: this port speaks TLS" in text]) == 1
     client = Client(running, opened, authority)
     client.shake()
     client.send(b"a\n")

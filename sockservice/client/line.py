@@ -15,7 +15,7 @@ from sockservice.client.requests import Asked, Run, TimedOut, Unanswered
 from sockservice.client.waiting import End, Room, Unasked
 from sockservice.net.transports import overTCP
 from sockservice.wire.framer import Framer
-from sockservice.wire.framing import CRLF, LF, Control, Framing, Lines
+from sockservice.wire.framing import CRLF, LF, Body, Control, Framing, Lines
 
 #: Lines that answer none and wait for whoever reads them.
 UNASKED_LIMIT = 1000
@@ -213,6 +213,8 @@ class LineClient(Protocol):
                 self._answer(self._doubt(item.lines))
             elif isinstance(item, Control):
                 self.transport.write(item.data)
+            elif isinstance(item, Body):
+                self._framing = item.framing
             elif self._asked and isinstance(first := self._asked[0], Asked):
                 self._asked.popleft()
                 first.fail(Unanswered(f"reply {item.reason.decode()}"))

@@ -18,12 +18,22 @@ class Counters:
     answered: int = 0
     #: Lines answered with a refusal.
     refused: int = 0
+    #: Lines answered with silence.
+    silent: int = 0
+    #: Connections closed for idleness, an unfinished line or handshake.
+    timedOut: int = 0
+    #: Connections refused for a first line that is an HTTP request.
+    http: int = 0
+    #: Connections refused for TLS where it is not spoken, or plain text where it is.
+    mismatched: int = 0
     #: Connections closed since all together held too many bytes.
     overheld: int = 0
     #: Times that a connection was not read since its lines came too fast.
     slowed: int = 0
     #: Datagrams received, those met with silence included.
     datagrams: int = 0
+    #: Datagrams answered with a refusal.
+    datagramsRefused: int = 0
     #: Datagrams never answered because of where they came from or went to.
     suspect: int = 0
     #: Datagrams never answered because too many came from their source.
@@ -37,8 +47,8 @@ class Counters:
 
     @property
     def acknowledged(self) -> int:
-        """Lines answered otherwise than with a refusal."""
-        return self.answered - self.refused
+        """Lines answered with a reply that is no refusal."""
+        return self.answered - self.refused - self.silent
 
     def counts(self) -> dict[str, int]:
         """Give all by name, for the fields of a log event."""

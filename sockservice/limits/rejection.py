@@ -28,11 +28,11 @@ class Turning:
         self.waiting = 0
         self._journal = journal
 
-    def away(self, peer: str, refusal: str) -> "TurnedAway":
-        """Give the protocol that tells `peer` its refusal."""
+    def away(self, peer: str, refusal: str, said: bytes = b"") -> "TurnedAway":
+        """Return the protocol that tells `peer` its refusal, in the bytes `said` if given."""
         if self._journal.admits(f"turned away: {refusal}", 1):
             log.info("{peer} turned away: {refusal}", peer=peer, refusal=refusal)
-        return TurnedAway(self, refusal)
+        return TurnedAway(self, said or f"error {refusal}\n".encode())
 
 
 @implementer(IHalfCloseableProtocol)
@@ -41,9 +41,9 @@ class TurnedAway(Protocol):
 
     transport: Any
 
-    def __init__(self, turning: Turning, refusal: str) -> None:
+    def __init__(self, turning: Turning, said: bytes) -> None:
         self._turning = turning
-        self._said = f"error {refusal}\n".encode()
+        self._said = said
         self._waiting: Any = None
 
     def connectionMade(self) -> None:

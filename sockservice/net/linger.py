@@ -31,4 +31,5 @@ class Linger:
 
     def cancel(self) -> None:
         """Wait no longer: the connection has ended."""
-        self._timer.cancel()
+        if self._timer.active():
+            self._timer.cancel()

@@ -1,6 +1,6 @@
-"""What a protocol answers: bytes, None, or an awaitable of them; failures fit for the log."""
+"""What a protocol answers: lines, none, or an awaitable of them; failures fit for the log."""
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from inspect import isawaitable
 from typing import Any
 
@@ -10,16 +10,40 @@ from twisted.python.failure import Failure
 
 from sockservice.wire.escaping import printable
 
-#: What a protocol says to a line or datagram: the reply, None for silence, or
-#: a coroutine or Deferred of either.
-Answer = bytes | None | Awaitable[bytes | None]
+#: What is there at once: the reply, several lines in its place, or None for silence.
+Said = bytes | list[bytes] | None
+#: What a protocol answers to a line: that, an awaitable of it, or an iterator of lines that come
+#: one after the other.
+Answer = Said | Awaitable[Said] | AsyncIterator[bytes]
 
 log = Logger()
 
 
-def refusal(failure: Failure) -> bytes:
-    """Return the reply, on one line, that a :class:`Refused` stands for."""
-    return b"error " + str(failure.value).replace("\n", " ").encode()
+class Told:
+    """An answer, and the lines that were told before it."""
+
+    __slots__ = ("answer", "lines")
+
+    def __init__(self, lines: Sequence[bytes], answer: Answer) -> None:
+        self.lines = lines
+        self.answer = answer
+
+
+def said(answer: Any) -> list[bytes]:
+    """Return the lines that an answer is.
+
+    :raises TypeError: It is none, or holds what is no bytes.
+    """
+    if answer is None:
+        return []
+    lines = answer if isinstance(answer, (list, tuple)) else [answer]
+    # Bytes, or what is one buffer of them.
+    return [line if isinstance(line, bytes) else memoryview(line).tobytes() for line in lines]
+
+
+def reason(failure: Failure) -> str:
+    """Return the text, on one line, of a :class:`Refused`."""
+    return str(failure.value).replace("\n", " ")
 
 
 def escaped(failure: Failure) -> Failure:

@@ -14,7 +14,7 @@ from sockservice.limits.counters import Counters
 from sockservice.limits.lograte import Journal
 from sockservice.net.addresses import named
 from sockservice.net.udp.pktinfo import Source, unicast
-from sockservice.server.answers import Answer, awaited, cancel, escaped, refusal
+from sockservice.server.answers import Answer, awaited, cancel, escaped, reason
 from sockservice.store.engine import Batch
 from sockservice.store.groupcommit import Store
 
@@ -82,6 +82,10 @@ class DatagramServer(DatagramProtocol):
         logged and answered with `error internal error`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no answer()")
+
+    def refusal(self, reason: str) -> bytes:
+        """Return the datagram that tells a peer `reason` in place of a reply; to be overridden."""
+        return b"error " + reason.encode()
 
     def keep(self, datagram: bytes, peer: Any) -> Deferred[None]:
         """Store `datagram` in the service's store; fires when it is durable.
@@ -220,11 +224,12 @@ class DatagramServer(DatagramProtocol):
             self.unsendable()
 
     def _failed(self, failure: Failure, addr: Any) -> bytes:
+        self.counters.datagramsRefused += 1
         if failure.check(Refused):
-            return refusal(failure)
+            return self.refusal(reason(failure))
         if self._journal is None or self._journal.admits("an answer failed"):
             log.failure("{peer}: answer failed", escaped(failure), peer=named(addr))
-        return b"error internal error"
+        return self.refusal("internal error")
 
 
 class Echo(DatagramServer):

@@ -1,86 +1,68 @@
-"""The way from lines to replies: take lines in, have them answered, send replies in order."""
+"""The receiving half of a connection: take lines in, and have them answered."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import CancelledError
-from twisted.internet.protocol import Protocol
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockservice.errors import Refused, StoreError
 from sockservice.net.linger import Linger
-from sockservice.net.transports import halfCloses
-from sockservice.server.activity import Activity
-from sockservice.server.answers import Answer, escaped, refusal
-from sockservice.server.intake import Intake
-from sockservice.server.outbox import Outbox
-from sockservice.server.phase import CLOSING, DRAINING, SERVING, SHUT, Phase
-from sockservice.server.replies import NONE_AWAITED, Due, Replies
+from sockservice.net.transports import halfCloses, wire
+from sockservice.server.answers import Answer, Said, Told, escaped, said
+from sockservice.server.phase import CLOSING, DRAINING, SERVING, SHUT
+from sockservice.server.replies import Due
+from sockservice.server.replying import Replying, batch
 from sockservice.store.engine import Batch
-from sockservice.wire.framer import Framer
-from sockservice.wire.framing import LF, Framing, Lines, Refusal
+from sockservice.wire import opening
+from sockservice.wire.framing import LF, Body, Framing, Lines, Refusal
 
 log = Logger()
 
 
-class Exchange(Protocol):
-    """One connection's lines, answers and replies; a LineServer is one.
+class Exchange(Replying):
+    """One connection's lines, and who answers them; a LineServer is one.
 
-    `Intake` holds what was received, `Replies` the places of what is awaited, `Outbox` what
-    the peer has not read. Lines are taken as long as nothing waits in any of them.
+    `Intake` holds what was received. Lines are taken as long as nothing waits there, among
+    the replies, or to be sent.
     """
 
-    factory: Any
-    transport: Any
     acknowledgement: bytes | None = None
     answerLimit = 1000
-    lingerTimeout = 5.0
-    peer = ""
-    lines = 0
-    refused = 0
+    http = False
 
-    # Defaults on the class, and what is made when it is needed, keep an idle connection small.
-    _phase: Phase = SERVING
-    _intake: Intake
-    _replies = NONE_AWAITED
-    _outbox: Outbox
-    _activity: Activity
-    _linger: Linger | None = None
-    _packets = False  # what is written is a packet
     _acknowledges = False  # `acknowledgement` is all there is to say
     _advancing = False
-    _weight = 0  # bytes held, as last told to the process's memory
+    _told: Sequence[bytes] = ()  # in the answer that is being made
+    _body: Deferred[bytes] | None = None  # what `expect` has returned
+    _first: bytes | None = b""  # bytes by which a TLS client is recognised; None: it is none
+    _upgrade: Any = None  # to TLS, once the reply that says so is out
 
-    def answers(self, lines: list[bytes]) -> list[Answer] | Awaitable[Sequence[bytes | None]]:
+    def answers(self, lines: list[bytes]) -> list[Answer] | Awaitable[Sequence[Said]]:
         """Return the replies to `lines`; see LineServer."""
         raise NotImplementedError
 
-    def _enter(self, phase: Phase) -> None:
-        if phase > self._phase:
-            self._phase = phase
-
-    # Lines come in.
-
     def _advance(self) -> None:
         """Answer what was received, as far as the peer reads and answers come back."""
-        if self._advancing or self._phase is SHUT:
+        if self._advancing or self._phase == SHUT:
             return
         intake = self._intake
         self._advancing = True
         try:
             while not (self._outbox.unsent or self._phase >= CLOSING or intake.full):
                 room = self.answerLimit - self._replies.outstanding
-                if room > 0 and self.factory.lineRate and self._phase is SERVING:
+                if room > 0 and self.factory.lineRate and self._phase == SERVING:
                     room = min(room, self._allowed())
-                if room <= 0:
+                if room <= 0 and not intake.framing.expects:
                     intake.pause()
                     break
                 try:
                     item = intake.framing.take(room)
-                except ValueError as problem:
-                    self._giveUp(problem)
+                except Exception:
+                    self._giveUp(Failure())
                     break
                 if item is None:
                     if self._caughtUp():
@@ -90,15 +72,20 @@ class Exchange(Protocol):
                     self._take(item.lines, item.ending)
                 elif isinstance(item, Refusal):
                     self._refuse(item)
+                elif isinstance(item, Body):
+                    self._received(item)
                 else:
                     self._put(item.data, 1)
             else:
-                if self._phase is not SHUT:
+                if self._phase != SHUT:
                     intake.pause()
         finally:
             self._advancing = False
-        if self._phase is CLOSING and not (self._outbox.unsent or self._replies.outstanding):
-            self._end()
+        if not (self._outbox.unsent or self._replies.outstanding):
+            if self._upgrade is not None and self._phase < CLOSING:
+                self._secure()
+            if self._phase == CLOSING:
+                self._end()
         self._weigh()
 
     def _allowed(self) -> int:
@@ -110,11 +97,15 @@ class Exchange(Protocol):
     def _caughtUp(self) -> bool:
         """All lines have been taken; return whether more was received thereupon."""
         intake = self._intake
-        draining = self._phase is DRAINING
+        draining = self._phase == DRAINING
         if draining and not intake.ended and intake.readRest(self._packets):
             return True
         if intake.ended:
-            torn = intake.framing.finish()
+            try:
+                torn = intake.framing.finish()
+            except Exception:
+                self._giveUp(Failure())
+                return False
             if torn is not None:
                 self._refuse(torn)
         if draining or intake.ended:
@@ -123,9 +114,14 @@ class Exchange(Protocol):
             intake.resume()
         return False
 
-    def _giveUp(self, problem: ValueError) -> None:
+    def _giveUp(self, failure: Failure) -> None:
         """The framing can make no more lines of the stream."""
-        self._refuse(Refusal(str(problem).encode(), LF))
+        problem = str(failure.value)
+        if not failure.check(ValueError):
+            problem = "internal error"
+            if self.factory.journal.admits("a framing failed"):
+                log.failure("{peer}: framing failed", escaped(failure), peer=self.peer)
+        self._refuse(Refusal(problem.encode(), LF))
         self._enter(CLOSING)
         self._intake.pause()
 
@@ -166,6 +162,11 @@ class Exchange(Protocol):
         """Count lines, and have them answered."""
         count = len(lines)
         factory = self.factory
+        if not (self.lines or self.http or factory.http) and opening.isRequest(lines[0]):
+            factory.counters.http += 1
+            self._refuse(Refusal(opening.NO_WEB_SERVER.encode(), ending))
+            self._enter(CLOSING)
+            return
         self.lines += count
         factory.counters.lines += count
         if factory.verbose:
@@ -181,20 +182,20 @@ class Exchange(Protocol):
 
         What `answers` and `keep` would do, without a Deferred: half the time of a lone line.
         """
-        due = self._places().expect(len(lines), sum(map(len, lines)))
-        self.factory.store.put(self._batch(lines), partial(self._stored, due, ending))
+        due = self._places().expect(len(lines), sum(map(len, lines)), ending)
+        self.factory.store.put(self._batch(lines), partial(self._stored, due))
         self._waitIfFull()
 
-    def _stored(self, due: Due, ending: bytes, problem: StoreError | None) -> None:
+    def _stored(self, due: Due, problem: StoreError | None) -> None:
         """Lines are durable, or why they aren't."""
-        if self._phase is SHUT:
+        if self._phase == SHUT:
             return
         count = due.lines
         replies: list[Any] = [self.acknowledgement] * count
         if problem is not None:
             replies = self._failed(Failure(problem), count)
         self.factory.counters.answered += count
-        self._replies.fill(due, self._encoded(replies, ending))
+        self._replies.fill(due, replies)
         self._came()
 
     def _reply(self, lines: list[bytes], ending: bytes) -> None:
@@ -203,9 +204,12 @@ class Exchange(Protocol):
         try:
             replies = self.answers(lines)
         except Exception:
-            replies = self._failed(Failure(), count)
+            replies = list(self._failed(Failure(), count))
+        if self._told:
+            told, self._told = self._told, ()
+            self._put(list(told), 0, ending)
         if not isinstance(replies, list):
-            self._wait(replies, count, sum(map(len, lines)), lambda given: given, ending)
+            self._wait(replies, count, sum(map(len, lines)), ending, batch)
             return
         framing: Any = self._intake.framing
         if framing.stateless:
@@ -215,51 +219,102 @@ class Exchange(Protocol):
             except (TypeError, ValueError):
                 pass  # Some are awaited, or can't be framed.
             else:
-                self.factory.counters.answered += count
+                counters = self.factory.counters
+                counters.answered += count
+                if len(replies) != count:
+                    counters.silent += count - len(replies)
                 if self._replies.outstanding:
                     self._put(data, count)
-                elif data and self._phase is not SHUT:
+                elif data and self._phase != SHUT:
                     self._outbox.write(data)
                 return
-        self._replyEach(replies, sum(map(len, lines)) // count, ending)
-
-    def _replyEach(self, replies: list[Any], size: int, ending: bytes) -> None:
-        """Send replies to lines of `size` bytes of which some are no bytes, or can't be framed."""
+        size = sum(map(len, lines)) // count
         for reply in replies:
-            if reply is None or isinstance(reply, (bytes, bytearray)):
-                self.factory.counters.answered += 1
-                try:
-                    data = self._encoded([reply], ending)
-                except ValueError:
-                    data = self._encoded(self._failed(Failure(), 1), ending)
-                self._put(data, 1)
-            else:
-                self._wait(reply, 1, size, lambda given: [given], ending)
+            self._replyOne(reply, size, ending)
+
+    def _replyOne(self, reply: Any, size: int, ending: bytes) -> None:
+        """Send the reply to a line of `size` bytes, or keep its place."""
+        if isinstance(reply, Told):
+            self._put(list(reply.lines), 0, ending)
+            reply = reply.answer
+        if isinstance(reply, AsyncIterator):
+            self._stream(reply, size, ending)
+        elif reply is None or isinstance(reply, (bytes, bytearray, list)):
+            try:
+                self._settle(said(reply), 1, ending)
+            except TypeError:
+                self._settle(self._failed(Failure(), 1), 1, ending)
+        else:
+            self._wait(reply, 1, size, ending)
 
     def _refuse(self, refusal: Refusal) -> None:
+        """Reply to a line that can't be taken."""
         self.lines += 1
         self.factory.counters.lines += 1
-        self.factory.counters.answered += 1
         self._refused(1)
         # The rest are in the count that the log gives when the peer goes.
         if self.refused == 1 and self.factory.journal.admits("connections refused a line"):
             log.info("{peer} refused: {reason!r}", peer=self.peer, reason=refusal.reason)
-        self._put(self._encoded([b"error " + refusal.reason], refusal.ending), 1)
+        reason = refusal.reason.decode(errors="backslashreplace")
+        self._settle([self._refusal(reason)], 1, refusal.ending)
 
-    def _refused(self, lines: int) -> None:
-        self.refused += lines
-        self.factory.counters.refused += lines
+    # What comes is no line.
 
-    def _failed(self, failure: Failure, lines: int) -> list[Any]:
-        """Return the replies to lines that could not be answered."""
-        if self._phase is SHUT and failure.check(CancelledError):
-            return []
-        self._refused(lines)
-        if failure.check(Refused):
-            return [refusal(failure)] * lines
-        if self.factory.journal.admits("an answer failed"):
-            log.failure("{peer}: answer failed", escaped(failure), peer=self.peer)
-        return [b"error internal error"] * lines
+    def _secure(self) -> None:
+        """Have TLS stand between this and the transport from now on."""
+        plain = self.transport
+        if ISSLTransport.providedBy(plain):
+            return
+        framing = self._intake.framing
+        if framing.release() or framing.begun:
+            self._refuse(Refusal(b"plain text behind the request for TLS", LF))
+            self._enter(CLOSING)
+            return
+        self._intake.resume()
+        self._outbox.end()
+        plain.protocol = self._upgrade.around(self)
+        plain.protocol.makeConnection(plain)
+
+    def _received(self, body: Body) -> None:
+        """A body is whole that somebody waits for."""
+        self._intake.framing = body.framing
+        waiting, self._body = self._body, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(body.data)
+
+    def notTLS(self) -> None:
+        """The peer does not speak TLS, where that is spoken; called by the transport."""
+        factory = self.factory
+        factory.counters.mismatched += 1
+        if factory.journal.admits("peers that do not speak TLS", 1):
+            log.info("{peer} refused: {reason}", peer=self.peer, reason=opening.ONLY_TLS)
+        self._enter(SHUT)
+        below = wire(self.transport)
+        self._outbox.end()
+        below.write(self._farewell(opening.ONLY_TLS))
+        if halfCloses(below):
+            expired = below.abortConnection
+            self._linger = Linger(below, factory.reactor, self.lingerTimeout, expired)
+        else:
+            below.loseConnection()
+
+    def _opens(self, data: bytes) -> bytes:
+        """Return what has been received so far, unless it may be, or is, a TLS client's."""
+        data = (self._first or b"") + data
+        if not opening.mayBeHello(data) or ISSLTransport.providedBy(self.transport):
+            self._first = None
+        elif len(data) < opening.HELLO_LENGTH and not self._intake.ended:
+            self._first, data = data, b""
+        else:
+            self._first, data = None, b""
+            self.factory.counters.mismatched += 1
+            self._dismiss(opening.NO_TLS)
+        return data
+
+    def _unfinished(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
+            body.errback(Refused("the connection ended in the middle of a body"))
 
     # Lines are stored.
 
@@ -278,104 +333,3 @@ class Exchange(Protocol):
     def _released(self, _: None) -> None:
         self._intake.full = False
         self._advance()
-
-    # Replies go out.
-
-    def _encoded(self, replies: Sequence[Any], ending: bytes) -> bytes:
-        given = [reply for reply in replies if reply is not None]
-        return self._intake.framing.encode(given, ending) if given else b""
-
-    def _wait(
-        self,
-        answer: object,
-        lines: int,
-        size: int,
-        given: Callable[[Any], Sequence[bytes | None]],
-        ending: bytes,
-    ) -> None:
-        """Keep the place of the replies to `lines` lines of `size` bytes.
-
-        `given` makes them of the answer.
-        """
-
-        def encoded(result: Any) -> bytes:
-            data = self._encoded(given(result), ending)
-            self.factory.counters.answered += lines
-            return data
-
-        def failed(failure: Failure) -> bytes:
-            replies = self._failed(failure, lines)
-            self.factory.counters.answered += len(replies)
-            return self._encoded(replies, ending)
-
-        self._places().wait(answer, lines, size, encoded, failed)
-
-    def _places(self) -> Replies:
-        """Return where replies keep their places until they are there."""
-        if self._replies is NONE_AWAITED:
-            self._replies = Replies(self._came)
-        return self._replies
-
-    def _put(self, data: bytes, lines: int) -> None:
-        """Send the replies to `lines` lines behind all those before them."""
-        if self._phase is SHUT:
-            # To make room while they were made.
-            return
-        if self._replies.outstanding:
-            self._replies.put(data, lines)
-            self._sendReady()
-        elif data:
-            self._outbox.write(data)
-
-    def _came(self) -> None:
-        """An awaited answer is there."""
-        if self._phase is not SHUT:
-            self._sendReady()
-            # Otherwise there is nothing that could not be answered before.
-            if self._intake.paused or self._intake.ended or self._phase >= CLOSING:
-                self._advance()
-            self._weigh()
-
-    def _sendReady(self) -> None:
-        """Send the replies that no earlier one is awaited for."""
-        ready = self._replies.take()
-        if self._packets:
-            for data in ready:
-                self._outbox.write(data)
-        elif ready:
-            self._outbox.write(b"".join(ready))
-
-    # The end.
-
-    def _end(self) -> None:
-        """Close after the last reply: lingering, if the peer may still be sending."""
-        self._phase = SHUT
-        transport = self.transport
-        self._outbox.end()
-        if self._outbox.streams and not self._packets:
-            # TLS ends when the peer has answered its end, which has to be read.
-            transport.resumeProducing()
-        if self._intake.ended or not halfCloses(transport):
-            # It takes as long as the peer takes to read.
-            self._activity.restart()
-            transport.loseConnection()
-        else:
-            clock, seconds = self.factory.reactor, self.lingerTimeout
-            self._linger = Linger(transport, clock, seconds, self._lingered)
-
-    def _lingered(self) -> None:
-        self._linger = None
-        self.transport.loseConnection()
-
-    def _empty(self) -> None:
-        """Hold nothing any more."""
-        self._intake.framing = Framer(0)
-        self._outbox.queued = 0
-        self._weigh()
-
-    def _weigh(self) -> None:
-        """Tell the process's memory what this connection holds, if that has changed."""
-        held = self._intake.framing.held + self._replies.held + self._outbox.queued
-        if held != self._weight:
-            self._weight = held
-            self.factory.memory.hold(self, held)

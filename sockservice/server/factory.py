@@ -40,13 +40,13 @@ class Expected(Protocol):
 class LineFactory(ServerFactory):
     """Build `protocol`, a LineServer, for each connection, and hold its settings.
 
-    `reactor` tells the time. `lineLimit` is the longest line in bytes; `verbose`
-    logs every line; `names` looks up the names of peers for the log; `store` keeps
-    the lines of protocols that ask for it, under the name `listener`. `counters` may
-    be shared by several factories, and so `admission` and `turning`, which say who is
-    let in and tell the others, `memory`, which bounds what connections hold, and
-    `journal`, which bounds what is logged of them. The last four are public for what
-    stands before the lines, as a :class:`~sockservice.server.proxy.ProxyFactory` does.
+    `reactor` tells the time. `lineLimit` is the longest line in bytes; `verbose` logs every
+    line; `http` lets HTTP requests in as lines; `names` looks up the names of peers for the
+    log; `store` keeps the lines of protocols that ask for it, under the name `listener`.
+    `counters` may be shared by several factories, and so `admission` and `turning`, which
+    admit peers and reject others, `memory`, which bounds what connections hold, and `journal`,
+    which bounds what is logged of them. The last four are public for what stands before the
+    lines, as a :class:`~sockservice.server.proxy.ProxyFactory` does.
     """
 
     noisy = False
@@ -58,6 +58,7 @@ class LineFactory(ServerFactory):
         *,
         lineLimit: int = LINE_LIMIT,
         verbose: bool = False,
+        http: bool = False,
         counters: Counters | None = None,
         names: Names | None = None,
         store: Store | None = None,
@@ -71,6 +72,7 @@ class LineFactory(ServerFactory):
         self._protocol = protocol
         self.lineLimit = lineLimit
         self.verbose = verbose
+        self.http = http
         self.counters = Counters() if counters is None else counters
         self.names = names
         self.store = store
@@ -83,6 +85,7 @@ class LineFactory(ServerFactory):
         self._sweeping.clock = reactor
         self._connections: set[LineServer | Expected] = set()
         self._drained: Deferred[None] | None = None
+        self._speaker: LineServer | None = None  # says for all how a peer is rejected
 
     @property
     def lineRate(self) -> int:
@@ -117,7 +120,14 @@ class LineFactory(ServerFactory):
         if refusal is None:
             return None
         self.counters.turnedAway += 1
-        return self.turning.away(peer, refusal)
+        return self.turning.away(peer, refusal, self._said(refusal))
+
+    def _said(self, refusal: str) -> bytes:
+        """Return what the protocol says of a refusal, in its framing."""
+        if self._speaker is None:
+            self._speaker = self._protocol()
+            self._speaker.factory = self
+        return self._speaker.lastWord(refusal)
 
     def drain(self) -> Deferred[None]:
         """Answer what was received and close every connection; fires when all are closed.

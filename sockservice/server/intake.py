@@ -42,6 +42,11 @@ class Intake:
         """Whether a line is known to be begun: of what isn't read nobody can say."""
         return not (self.paused or self.framing.startsLine)
 
+    def moved(self, transport: Any) -> None:
+        """Go on receiving from another transport, which is around or in the one before."""
+        self._transport = transport
+        self.paused = False
+
     def pause(self) -> None:
         """Read nothing more."""
         if not (self.paused or self.ended):

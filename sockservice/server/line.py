@@ -15,14 +15,15 @@ from sockservice.net.addresses import named
 from sockservice.net.seqpacket import PacketServer
 from sockservice.net.transports import tune
 from sockservice.server.activity import Activity
-from sockservice.server.answers import Answer, escaped
+from sockservice.server.answers import Answer, Said, Told, escaped
 from sockservice.server.exchange import Exchange
 from sockservice.server.intake import Intake
 from sockservice.server.outbox import Outbox
 from sockservice.server.phase import CLOSING, DRAINING, SHUT
+from sockservice.wire.body import Expecting
 from sockservice.wire.chunks import Packets
 from sockservice.wire.framer import Framer
-from sockservice.wire.framing import LF, Framing, Refusal
+from sockservice.wire.framing import LF, Framing
 from sockservice.wire.measured import measured
 from sockservice.wire.telnet import COMMAND, Telnet
 
@@ -42,7 +43,7 @@ class LineServer(Exchange):
     :class:`~sockservice.server.factory.LineFactory`, which holds the settings.
     """
 
-    #: What built it and holds its settings; a :class:`~sockservice.server.factory.LineFactory`.
+    #: What built it and holds its settings.
     factory: Any
     #: Twisted's stream transports have more in common than any interface of theirs says.
     transport: Any
@@ -50,11 +51,17 @@ class LineServer(Exchange):
     #: The reply to every line, for a protocol that looks at none: it stands for an `answer`
     #: that returns it, once the line is durable where the service has a store.
     acknowledgement: bytes | None = None
+    #: Whether it needs a store: then the service does not start without one.
+    stores = False
+    #: What lines end in that answer none: those of `tell`, and last words.
+    ending = LF
+    #: Whether a first line that is an HTTP request is a line like any other. Else the
+    #: connection is refused: any web page could have sent it.
+    http = False
     #: Most lines taken from one connection and not yet answered: 1000 unanswered
     #: Deferreds are about half a megabyte. Beyond it the connection isn't read.
     answerLimit = 1000
-    #: Makes what cuts the stream into lines and writes replies; called with the
-    #: line limit for each connection. See :class:`~sockservice.wire.framing.Framing`.
+    #: Makes what cuts the stream into lines; called with the line limit for each connection.
     framing: Callable[[int], Framing] = Framer
     #: Whether telnet commands are looked for and taken out of the lines, where the framing
     #: is one of text.
@@ -63,9 +70,8 @@ class LineServer(Exchange):
     #: one instance answers all peers with `answer`, `peer` is that of the datagram,
     #: `close` does nothing and `tell` returns False.
     datagrams = False
-    #: Seconds that a connection closed from this side goes on reading, so that
-    #: unread input does not turn the close into a reset that destroys the last
-    #: reply (RFC 1122, 4.2.2.13).
+    #: Seconds that a connection closed from this side goes on reading, so that unread input
+    #: does not turn the close into a reset that destroys the last reply (RFC 1122, 4.2.2.13).
     lingerTimeout = 5.0
 
     #: The peer, for logs: `127.0.0.1:50312`, `[::1]:50312`, `unix:pid=7,uid=0`;
@@ -81,7 +87,6 @@ class LineServer(Exchange):
     #: Whose connection it is, as limits count: an address, an IPv6 /64, a UNIX user.
     source: str | None = None
 
-    _handshaken = True  # or there is no TLS
     _counts = False  # nobody wants the lines themselves
 
     def __init_subclass__(cls, **given: Any) -> None:
@@ -92,16 +97,16 @@ class LineServer(Exchange):
     def answer(self, line: bytes) -> Answer:
         """Return the reply to `line`, which comes without its ending.
 
-        Called once for each line, in order. Return the reply without an ending
-        (it gets the line's own) and without an LF, None for silence, or a coroutine or Deferred
-        of either: the replies keep the order of the lines, whichever is ready
-        first. What is still awaited when the peer has gone is cancelled. An
-        exception is logged and answered with `error internal error`; the
-        connection goes on.
+        Called once for each line, in order. Return the reply without an ending (it gets the
+        line's own) and without an LF, a list of several such lines, None for silence, or a
+        coroutine or Deferred of any of these: the replies keep the order of the lines. Or
+        return an async iterator: each line it gives is sent in the reply's place, the next
+        asked for when the peer has read it. What is awaited when the peer goes is cancelled.
+        An exception is logged and answered with `error internal error`; then it goes on.
         """
         raise NotImplementedError(f"{type(self).__name__} has no answer()")
 
-    def answers(self, lines: list[bytes]) -> list[Answer] | Awaitable[Sequence[bytes | None]]:
+    def answers(self, lines: list[bytes]) -> list[Answer] | Awaitable[Sequence[Said]]:
         """Return the replies to `lines`, which came together: the hook for whole batches.
 
         Called with 1 to `answerLimit` lines. Return one answer for each line, as
@@ -115,8 +120,13 @@ class LineServer(Exchange):
                 replies.append(self.answer(line))
             except Exception:
                 replies += self._failed(Failure(), 1)
-            if self._phase >= CLOSING:
-                break
+            if self._swerved:
+                if self._told:
+                    told, self._told = self._told, ()
+                    replies[-1:] = [Told(told, *replies[-1:])]  # type: ignore[list-item]
+                if self._phase >= CLOSING:
+                    break
+                self._swerved = False
         return replies
 
     def detached(self, factory: Any) -> None:
@@ -131,18 +141,63 @@ class LineServer(Exchange):
         """Called once when the connection has ended; nothing can be sent any more."""
 
     def tell(self, line: bytes) -> bool:
-        """Send `line` though it answers none; it goes out at once, LF behind it.
+        """Send `line` though it answers none; it goes out at once, `ending` behind it.
 
-        False means that nothing was sent, since the peer has not read what it was
-        sent before, or has gone.
+        Called while `answer` or `answers` runs, it goes out before the reply that these
+        return, in its place. False means that nothing was sent, since the peer has not read
+        what it was sent before (await `ready` then), or has gone.
 
-        :raises ValueError: `line` holds an LF.
+        :raises ValueError: The framing can't write `line`: it holds an LF.
         """
-        if self._phase is SHUT or self._outbox.unsent:
+        if self._phase == SHUT:
             return False
-        self._outbox.write(self._encoded([line], LF))
+        framing = self._intake.framing
+        if self._advancing:
+            if framing.stateless:
+                framing.encode([line], self.ending)
+            self._told = [*self._told, line]
+            self._swerved = True
+            return True
+        if self._outbox.unsent:
+            return False
+        self._outbox.write(framing.encode([line], self.ending))
         self._weigh()
         return True
+
+    def expect(self, size: int) -> Deferred[bytes]:
+        """Take the next `size` bytes of the stream as they are, a body; fires with them.
+
+        To be called before the answer is there to the line in front of the body. Fails with
+        :class:`~sockservice.errors.Refused` when the peer half-closes before.
+
+        :raises RuntimeError: `answerLimit` is not 1, so that what is behind the line may
+            have been taken for lines already; or another body is awaited.
+        """
+        if self.answerLimit != 1:
+            raise RuntimeError("expect() needs a class with answerLimit = 1")
+        if self._body is not None:
+            raise RuntimeError("another body is expected already")
+        body: Deferred[bytes] = Deferred()
+        self._body = body
+        intake = self._intake
+        intake.framing = Expecting(intake.framing, size, self._unfinished)
+        self._advance()
+        return body
+
+    def startTLS(self, tls: Any) -> None:
+        """Go on in TLS once the reply is out to the line that is being answered.
+
+        `tls` is a :class:`~sockservice.net.tls.server.Wrapping`. What the peer sent behind
+        the line without waiting for the reply could be another's, so it ends the
+        connection (CVE-2011-0411).
+
+        :raises RuntimeError: `answerLimit` is not 1, or TLS is spoken already.
+        """
+        if self.answerLimit != 1:
+            raise RuntimeError("startTLS() needs a class with answerLimit = 1")
+        if self._upgrade is not None or ISSLTransport.providedBy(self.transport):
+            raise RuntimeError("TLS is spoken already")
+        self._upgrade = tls
 
     def keep(self, lines: list[bytes]) -> Deferred[None]:
         """Store `lines` in the service's store; fires when they are durable.
@@ -181,51 +236,25 @@ class LineServer(Exchange):
             now,
             self.lines,
             busy=bool(self._replies.outstanding) or self._linger is not None,
-            begun=self._handshaken and self._phase is not SHUT and self._intake.begun,
+            begun=self._handshaken and self._phase != SHUT and self._intake.begun,
             idle=idle,
             unfinished=unfinished,
         )
         if not self._handshaken and unfinished and self._activity.quiet(now) >= unfinished:
             complaint = f"no TLS handshake for {unfinished} seconds"
-        if complaint is None:
-            return
-        if self._listens:
-            self._refuse(Refusal(complaint.encode(), LF))
-            self.close()
-        else:
-            self._cut(complaint)
-
-    def makeRoom(self, reason: str) -> None:
-        """Drop all that is held, and close; the peer is told the reason, if it reads."""
-        self.factory.counters.overheld += 1
-        listens = self._listens
-        if listens:
-            # In the place of all replies that were due: they won't come.
-            self._outbox.write(self._encoded([b"error " + reason.encode()], LF))
-        self._phase = SHUT
-        self._replies.cancel()
-        if listens and not self._outbox.unsent:
-            if self.factory.journal.admits("connections closed to make room"):
-                log.info("{peer} closed: {reason}", peer=self.peer, reason=reason)
-            self._end()
-        else:
-            self._cut(reason)
-        self._empty()
-
-    @property
-    def _listens(self) -> bool:
-        """Whether a last line would reach the peer now."""
-        return self._handshaken and self._phase is not SHUT and not self._outbox.unsent
-
-    def _cut(self, reason: str) -> None:
-        if self.factory.journal.admits("connections cut"):
-            log.info("{peer} cut: {reason}", peer=self.peer, reason=reason)
-        self.transport.abortConnection()
+        if complaint is not None:
+            self.factory.counters.timedOut += 1
+            self._dismiss(complaint)
 
     # What follows is called by the transport.
 
     def connectionMade(self) -> None:
         transport, factory = self.transport, self.factory
+        if self._upgrade is not None:
+            self._outbox = Outbox(self)
+            self._intake.moved(transport)
+            self._handshaken = False
+            return
         if not self.peer:
             self.peer = named(transport.getPeer())
         framing = self.framing
@@ -260,15 +289,17 @@ class LineServer(Exchange):
                 log.info("{peer} has shown its certificate", peer=self.peer)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._first is not None:
+            data = self._opens(data)
         intake = self._intake
         framing = intake.framing
-        if framing.telnet and self.telnet and COMMAND in data:
+        if COMMAND in data and framing.telnet and self.telnet:
             intake.framing = framing = Telnet(framing, first=not self.lines and framing.startsLine)
         elif not (
             self._outbox.unsent or self._phase >= CLOSING or self.factory.admission.limits.lineRate
         ):
             # Nothing is in the way of these lines but, perhaps, earlier ones.
-            if self._counts:
+            if self._counts and self.lines:
                 # Counting lines is three times as fast as cutting them.
                 count = framing.count(data)
                 if count:
@@ -281,17 +312,19 @@ class LineServer(Exchange):
                 if lines is not None and len(lines) <= self.answerLimit:
                     self._answerWhole(lines, framing.ending)
                     return
-        if self._phase is not SHUT:
+        if self._phase != SHUT:
             try:
                 framing.receive(data)
-            except ValueError as problem:
-                self._giveUp(problem)
+            except Exception:
+                self._giveUp(Failure())
             self._advance()
 
     def readConnectionLost(self) -> None:
         """The peer has half-closed: every reply still due goes out, then we close too."""
         self._intake.ended = True
-        if self._phase is SHUT:
+        if self._first:
+            self.dataReceived(b"")
+        if self._phase == SHUT:
             self.transport.loseConnection()
         else:
             self._advance()
@@ -306,11 +339,12 @@ class LineServer(Exchange):
             or isinstance(reason.value, ConnectionAborted)
         ):
             self.factory.counters.cut += 1
-        self._phase = SHUT
+        self._enter(SHUT)
         if self._linger is not None:
             self._linger.cancel()
             self._linger = None
         self._intake.hasten()
+        self._outbox.wake()
         self._replies.cancel()
         self._empty()
         self.factory.left(self, reason)
@@ -320,6 +354,6 @@ class LineServer(Exchange):
         """The peer has read all that was sent; called by the outbox."""
         self._advance()
         below: Any = getattr(self.transport, "transport", None)
-        if getattr(below, "disconnecting", False) and self._phase is not SHUT:
+        if getattr(below, "disconnecting", False) and self._phase != SHUT:
             # TLS has failed, or Twisted's own was ended; the close waits for its producer.
             below.unregisterProducer()

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
@@ -30,11 +31,12 @@ class Outbox:
     Elsewhere (TLS, packets, memory) the transport is all there is.
     """
 
-    __slots__ = ("_plain", "_sender", "queued", "unsent")
+    __slots__ = ("_plain", "_sender", "_waiting", "queued", "unsent")
 
     def __init__(self, sender: Sender) -> None:
         self._sender = sender
         self._plain = plainSocket(sender.transport)
+        self._waiting: list[Deferred[None]] | tuple[()] = ()
         #: Whether replies wait for the peer to read: then no line is taken.
         self.unsent = False
         #: Bytes of them, about.
@@ -63,6 +65,21 @@ class Outbox:
             self.unsent = True
             self.queued = len(data) - sent
 
+    def room(self) -> Deferred[None]:
+        """Return a Deferred that fires when nothing is unsent, or nothing ever will be sent."""
+        if not self.unsent:
+            return succeed(None)
+        room: Deferred[None] = Deferred(lambda _: None)
+        self._waiting = [*self._waiting, room]
+        return room
+
+    def wake(self) -> None:
+        """Fire what `room` returned: the peer has read, or is gone."""
+        waiting, self._waiting = self._waiting, ()
+        for room in waiting:
+            if not room.called:
+                room.callback(None)
+
     @property
     def streams(self) -> bool:
         """Whether the transport itself says when it has enough."""
@@ -87,6 +104,7 @@ class Outbox:
         self.queued = 0
         if self._plain is not None:
             self._sender.transport.unregisterProducer()
+        self.wake()
         self._sender.flushed()
 
     def stopProducing(self) -> None:

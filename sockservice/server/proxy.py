@@ -110,7 +110,7 @@ class ProxyHeader(Protocol):
                 "{peer} refused: {reason}", peer=named(self.transport.getPeer()), reason=reason
             )
         # Like any rejected peer: so that the reason arrives, and nothing is waited for long.
-        self._hand(TurnedAway(self._lines.turning, reason))
+        self._hand(TurnedAway(self._lines.turning, f"error {reason}\n".encode()))
         self._end()
 
     def _end(self) -> None:

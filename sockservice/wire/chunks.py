@@ -36,6 +36,12 @@ class Chunks(Framing):
         chunks = [self._chunks.popleft() for _ in range(min(most, len(self._chunks)))]
         return Lines(chunks, b"") if chunks else None
 
+    def release(self) -> bytes:
+        """Return the chunks not taken yet, and keep them no longer."""
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        return data
+
     def finish(self) -> None:
         """A stream of chunks may end anywhere."""
 

@@ -30,6 +30,13 @@ class Control(NamedTuple):
     data: bytes
 
 
+class Body(NamedTuple):
+    """Bytes of the stream as they are, and the framing that goes on behind them."""
+
+    data: bytes
+    framing: "Framing"
+
+
 class Framing:
     """What cuts one stream into lines and writes the replies: a base class for one's own.
 
@@ -48,6 +55,8 @@ class Framing:
     #: Whether `encode` remembers nothing. Then it is called with many replies at once, and may be
     #: called in vain; else once for each reply, in order.
     stateless = False
+    #: Whether it is to be asked for more though as many lines as may be are not answered yet.
+    expects = False
     #: How the line that was taken last ended, and what is begun of the next, where `whole`
     #: and `count` take lines.
     ending = LF
@@ -79,7 +88,7 @@ class Framing:
         """Keep `data` until it is taken."""
         self.data = self.data + data if self.data else data
 
-    def take(self, most: int) -> Lines | Refusal | Control | None:
+    def take(self, most: int) -> Lines | Refusal | Control | Body | None:
         """Return the next lines, at most `most` (at least 1), or None when no line is whole."""
         raise NotImplementedError(f"{type(self).__name__} has no take()")
 
@@ -97,6 +106,11 @@ class Framing:
         is sent as it is, followed by their `ending`.
         """
         return 0
+
+    def release(self) -> bytes:
+        """Return what was received and not taken yet, and keep it no longer."""
+        data, self.data = self.data, b""
+        return data
 
     def finish(self) -> Refusal | None:
         """Return, once everything was taken, what is wrong with the end of the stream."""

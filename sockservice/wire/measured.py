@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sockservice.wire.framing import Control, Framing, Lines, Refusal
+from sockservice.wire.framing import Body, Control, Framing, Lines, Refusal
 
 
 class Measured(Framing):
@@ -39,9 +39,9 @@ class Measured(Framing):
         self._read += len(data)
         self._framing.receive(data)
 
-    def take(self, most: int) -> Lines | Refusal | Control | None:
+    def take(self, most: int) -> Lines | Refusal | Control | Body | None:
         """Return the next lines, at most `most` (at least 1), or None when no line is whole."""
-        item: Lines | Refusal | Control | None = self._framing.take(most)
+        item: Lines | Refusal | Control | Body | None = self._framing.take(most)
         if item is not None:
             self._brought = True
             if isinstance(item, Lines):

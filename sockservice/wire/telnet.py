@@ -11,7 +11,7 @@ since a line may hold any byte, 0xFF too. What counts as showing is OPENING.
 
 import re
 
-from sockservice.wire.framing import Control, Framing, Lines, Refusal
+from sockservice.wire.framing import Body, Control, Framing, Lines, Refusal
 
 IAC = b"\xff"
 #: What begins each command. A byte as a number is found in a seventh of the time.
@@ -109,7 +109,7 @@ class Telnet(Framing):
         if not self._active:
             self._watch()
 
-    def take(self, most: int) -> Lines | Refusal | Control | None:
+    def take(self, most: int) -> Lines | Refusal | Control | Body | None:
         """Give the next lines, at most `most`, or what to tell the client, or None."""
         while True:
             item = self._framer.take(most)
@@ -128,6 +128,11 @@ class Telnet(Framing):
             self._framer.receive(rest)
             self._framer.take(1)
         return self._framer.finish()
+
+    def release(self) -> bytes:
+        """Return what was received and not taken yet, and keep it no longer."""
+        data, self._raw, self._at = self._raw[self._at :], b"", 0
+        return self._framer.release() + data
 
     def encode(self, replies: list[bytes], ending: bytes) -> bytes:
         """Give the bytes to send; for a telnet client a 0xFF is written twice (RFC 854)."""

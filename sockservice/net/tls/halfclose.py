@@ -15,6 +15,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservice.wire.opening import isText
+
 
 class Connection(SSL.Connection):
     """OpenSSL's part of a connection; a close_notify in the handshake is an end like any other."""
@@ -60,6 +62,8 @@ class HalfCloseable(TLSMemoryBIOProtocol):
 
     _ended = False
     _truncated = False
+    _begun = False  # something has come
+    _refused = False  # it was no TLS
 
     def loseWriteConnection(self) -> None:
         """Send our close_notify behind all that was written; what comes is still read."""
@@ -83,6 +87,12 @@ class HalfCloseable(TLSMemoryBIOProtocol):
     # What follows is called by the transport.
 
     def dataReceived(self, data: bytes) -> None:
+        if not self._begun:
+            self._begun = True
+            refuse = getattr(self.wrappedProtocol, "notTLS", None)
+            if refuse is not None and isText(data):
+                self._ended = self._refused = True
+                refuse()
         # Behind a close_notify all is to be ignored; OpenSSL would keep it.
         if not self._ended:
             super().dataReceived(data)
@@ -91,7 +101,9 @@ class HalfCloseable(TLSMemoryBIOProtocol):
 
     def readConnectionLost(self) -> None:
         """TCP has ended in the peer's direction."""
-        if not self._ended:
+        if self._refused:
+            self.transport.loseConnection()
+        elif not self._ended:
             self._truncated = not self.getHandle().sent
             self._end()
 

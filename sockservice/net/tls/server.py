@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
+from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
 from sockservice.errors import CannotListen
@@ -38,6 +39,10 @@ class Wrapping:
     def __call__(self, factory: Any) -> Any:
         return self._factory(self, False, factory)
 
+    def around(self, protocol: Any) -> Any:
+        """Return what speaks TLS on a connection that is there already, for `protocol`."""
+        return self(_Only(protocol)).buildProtocol(None)
+
     def reload(self) -> None:
         """Read the files again; connections from now on are served with what they say.
 
@@ -51,6 +56,18 @@ class Wrapping:
     def serverConnectionForTLS(self, tlsProtocol: Any) -> Any:
         """Give the next connection's TLS; called by Twisted."""
         return self._connection(self._context.getContext(), None)
+
+
+class _Only(Factory):
+    """A factory of one protocol, which exists."""
+
+    noisy = False
+
+    def __init__(self, made: Any) -> None:
+        self._made = made
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return self._made
 
 
 def _context(options: Mapping[str, str]) -> Any:

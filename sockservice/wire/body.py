@@ -1,0 +1,50 @@
+"""Take so many bytes as they are, in the middle of a stream of lines."""
+
+from collections.abc import Callable
+
+from sockservice.wire.framing import Body, Framing
+
+
+class Expecting(Framing):
+    """Stands in the place of `framing` until `size` bytes are there; then gives them as a Body.
+
+    `unfinished` is called when the stream ends before.
+    """
+
+    __slots__ = ("_unfinished", "framing", "size")
+
+    expects = True
+
+    def __init__(self, framing: Framing, size: int, unfinished: Callable[[], None]) -> None:
+        super().__init__(size)
+        self.framing = framing
+        self.size = size
+        self._unfinished = unfinished
+        self.data = framing.release()
+
+    @property
+    def held(self) -> int:
+        """Bytes kept, about."""
+        return len(self.data) + self.framing.held
+
+    @property
+    def startsLine(self) -> bool:
+        """Whether nothing is begun: the body is."""
+        return False
+
+    def take(self, most: int) -> Body | None:
+        """Return the body once it is whole; the framing goes on with what is behind it."""
+        if len(self.data) < self.size:
+            return None
+        body, rest = self.data[: self.size], self.data[self.size :]
+        if rest:
+            self.framing.receive(rest)
+        return Body(body, self.framing)
+
+    def finish(self) -> None:
+        """The stream ends in the body: whoever waits for it is told."""
+        self._unfinished()
+
+    def encode(self, replies: list[bytes], ending: bytes) -> bytes:
+        """Return the bytes to send, as the framing writes them."""
+        return self.framing.encode(replies, ending)
