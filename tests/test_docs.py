@@ -224,6 +224,11 @@ class Session:
             # A line editor may write the space as a move of the cursor.
             self._until(self._shell, re.escape(prompt.rstrip()))
             if key := KEYS.get(line.removeprefix(prompt)):
+                # Python misses a Ctrl-C between its prompt and its reading.
+                deadline = time.monotonic() + PATIENCE
+                while state(os.tcgetpgrp(self._shell.ours)) != "S":
+                    assert time.monotonic() < deadline, command
+                    time.sleep(0.01)
                 self._shell.type(key)
             elif prompt or (escape and typing):
                 self._shell.type(f"{line.removeprefix(prompt)}\n")
@@ -279,6 +284,11 @@ def inSession(leader: int) -> Iterator[int]:
             state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
             if int(session) == leader and state not in "ZX":
                 yield int(path.parent.name)
+
+
+def state(process: int) -> str:
+    """Give the letter of what a process does, `S` if it waits; see proc(5)."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def freePorts() -> Iterator[str]:
@@ -404,10 +414,28 @@ def test_python_examples_have_no_errors_that_ruff_finds(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_links_lead_to_files() -> None:
+def test_links_lead_to_files_and_headings() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target in re.findall(r"\]\(([^):]+)\)", page.read_text()):
+            name, _, anchor = target.partition("#")
+            file = page.parent / name if name else page
+            assert file.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in anchors(file), f"{page.name}: {target}"
+
+
+def anchors(page: Path) -> list[str]:
+    """Give what GitHub calls the headings of a page in links."""
+    text = FENCED.sub("", page.read_text())
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", each).strip().lower().replace(" ", "-") for each in headings]
+
+
+def test_the_picture_of_the_prompt_is_what_a_terminal_shows(tmp_path: Path) -> None:
+    drawn = tmp_path / "prompt.svg"
+    script = [sys.executable, str(ROOT / "scripts" / "picture.py"), str(drawn)]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    assert drawn.read_text() == (ROOT / "docs" / "pictures" / "prompt.svg").read_text()
 
 
 def units() -> dict[str, str]:
