@@ -1,6 +1,12 @@
-"""What several test modules share: a reactor turned by hand, the log, and child processes."""
+"""What several test modules share: the reactors, the log, and child processes.
+
+An async test runs in the installed reactor, in real time, PATIENCE seconds at most: what it
+waits for is awaited. Where a test moves time itself, it has a clock or the reactor that is
+turned by hand.
+"""
 
 import gc
+import inspect
 import os
 import re
 import select
@@ -8,17 +14,22 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
+from functools import wraps
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import pytest_twisted
 from hypothesis import settings
 from twisted.application.service import MultiService
+from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -35,6 +46,104 @@ settings.load_profile("suite")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", help="a store's engine to test, too: see tests/test_store.py")
+
+
+#: The reactor that pytest-twisted runs; `running` puts another one in its place for a while.
+REACTOR = cast(PosixReactorBase, installed)
+
+
+def patient(test: Callable[..., Any]) -> Callable[..., Deferred[Any]]:
+    """Have an async test or the end of a fixture fail after PATIENCE seconds."""
+
+    def fail(value: Any, patience: float) -> None:
+        raise AssertionError(f"it did not come in {patience} seconds") from value.value
+
+    @wraps(test)
+    def bounded(*args: Any, **kwargs: Any) -> Deferred[Any]:
+        running = Deferred.fromCoroutine(test(*args, **kwargs))
+        return running.addTimeout(PATIENCE, REACTOR, fail)
+
+    return bounded
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run every async test in the reactor, with its time limited."""
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = pytest_twisted.ensureDeferred(patient(item.obj))
+
+
+async def until(come: Callable[[], object]) -> None:
+    """Leave the reactor to turn until `come` says so; the test's time is limited."""
+    while not come():
+        await deferLater(REACTOR, 0.001)
+
+
+async def received(peer: socket.socket, size: int | None = None) -> bytes:
+    """Give `size` bytes that `peer` receives, or without a size all to the end of the stream."""
+    arriving = Arriving(peer, size)
+    await until(arriving.come)
+    return bytes(arriving.data)
+
+
+class Arriving:
+    """What a socket receives, so many bytes or to the end of the stream, while others run."""
+
+    def __init__(self, peer: socket.socket, size: int | None) -> None:
+        peer.setblocking(False)
+        self._peer = peer
+        self._size = size
+        self.data = bytearray()
+
+    def come(self) -> bool:
+        """Take what is there; say whether it is all."""
+        while self._size is None or len(self.data) < self._size:
+            try:
+                piece = self._peer.recv(
+                    65536 if self._size is None else self._size - len(self.data)
+                )
+            except BlockingIOError:
+                return False
+            if not piece:
+                return True
+            self.data.extend(piece)
+        return True
+
+
+@pytest_twisted.async_yield_fixture(autouse=True)
+async def clean() -> AsyncIterator[None]:
+    """Fail a test that leaves timers, readers or writers in the installed reactor."""
+
+    def busy() -> set[Any]:
+        return {*REACTOR.getDelayedCalls(), *REACTOR.getReaders(), *REACTOR.getWriters()}
+
+    before = busy()
+    yield
+    # What was closed goes in the reactor's next turns.
+    for _ in range(2):
+        await deferLater(REACTOR, 0)
+    left = busy() - before
+    for each in left:
+        if each in REACTOR.getDelayedCalls():
+            each.cancel()
+        else:
+            REACTOR.removeReader(each)
+            REACTOR.removeWriter(each)
+    assert not left, f"left in the reactor: {left}"
+
+
+@pytest.fixture
+def real() -> PosixReactorBase:
+    """The installed reactor, for async tests."""
+    return REACTOR
+
+
+@pytest_twisted.async_yield_fixture
+async def ending() -> AsyncIterator[AsyncExitStack]:
+    """Close and await at the end what is entered here, in the installed reactor."""
+    stack = AsyncExitStack()
+    yield stack
+    await patient(stack.aclose)()
 
 
 class HandReactor(SelectReactor):  # type: ignore[misc, unused-ignore]
@@ -79,22 +188,9 @@ class HandReactor(SelectReactor):  # type: ignore[misc, unused-ignore]
 
     def received(self, peer: socket.socket, size: int | None = None) -> bytes:
         """Take turns until `peer` has `size` bytes, or without a size the end of the stream."""
-        peer.setblocking(False)
-        data = bytearray()
-
-        def come() -> bool:
-            while size is None or len(data) < size:
-                try:
-                    piece = peer.recv(65536 if size is None else size - len(data))
-                except BlockingIOError:
-                    return False
-                if not piece:
-                    return True
-                data.extend(piece)
-            return True
-
-        self.until(come)
-        return bytes(data)
+        arriving = Arriving(peer, size)
+        self.until(arriving.come)
+        return bytes(arriving.data)
 
     def dispose(self) -> None:
         """Stop threads, close what is open."""
