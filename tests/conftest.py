@@ -35,6 +35,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.tap import Options, makeService
+from tests.certificates import Identity
 
 #: Seconds after which a thing that was to happen has not happened.
 PATIENCE = 10.0
@@ -362,6 +363,33 @@ def running(
         yield Running(reactor, log, opened, monkeypatch)
     for each, handler in handlers.items():
         signal.signal(each, handler)
+
+
+@pytest.fixture(scope="session")
+def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the keys and certificates that follow, which tests leave as they are."""
+    return tmp_path_factory.mktemp("identities")
+
+
+@pytest.fixture(scope="session")
+def authority(identities: Path) -> Identity:
+    return Identity(identities, "authority")
+
+
+@pytest.fixture(scope="session")
+def server(identities: Path, authority: Identity) -> Identity:
+    return Identity(identities, "server", authority)
+
+
+@pytest.fixture(scope="session")
+def alice(identities: Path, authority: Identity) -> Identity:
+    return Identity(identities, "alice", authority, hosts=())
+
+
+@pytest.fixture(scope="session")
+def mallory(identities: Path) -> Identity:
+    """One whom nobody has signed."""
+    return Identity(identities, "mallory")
 
 
 @contextmanager

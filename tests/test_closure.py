@@ -20,8 +20,9 @@ from sockservice import Ack, LineFactory, LineServer
 from sockservice.answers import Answer
 from sockservice.limits import Access, Admission, Limits
 from sockservice.tls import Wrapping
+from tests.certificates import Identity
 from tests.conftest import PATIENCE, Children, Log, Running
-from tests.test_tls import Client, Identity, listen
+from tests.test_tls import Client, listen
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
@@ -29,16 +30,6 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 #: A close_notify in the clear, as it stands before a handshake is done.
 CLOSE_NOTIFY = b"\x15\x03\x03\x00\x02\x01\x00"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return Identity(tmp_path_factory.mktemp("tls"), "authority")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, authority: Identity) -> Identity:
-    return Identity(tmp_path_factory.mktemp("tls"), "server", authority)
 
 
 class Slow(LineServer):

@@ -21,8 +21,8 @@ from sockservice.cli.processes import Settings, local
 from sockservice.client import LineClient
 from sockservice.loading import SECOND, Load, Tally
 from sockservice.targets import connect
+from tests.certificates import Identity
 from tests.conftest import PATIENCE, Children, HandReactor, Running
-from tests.test_tls import Identity
 
 
 class Wire(StringTransport):

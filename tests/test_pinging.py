@@ -27,8 +27,8 @@ from sockservice.cli.ping import LineLink, Link, Pinging, Report, linked, told
 from sockservice.client import REPLY_LIMIT
 from sockservice.pinging import Event, Fate, Probes, content, spread
 from sockservice.targets import connect
+from tests.certificates import Identity
 from tests.conftest import PATIENCE, Children, HandReactor, Running
-from tests.test_tls import Identity
 
 
 def sent(probes: Probes, count: int, every: float = 0.0) -> list[bytes]:

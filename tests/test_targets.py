@@ -1,6 +1,5 @@
 """Targets: what they reach, over TLS as well, and what is said where they reach nothing."""
 
-import ipaddress
 import socket
 import ssl
 import threading
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.error import ConnectError, TCPTimedOutError
 from twisted.internet.tcp import Client
@@ -18,40 +16,12 @@ from twisted.internet.tcp import Client
 from sockservice import DatagramClient, LineClient, Unanswered, connect
 from sockservice.targets import explained
 from sockservice.trust import HandshakeError, refusal
+from tests.certificates import Identity
 from tests.conftest import PATIENCE, HandReactor, Running
-from tests.test_client import Outcome
-from tests.test_tls import Identity
+from tests.doubles import Outcome
 
 # Twisted and pyOpenSSL say so of each other.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
-
-LOCAL = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("targets")
-
-
-@pytest.fixture(scope="module")
-def authority(folder: Path) -> Identity:
-    return Identity(folder, "authority")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path, authority: Identity) -> Identity:
-    return Identity(folder, "server", authority, LOCAL)
-
-
-@pytest.fixture(scope="module")
-def alice(folder: Path, authority: Identity) -> Identity:
-    return Identity(folder, "alice", authority)
-
-
-@pytest.fixture(scope="module")
-def mallory(folder: Path) -> Identity:
-    return Identity(folder, "mallory", None, LOCAL)
-
 
 Secure = Callable[..., int]
 
@@ -253,23 +223,23 @@ def test_a_certificate_signed_by_itself_is_told(
 
 
 def test_a_certificate_that_has_expired_is_told(
-    running: Running, secure: Secure, folder: Path, authority: Identity
+    running: Running, secure: Secure, tmp_path: Path, authority: Identity
 ) -> None:
-    old = Identity(folder, "old", authority, LOCAL, days=-1)
+    old = Identity(tmp_path, "old", authority, days=-1)
     target = f"tls:localhost:{secure(old)}"
     said = unreached(running.reactor, target, cafile=str(authority.certKey))
     assert said == "the server's certificate has expired"
 
 
-@pytest.mark.parametrize("hosts", [[x509.DNSName("elsewhere.example")], []])
+@pytest.mark.parametrize("hosts", [("elsewhere.example",), ()])
 def test_a_certificate_of_another_is_told(
     running: Running,
     secure: Secure,
-    folder: Path,
+    tmp_path: Path,
     authority: Identity,
-    hosts: list[x509.GeneralName],
+    hosts: tuple[str, ...],
 ) -> None:
-    number = secure(Identity(folder, "other", authority, hosts))
+    number = secure(Identity(tmp_path, "other", authority, hosts))
     for host in ("localhost", "127.0.0.1"):
         target = f"tls:{host}:{number}"
         said = unreached(running.reactor, target, cafile=str(authority.certKey))
