@@ -392,6 +392,14 @@ def mallory(identities: Path) -> Identity:
     return Identity(identities, "mallory")
 
 
+def closed_number(kind: socket.SocketKind) -> int:
+    """Give a port number that nobody listens on."""
+    with socket.socket(socket.AF_INET, kind) as made:
+        made.bind(("127.0.0.1", 0))
+        number: int = made.getsockname()[1]
+        return number
+
+
 @contextmanager
 def unprivileged() -> Iterator[None]:
     """Be nobody for a while, if one is root."""

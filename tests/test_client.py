@@ -16,7 +16,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionRefusedError, TCPTimedOutError
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 from twisted.test import iosim
 
 from sockservice import (
@@ -31,28 +30,10 @@ from sockservice import (
     Unanswered,
     connect,
 )
-from sockservice.answers import Answer
 from sockservice.client import DOUBT, REPLY_LIMIT, UNASKED_LIMIT
 from sockservice.targets import hostAndPort
-from tests.conftest import PATIENCE, HandReactor
-
-
-class Mirror(LineServer):
-    def answer(self, line: bytes) -> Answer:
-        return line
-
-
-class Slow(LineServer):
-    """Answers when the test does."""
-
-    def __init__(self) -> None:
-        self.asked: list[bytes] = []
-        self.due: list[Deferred[bytes | None]] = []
-
-    def answer(self, line: bytes) -> Answer:
-        self.asked.append(line)
-        self.due.append(Deferred())
-        return self.due[-1]
+from tests.conftest import PATIENCE, HandReactor, closed_number
+from tests.doubles import DatagramWire, Mirror, Outcome, Slow
 
 
 class Pair:
@@ -78,31 +59,6 @@ class Pair:
         """Have the server's end close."""
         self.server.transport.loseConnection()
         self.flush()
-
-
-class Outcome:
-    """What became of a Deferred."""
-
-    def __init__(self, deferred: Deferred[Any]) -> None:
-        self.results: list[Any] = []
-        deferred.addBoth(self.results.append)
-
-    @property
-    def came(self) -> bool:
-        return bool(self.results)
-
-    @property
-    def value(self) -> Any:
-        [result] = self.results
-        assert not isinstance(result, Failure), result
-        return result
-
-    @property
-    def error(self) -> BaseException:
-        [result] = self.results
-        assert isinstance(result, Failure), result
-        assert result.value is not None
-        return result.value
 
 
 def test_each_line_gets_its_own_reply() -> None:
@@ -298,27 +254,14 @@ def test_a_reply_that_is_too_long_fails_its_line_alone() -> None:
 # Datagrams, in memory
 
 
-class Wire:
-    """Keeps what is written; refuses what the test says."""
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.refusal: OSError | None = None
-
-    def write(self, datagram: bytes, addr: Any) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-        self.written.append(datagram)
-
-
 PEER = ("192.0.2.1", 5555)
 
 
-def asking() -> tuple[DatagramClient, Wire, Clock]:
+def asking() -> tuple[DatagramClient, DatagramWire, Clock]:
     clock = Clock()
     client = DatagramClient(clock, PEER)
-    wire = Wire()
-    client.makeConnection(wire)  # type: ignore[arg-type]
+    wire = DatagramWire()
+    client.makeConnection(wire)
     return client, wire, clock
 
 
@@ -483,14 +426,6 @@ def test_connect_reaches_a_datagram_server(loopback: Loopback, host: str, target
     assert isinstance(client, DatagramClient)
     for datagram in (b"hello", b"", b"x" * 65507):
         assert loopback.reactor.result(client.ask(datagram)) == datagram
-
-
-def closed_number(kind: socket.SocketKind) -> int:
-    """Give a port number that nobody listens on."""
-    with socket.socket(socket.AF_INET, kind) as made:
-        made.bind(("127.0.0.1", 0))
-        number: int = made.getsockname()[1]
-        return number
 
 
 def test_connecting_where_nobody_listens_fails(reactor: HandReactor) -> None:

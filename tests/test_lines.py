@@ -24,29 +24,10 @@ from sockservice.answers import Answer, Refused
 from sockservice.journal import Journal
 from tests import test_framing
 from tests.conftest import HandReactor, Log
+from tests.doubles import Bye, Shout, Slow
 
 INTERRUPT = b"\xff\xf4\xff\xfd\x06"
 INTERNAL = b"error internal error\n"
-
-
-class Shout(LineServer):
-    def answer(self, line: bytes) -> Answer:
-        return line.upper()
-
-
-class Slow(LineServer):
-    """Answers when the test does."""
-
-    def __init__(self) -> None:
-        self.asked: list[bytes] = []
-        self.due: list[Deferred[bytes | None]] = []
-        self.cancelled: list[bytes] = []
-
-    def answer(self, line: bytes) -> Answer:
-        self.asked.append(line)
-        answer = Deferred[bytes | None](lambda _: self.cancelled.append(line))
-        self.due.append(answer)
-        return answer
 
 
 class Scripted(LineServer):
@@ -990,20 +971,14 @@ def test_a_reply_to_a_peer_that_has_reset_is_nobodys_trouble(
     reactor.result(served.factory.drain())
 
 
-class Bye(LineServer):
-    """Closes at the first line."""
-
+class Lingering(Bye):
     lingerTimeout = 7.0
-
-    def answer(self, line: bytes) -> Answer:
-        self.close()
-        return b"bye"
 
 
 def test_input_nobody_reads_does_not_destroy_the_last_reply(
     reactor: HandReactor, sockets: Callable[..., Sockets]
 ) -> None:
-    served = sockets(Bye)
+    served = sockets(Lingering)
     peer, server = served.connect()
     peer.sendall(b"a\n" + b"more\n" * 10_000)
     reactor.until(lambda: server.lines)
@@ -1020,7 +995,7 @@ def test_input_nobody_reads_does_not_destroy_the_last_reply(
 def test_a_peer_that_never_closes_is_left_after_a_time(
     reactor: HandReactor, sockets: Callable[..., Sockets]
 ) -> None:
-    served = sockets(Bye)
+    served = sockets(Lingering)
     peer, _ = served.connect()
     peer.sendall(b"a\n")
     assert reactor.received(peer) == b"bye\n"

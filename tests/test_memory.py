@@ -9,12 +9,10 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from sockservice import Ack, LineFactory, LineServer
@@ -26,6 +24,7 @@ from sockservice.protocols import streamProtocol
 from sockservice.store import Batch, StoreError
 from sockservice.telnet import Telnet
 from tests.conftest import HandReactor, Log, Running
+from tests.doubles import Slow, Wire
 
 # Who has to make room
 
@@ -100,17 +99,6 @@ def test_one_that_fails_to_make_room_does_not_end_the_limit() -> None:
 # What a connection holds
 
 
-class Slow(LineServer):
-    """Answers when the test does; what is told to end has ended."""
-
-    def __init__(self) -> None:
-        self.due: list[Deferred[bytes | None]] = []
-
-    def answer(self, line: bytes) -> Answer:
-        self.due.append(Deferred())
-        return self.due[-1]
-
-
 class SlowBatch(Slow):
     """Answers batches so."""
 
@@ -121,26 +109,11 @@ class SlowBatch(Slow):
         return whole
 
 
-class Wire(StringTransport):  # type: ignore[misc, unused-ignore]
-    """Twisted's, which may be full, and knows whether it was cut."""
-
-    full = False
-    cut = False
-
-    def write(self, data: bytes) -> None:
-        super().write(data)
-        if self.full and self.producer is not None:
-            self.producer.pauseProducing()
-
-    def abortConnection(self) -> None:
-        self.cut = True
-
-
 class Connection:
     """A connection in memory."""
 
     def __init__(self, factory: LineFactory) -> None:
-        self.wire = Wire(peerAddress=IPv4Address("TCP", "192.0.2.1", 1234))
+        self.wire = Wire()
         self.server = factory.buildProtocol(self.wire.getPeer())
         self.server.makeConnection(self.wire)
         self.ended = False

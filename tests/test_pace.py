@@ -13,7 +13,8 @@ from sockservice.answers import Answer
 from sockservice.limits import Admission, Limits
 from sockservice.pace import Pace
 from tests.conftest import HandReactor, Running
-from tests.test_lines import INTERRUPT, Memory, Slow
+from tests.doubles import Slow
+from tests.test_lines import INTERRUPT, Memory
 
 # The bucket
 

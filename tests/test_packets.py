@@ -7,29 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
 
 from sockservice import LineFactory, LineServer, connect
 from sockservice.answers import Answer
 from sockservice.client import LineClient
 from sockservice.ports import StreamPort
 from tests.conftest import PATIENCE, HandReactor, Log, Running
-
-
-class Mirror(LineServer):
-    def answer(self, line: bytes) -> Answer:
-        return line
-
-
-class Later(LineServer):
-    """Answers when the test does."""
-
-    def __init__(self) -> None:
-        self.due: list[Deferred[bytes | None]] = []
-
-    def answer(self, line: bytes) -> Answer:
-        self.due.append(Deferred())
-        return self.due[-1]
+from tests.doubles import Mirror, Slow
 
 
 class Packets:
@@ -88,7 +72,7 @@ def test_each_packet_gets_a_packet_with_its_ending(serve: Serve) -> None:
 
 
 def test_answers_that_come_together_are_packets_all_the_same(serve: Serve) -> None:
-    served = serve(Later)
+    served = serve(Slow)
     peer, server = served.connect()
     peer.send(b"a")
     peer.send(b"b")
@@ -152,7 +136,7 @@ def test_a_reply_longer_than_the_system_sends_ends_its_connection(serve: Serve, 
 
 
 def test_nothing_is_written_to_a_peer_that_has_gone(serve: Serve, log: Log) -> None:
-    served = serve(Later)
+    served = serve(Slow)
     peer, server = served.connect()
     peer.close()
     served.reactor.until(lambda: [text for text in log.texts if " gone after 0 lines" in text])

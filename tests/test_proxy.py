@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from sockservice import LineFactory, LineServer
-from sockservice.answers import Answer
+from sockservice import LineFactory
 from sockservice.journal import Journal
 from sockservice.limits import Admission, Limits
 from sockservice.proxy import HEADER_LIMIT, ProxyFactory, ProxyHeader, parsed
 from tests.conftest import HandReactor, Log, Running
+from tests.doubles import Whose, Wire
 
 PROXY = "192.0.2.1:4321"
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -53,19 +52,6 @@ HEADERS = [
     pytest.param(v2(0x21, 0, b""), PROXY, id="v2, unspecified"),
 ]
 EVERY = [(each.values[0], each.values[1]) for each in HEADERS]
-
-
-class Whose(LineServer):
-    """Answers with the peer's name and the line."""
-
-    def answer(self, line: bytes) -> Answer:
-        return self.peer.encode() + b" " + line
-
-
-class Wire(StringTransport):  # type: ignore[misc, unused-ignore]
-    """Twisted's, with the protocol that its other transports have."""
-
-    protocol: Any
 
 
 class Proxied:

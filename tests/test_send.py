@@ -27,8 +27,8 @@ from sockservice.cli.bar import Bar, drawn, timed
 from sockservice.cli.source import LINE_LIMIT
 from sockservice.cli.streaming import window
 from sockservice.cli.unacked import Unacked
-from tests.conftest import PATIENCE, Child, Children, Service
-from tests.test_cli import Answer, answering, closed_number, outcome, replies, silence, tcp
+from tests.conftest import PATIENCE, Child, Children, Service, closed_number
+from tests.test_cli import Answer, answering, outcome, replies, silence, tcp
 
 __all__ = ["answering"]
 

@@ -18,10 +18,10 @@ from zope.interface import implementer
 from sockservice import Full, ReliableSender, Unanswered
 from sockservice.sending import backoff
 from tests.conftest import HandReactor, Log, Running
-from tests.test_client import Outcome
+from tests.doubles import Outcome
 
 
-class Wire(StringTransport):
+class FarEnd(StringTransport):
     """The far end of one connection."""
 
     def __init__(self, protocol: Any) -> None:
@@ -54,14 +54,14 @@ class Endpoint:
     """Gives connections in memory, while it is told to."""
 
     def __init__(self) -> None:
-        self.wires: list[Wire] = []
+        self.wires: list[FarEnd] = []
         self.refusing = False
 
     def connect(self, factory: Any) -> Deferred[Any]:
         if self.refusing:
             return fail(Refused())
         protocol = factory.buildProtocol(None)
-        wire = Wire(protocol)
+        wire = FarEnd(protocol)
         self.wires.append(wire)
         protocol.makeConnection(wire)
         return succeed(protocol)
@@ -81,7 +81,7 @@ class Sender(ReliableSender):
         self.heard.append((why, delay, self.outstanding))
 
     @property
-    def wire(self) -> Wire:
+    def wire(self) -> FarEnd:
         """The latest connection."""
         return self.endpoint.wires[-1]
 
