@@ -36,6 +36,7 @@ from zope.interface import implementer
 
 from sockservice.tap import Options, makeService
 from tests.certificates import Identity
+from tests.doubles import Outcome
 
 #: Seconds after which a thing that was to happen has not happened.
 PATIENCE = 10.0
@@ -49,8 +50,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", help="a store's engine to test, too: see tests/test_store.py")
 
 
+Reactor = PosixReactorBase
+
 #: The reactor that pytest-twisted runs; `running` puts another one in its place for a while.
-REACTOR = cast(PosixReactorBase, installed)
+REACTOR = cast(Reactor, installed)
 
 
 def patient(test: Callable[..., Any]) -> Callable[..., Deferred[Any]]:
@@ -78,6 +81,13 @@ async def until(come: Callable[[], object]) -> None:
     """Leave the reactor to turn until `come` says so; the test's time is limited."""
     while not come():
         await deferLater(REACTOR, 0.001)
+
+
+async def failure(deferred: Deferred[Any]) -> BaseException:
+    """Wait until `deferred` fails; give the exception."""
+    outcome = Outcome(deferred)
+    await until(lambda: outcome.came)
+    return outcome.error
 
 
 async def received(peer: socket.socket, size: int | None = None) -> bytes:
@@ -134,7 +144,7 @@ async def clean() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-def real() -> PosixReactorBase:
+def real() -> Reactor:
     """The installed reactor, for async tests."""
     return REACTOR
 
