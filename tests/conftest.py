@@ -83,6 +83,11 @@ async def until(come: Callable[[], object]) -> None:
         await deferLater(REACTOR, 0.001)
 
 
+def turn() -> Deferred[None]:
+    """Fire in the reactor's next turn."""
+    return deferLater(REACTOR, 0, lambda: None)
+
+
 async def failure(deferred: Deferred[Any]) -> BaseException:
     """Wait until `deferred` fails; give the exception."""
     outcome = Outcome(deferred)
@@ -132,7 +137,7 @@ async def clean() -> AsyncIterator[None]:
     yield
     # What was closed goes in the reactor's next turns.
     for _ in range(2):
-        await deferLater(REACTOR, 0)
+        await turn()
     left = busy() - before
     for each in left:
         if each in REACTOR.getDelayedCalls():
