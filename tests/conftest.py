@@ -34,6 +34,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, global
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservice.descriptors import Descriptors
 from sockservice.tap import Options, makeService
 from tests.certificates import Identity
 from tests.doubles import Outcome
@@ -292,22 +293,61 @@ def opened() -> Iterator[ExitStack]:
         yield stack
 
 
-class Running:
+class Services:
     """Services started in this process, and where they listen."""
 
-    def __init__(
-        self, reactor: HandReactor, log: Log, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self.reactor = reactor
+    def __init__(self, log: Log) -> None:
         self._log = log
-        self._opened = opened
-        self._stops: dict[MultiService, Deferred[Any]] = {}
-        monkeypatch.setattr("twisted.internet.reactor", reactor, raising=False)
 
     def make(self, *arguments: str) -> MultiService:
         options = Options()
         options.parseOptions(arguments)
         return makeService(options)
+
+    @property
+    def addresses(self) -> list[tuple[str, str, int]]:
+        """What the log names: scheme, host and port."""
+        found = [re.search(r" listening on (\w+):(.+):(\d+)$", text) for text in self._log.texts]
+        return [(each[1], each[2].strip("[]"), int(each[3])) for each in found if each]
+
+
+class Serving(Services):
+    """Services in the installed reactor."""
+
+    def __init__(self, log: Log, ending: AsyncExitStack) -> None:
+        super().__init__(log)
+        self._ending = ending
+
+    def start(self, *arguments: str) -> None:
+        service = self.make(*arguments)
+        service.privilegedStartService()
+        service.startService()
+        self._ending.callback(self._forget)
+        self._ending.push_async_callback(maybeDeferred, service.stopService)
+
+    def _forget(self) -> None:
+        """Remove a service's own reader, which stays as long as its reactor otherwise."""
+        for each in REACTOR.getReaders():
+            if isinstance(each, Descriptors):
+                REACTOR.removeReader(each)
+
+
+@pytest.fixture
+def serving(log: Log, ending: AsyncExitStack, handlers: None) -> Serving:
+    return Serving(log, ending)
+
+
+class Running(Services):
+    """Services in the reactor that is turned by hand."""
+
+    def __init__(
+        self, reactor: HandReactor, log: Log, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        super().__init__(log)
+        self.reactor = reactor
+        self._opened = opened
+        self._stops: dict[MultiService, Deferred[Any]] = {}
+        monkeypatch.setattr("twisted.internet.reactor", reactor, raising=False)
 
     def start(self, *arguments: str, privileged: bool = True) -> MultiService:
         service = self.make(*arguments)
@@ -332,12 +372,6 @@ class Running:
             self.start(*arguments)
         assert ended.value.code == 1
         return str(ended.value)
-
-    @property
-    def addresses(self) -> list[tuple[str, str, int]]:
-        """What the log names: scheme, host and port."""
-        found = [re.search(r" listening on (\w+):(.+):(\d+)$", text) for text in self._log.texts]
-        return [(each[1], each[2].strip("[]"), int(each[3])) for each in found if each]
 
     def ask(self, host: str, port: int, line: bytes) -> bytes:
         """Send a line and half-close; give all that comes back."""
@@ -368,16 +402,26 @@ class Running:
 
 
 @pytest.fixture
-def running(
-    reactor: HandReactor, log: Log, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Running]:
+def handlers() -> Iterator[None]:
+    """Put back what services have made of signals."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handlers = {each: signal.getsignal(each) for each in numbers}
+    before = {each: signal.getsignal(each) for each in numbers}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.fixture
+def running(
+    reactor: HandReactor,
+    log: Log,
+    opened: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+    handlers: None,
+) -> Iterator[Running]:
     # What a test leaves running is stopped before the reactor goes.
     with opened:
         yield Running(reactor, log, opened, monkeypatch)
-    for each, handler in handlers.items():
-        signal.signal(each, handler)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import errno
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from sockservice import (
 )
 from sockservice.client import DOUBT, REPLY_LIMIT, UNASKED_LIMIT
 from sockservice.targets import hostAndPort
-from tests.conftest import PATIENCE, HandReactor, closed_number
+from tests.conftest import PATIENCE, HandReactor, Reactor, closed_number, failure, until
 from tests.doubles import DatagramWire, Mirror, Outcome, Slow
 
 
@@ -363,38 +363,38 @@ def test_a_refusal_fails_every_datagram_outstanding() -> None:
 class Loopback:
     """Servers on the loopback, and clients connected to them."""
 
-    def __init__(self, reactor: HandReactor, opened: ExitStack) -> None:
+    def __init__(self, reactor: Reactor, ending: AsyncExitStack) -> None:
         self.reactor = reactor
-        self._opened = opened
+        self._ending = ending
 
     def lines(self, host: str) -> int:
         factory = LineFactory(self.reactor, Ack)
         port = self.reactor.listenTCP(0, factory, interface=host)
-        self._opened.callback(lambda: self.reactor.result(factory.drain()))
-        self._opened.callback(factory.cut)
-        self._opened.callback(lambda: self.reactor.result(port.stopListening()))
+        self._ending.push_async_callback(factory.drain)
+        self._ending.callback(factory.cut)
+        self._ending.push_async_callback(port.stopListening)
         number: int = port.getHost().port
         return number
 
     def datagrams(self, host: str) -> int:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        bound = self._opened.enter_context(closing(socket.socket(family, socket.SOCK_DGRAM)))
+        bound = self._ending.enter_context(closing(socket.socket(family, socket.SOCK_DGRAM)))
         bound.bind((host, 0))
         port = DatagramPort(self.reactor, bound, Echo())
         port.startListening()
-        self._opened.callback(port.stopListening)
+        self._ending.callback(port.stopListening)
         number: int = bound.getsockname()[1]
         return number
 
-    def connect(self, target: str) -> Any:
-        client = self.reactor.result(connect(self.reactor, target))
-        self._opened.callback(lambda: self.reactor.result(client.close()))
+    async def connect(self, target: str) -> Any:
+        client = await connect(self.reactor, target)
+        self._ending.push_async_callback(client.close)
         return client
 
 
 @pytest.fixture
-def loopback(reactor: HandReactor, opened: ExitStack) -> Loopback:
-    return Loopback(reactor, opened)
+def loopback(real: Reactor, ending: AsyncExitStack) -> Loopback:
+    return Loopback(real, ending)
 
 
 @pytest.mark.parametrize(
@@ -407,10 +407,10 @@ def loopback(reactor: HandReactor, opened: ExitStack) -> Loopback:
         ("127.0.0.1", "tcp:127.0.0.1:{}:timeout=5"),
     ],
 )
-def test_connect_reaches_a_line_server(loopback: Loopback, host: str, target: str) -> None:
-    client = loopback.connect(target.format(loopback.lines(host)))
+async def test_connect_reaches_a_line_server(loopback: Loopback, host: str, target: str) -> None:
+    client = await loopback.connect(target.format(loopback.lines(host)))
     assert isinstance(client, LineClient)
-    assert loopback.reactor.result(client.ask(b"hello", 5)) == b"ok"
+    assert await client.ask(b"hello", 5) == b"ok"
 
 
 @pytest.mark.parametrize(
@@ -421,11 +421,13 @@ def test_connect_reaches_a_line_server(loopback: Loopback, host: str, target: st
         ("::1", "udp:[::1]:{}"),
     ],
 )
-def test_connect_reaches_a_datagram_server(loopback: Loopback, host: str, target: str) -> None:
-    client = loopback.connect(target.format(loopback.datagrams(host)))
+async def test_connect_reaches_a_datagram_server(
+    loopback: Loopback, host: str, target: str
+) -> None:
+    client = await loopback.connect(target.format(loopback.datagrams(host)))
     assert isinstance(client, DatagramClient)
     for datagram in (b"hello", b"", b"x" * 65507):
-        assert loopback.reactor.result(client.ask(datagram)) == datagram
+        assert await client.ask(datagram) == datagram
 
 
 def test_connecting_where_nobody_listens_fails(reactor: HandReactor) -> None:
@@ -437,32 +439,30 @@ def test_connecting_where_nobody_listens_fails(reactor: HandReactor) -> None:
 
 
 @pytest.mark.parametrize("datagrams", [[b"a"], [b"a", b"b"], [b"a", b"b", b"c"]])
-def test_every_datagram_fails_where_nobody_listens(
+async def test_every_datagram_fails_where_nobody_listens(
     loopback: Loopback, datagrams: list[bytes]
 ) -> None:
-    client = loopback.connect(f"udp:127.0.0.1:{closed_number(socket.SOCK_DGRAM)}")
+    client = await loopback.connect(f"udp:127.0.0.1:{closed_number(socket.SOCK_DGRAM)}")
     outcomes = [Outcome(client.ask(each)) for each in datagrams]
-    loopback.reactor.until(lambda: not client.outstanding)
+    await until(lambda: not client.outstanding)
     for outcome in outcomes:
         assert isinstance(outcome.error, Unanswered)
         assert not isinstance(outcome.error, TimedOut)
         assert "refused" in str(outcome.error)
 
 
-def test_a_datagram_longer_than_any_is_not_sent(loopback: Loopback) -> None:
-    client = loopback.connect(f"udp:127.0.0.1:{loopback.datagrams('127.0.0.1')}")
-    error = loopback.reactor.failure(client.ask(b"x" * 65508))
+async def test_a_datagram_longer_than_any_is_not_sent(loopback: Loopback) -> None:
+    client = await loopback.connect(f"udp:127.0.0.1:{loopback.datagrams('127.0.0.1')}")
+    error = await failure(client.ask(b"x" * 65508))
     assert isinstance(error, Unanswered)
     assert str(error) == "not sent: Message too long"
 
 
-def test_a_closed_datagram_client_fails_what_is_asked_of_it(
-    reactor: HandReactor, loopback: Loopback
-) -> None:
-    client = loopback.connect(f"udp:127.0.0.1:{loopback.datagrams('127.0.0.1')}")
+async def test_a_closed_datagram_client_fails_what_is_asked_of_it(loopback: Loopback) -> None:
+    client = await loopback.connect(f"udp:127.0.0.1:{loopback.datagrams('127.0.0.1')}")
     pending = Outcome(client.ask(b"a"))
-    reactor.result(client.close())
-    reactor.result(client.close())
+    await client.close()
+    await client.close()
     assert isinstance(pending.error, Unanswered)
     assert str(pending.error) == "the socket is closed"
     assert str(Outcome(client.ask(b"b")).error) == "not sent: the socket is closed"
@@ -502,13 +502,13 @@ def test_what_is_no_host_and_port_is_told_apart(text: str, why: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["tcp:", "udp:nowhere", "nonsense:x", "", "tcp:::1:5555"])
-def test_what_is_no_target_is_a_value_error(reactor: HandReactor, target: str) -> None:
-    assert isinstance(reactor.failure(connect(reactor, target)), ValueError)
+async def test_what_is_no_target_is_a_value_error(real: Reactor, target: str) -> None:
+    assert isinstance(await failure(connect(real, target)), ValueError)
 
 
-def test_a_name_that_nothing_has_fails(reactor: HandReactor) -> None:
+async def test_a_name_that_nothing_has_fails(real: Reactor) -> None:
     """RFC 6761 keeps `.invalid` from ever having an address."""
-    error = reactor.failure(connect(reactor, "udp:nowhere.invalid:5555"))
+    error = await failure(connect(real, "udp:nowhere.invalid:5555"))
     assert isinstance(error, OSError)
 
 
@@ -613,36 +613,36 @@ def test_a_lookup_that_takes_too_long_fails(
 
 
 @pytest.mark.parametrize("scheme", ["unix-datagram", "unix-seqpacket"])
-def test_a_unix_socket_that_is_not_there_is_a_connect_error(
-    reactor: HandReactor, tmp_path: Path, scheme: str
+async def test_a_unix_socket_that_is_not_there_is_a_connect_error(
+    real: Reactor, tmp_path: Path, scheme: str
 ) -> None:
-    error = reactor.failure(connect(reactor, f"{scheme}:{tmp_path}/none"))
+    error = await failure(connect(real, f"{scheme}:{tmp_path}/none"))
     assert isinstance(error, ConnectError)
     assert error.osError == errno.ENOENT
 
 
-def test_unix_datagrams_come_back(reactor: HandReactor, opened: ExitStack, tmp_path: Path) -> None:
+async def test_unix_datagrams_come_back(real: Reactor, opened: ExitStack, tmp_path: Path) -> None:
     bound = opened.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)))
     bound.bind(f"{tmp_path}/s")
-    port = DatagramPort(reactor, bound, Echo())
+    port = DatagramPort(real, bound, Echo())
     port.startListening()
     opened.callback(port.stopListening)
-    client = reactor.result(connect(reactor, f"unix-datagram:{tmp_path}/s"))
+    client = await connect(real, f"unix-datagram:{tmp_path}/s")
     for datagram in (b"hello", b"", b"x" * 60_000):
-        assert reactor.result(client.ask(datagram)) == datagram
+        assert await client.ask(datagram) == datagram
     assert client.transport.getHost() is not None
-    reactor.result(client.close())
+    await client.close()
 
 
-def test_a_packet_that_is_too_long_is_told(
-    reactor: HandReactor, opened: ExitStack, tmp_path: Path
+async def test_a_packet_that_is_too_long_is_told(
+    real: Reactor, opened: ExitStack, tmp_path: Path
 ) -> None:
     bound = opened.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)))
     bound.bind(f"{tmp_path}/s")
     bound.listen()
-    client = reactor.result(connect(reactor, f"unix-seqpacket:{tmp_path}/s"))
+    client = await connect(real, f"unix-seqpacket:{tmp_path}/s")
     client.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
-    error = reactor.failure(client.ask(b"x" * 100_000))
+    error = await failure(client.ask(b"x" * 100_000))
     assert str(error) == "connection lost: Message too long"
 
 

@@ -1,6 +1,5 @@
 """The sender that reconnects, over connections in memory, then over the loopback."""
 
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from zope.interface import implementer
 
 from sockservice import Full, ReliableSender, Unanswered
 from sockservice.sending import backoff
-from tests.conftest import HandReactor, Log, Running
+from tests.conftest import Log, Reactor, Serving
 from tests.doubles import Outcome
 
 
@@ -304,20 +303,20 @@ def test_what_happens_is_logged(log: Log) -> None:
 
 
 @pytest.mark.parametrize("target", ["udp:127.0.0.1:5", "nonsense:x"])
-def test_what_is_no_target_for_it_is_told_at_once(reactor: HandReactor, target: str) -> None:
+def test_what_is_no_target_for_it_is_told_at_once(real: Reactor, target: str) -> None:
     with pytest.raises(ValueError):
-        ReliableSender(reactor, target)
+        ReliableSender(real, target)
 
 
 @pytest.mark.parametrize("scheme", ["unix", "unix-seqpacket"])
-def test_lines_reach_a_server(
-    running: Running, opened: ExitStack, tmp_path: Any, scheme: str
+async def test_lines_reach_a_server(
+    real: Reactor, serving: Serving, tmp_path: Any, scheme: str
 ) -> None:
     path = f"{scheme}:{tmp_path}/s"
-    running.start("--listen", f"ack@{path}")
-    sender = ReliableSender(running.reactor, path)
+    serving.start("--listen", f"ack@{path}")
+    sender = ReliableSender(real, path)
     sender.startService()
     replies: list[bytes] = []
-    running.reactor.result(sender.sendAll([b"a", b"", b"c"], replies.extend))
+    await sender.sendAll([b"a", b"", b"c"], replies.extend)
     assert replies == [b"ok"] * 3
-    assert running.reactor.result(sender.stopService()) == []
+    assert await sender.stopService() == []
