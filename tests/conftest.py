@@ -127,14 +127,22 @@ class Arriving:
         return True
 
 
+def answers() -> dict[int, Any]:
+    """What is done at the signals that services take."""
+    return {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+
 @pytest_twisted.async_yield_fixture(autouse=True)
 async def clean() -> AsyncIterator[None]:
-    """Fail a test that leaves timers, readers or writers in the installed reactor."""
+    """Fail a test that leaves timers, readers or writers in the installed reactor.
+
+    Or another answer to a signal: a process that it starts would ignore what it ignores.
+    """
 
     def busy() -> set[Any]:
         return {*REACTOR.getDelayedCalls(), *REACTOR.getReaders(), *REACTOR.getWriters()}
 
-    before = busy()
+    before, answered = busy(), answers()
     yield
     # What was closed goes in the reactor's next turns.
     for _ in range(2):
@@ -147,6 +155,7 @@ async def clean() -> AsyncIterator[None]:
             REACTOR.removeReader(each)
             REACTOR.removeWriter(each)
     assert not left, f"left in the reactor: {left}"
+    assert answers() == answered
 
 
 @pytest.fixture
@@ -219,7 +228,16 @@ class HandReactor(SelectReactor):  # type: ignore[misc, unused-ignore]
 
 
 @pytest.fixture
-def reactor() -> Iterator[HandReactor]:
+def restored() -> Iterator[None]:
+    """Put back what services have made of signals, the last of it when their reactor stops."""
+    before = answers()
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.fixture
+def reactor(restored: None) -> Iterator[HandReactor]:
     made = HandReactor()
     made.startRunning(installSignalHandlers=False)
     yield made
@@ -332,9 +350,12 @@ class Serving(Services):
                 REACTOR.removeReader(each)
 
 
-@pytest.fixture
-def serving(log: Log, ending: AsyncExitStack, handlers: None) -> Serving:
-    return Serving(log, ending)
+@pytest_twisted.async_yield_fixture
+async def serving(log: Log, restored: None) -> AsyncIterator[Serving]:
+    # Signals are put back behind what a service does with them when it stops.
+    stack = AsyncExitStack()
+    yield Serving(log, stack)
+    await patient(stack.aclose)()
 
 
 class Running(Services):
@@ -402,22 +423,11 @@ class Running(Services):
 
 
 @pytest.fixture
-def handlers() -> Iterator[None]:
-    """Put back what services have made of signals."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {each: signal.getsignal(each) for each in numbers}
-    yield
-    for each, handler in before.items():
-        signal.signal(each, handler)
-
-
-@pytest.fixture
 def running(
     reactor: HandReactor,
     log: Log,
     opened: ExitStack,
     monkeypatch: pytest.MonkeyPatch,
-    handlers: None,
 ) -> Iterator[Running]:
     # What a test leaves running is stopped before the reactor goes.
     with opened:
