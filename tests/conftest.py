@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 from functools import wraps
@@ -72,7 +73,16 @@ def patient(test: Callable[..., Any]) -> Callable[..., Deferred[Any]]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run every async test in the reactor, with its time limited."""
+    """Run every async test in the reactor, with its time limited; what takes long comes first.
+
+    Modules whose tests start processes are the longest, and the last one has no other beside it.
+    """
+    starting = Counter(
+        item.path
+        for item in items
+        if {"children", "service"} & {*getattr(item, "fixturenames", ())}
+    )
+    items.sort(key=lambda item: -starting[item.path])
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = pytest_twisted.ensureDeferred(patient(item.obj))
@@ -132,21 +142,13 @@ def answers() -> dict[int, Any]:
     return {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
 
-@pytest_twisted.async_yield_fixture(autouse=True)
-async def clean() -> AsyncIterator[None]:
-    """Fail a test that leaves timers, readers or writers in the installed reactor.
+def busy() -> set[Any]:
+    """What the installed reactor has to do."""
+    return {*REACTOR.getDelayedCalls(), *REACTOR.getReaders(), *REACTOR.getWriters()}
 
-    Or another answer to a signal: a process that it starts would ignore what it ignores.
-    """
 
-    def busy() -> set[Any]:
-        return {*REACTOR.getDelayedCalls(), *REACTOR.getReaders(), *REACTOR.getWriters()}
-
-    before, answered = busy(), answers()
-    yield
-    # What was closed goes in the reactor's next turns.
-    for _ in range(2):
-        await turn()
+def tidy(before: set[Any]) -> None:
+    """Take away what the installed reactor did not have to do before; fail if there is any."""
     left = busy() - before
     for each in left:
         if each in REACTOR.getDelayedCalls():
@@ -155,6 +157,21 @@ async def clean() -> AsyncIterator[None]:
             REACTOR.removeReader(each)
             REACTOR.removeWriter(each)
     assert not left, f"left in the reactor: {left}"
+
+
+@pytest_twisted.async_yield_fixture(autouse=True)
+async def clean() -> AsyncIterator[None]:
+    """Fail a test that leaves timers, readers or writers in the installed reactor.
+
+    Or another answer to a signal: a process that it starts would ignore what it ignores.
+    """
+
+    before, answered = busy(), answers()
+    yield
+    # What was closed goes in the reactor's next turns.
+    for _ in range(2):
+        await turn()
+    tidy(before)
     assert answers() == answered
 
 
@@ -302,6 +319,18 @@ def collected() -> Iterator[None]:
     gc.collect()
     globalLogPublisher.removeObserver(observed)
     assert observed.problems == []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def uncounted(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Count no coverage in processes of examples and benchmarks: they look at something else.
+
+    And they are many, and start sooner without.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.name in ("test_docs.py", "test_benchmarks.py"):
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
 
 
 @pytest.fixture

@@ -1,17 +1,19 @@
 """What tells of a failure fails the test, however it comes to be told."""
 
 import gc
-import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from tests import conftest
-from tests.conftest import FAILURE, Child, Children, Log, patient, sound
+from tests.conftest import FAILURE, Child, Children, Log, Reactor, busy, patient, sound, tidy
 
 logger = Logger()
 
@@ -53,52 +55,22 @@ async def test_what_is_awaited_for_ever_fails(monkeypatch: pytest.MonkeyPatch) -
         await patient(waiting)()
 
 
-ASYNC = """
-import os
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReadDescriptor
-from zope.interface import implementer
-from tests.conftest import REACTOR, clean, collected, log, pytest_collection_modifyitems
-
-async def test_a_timer_is_left():
-    REACTOR.callLater(60, print)
-
-@implementer(IReadDescriptor)
-class Pipe:
-    def __init__(self):
-        self.reading, self.writing = os.pipe()
-    def fileno(self):
-        return self.reading
-    def doRead(self):
-        pass
-    def logPrefix(self):
-        return "pipe"
-    def connectionLost(self, reason):
-        pass
-
-def test_a_reader_is_left():
-    REACTOR.addReader(Pipe())
-
-async def test_nothing_is_left():
-    await Deferred.fromCoroutine(nothing())
-
-async def nothing():
-    pass
-"""
+def test_a_timer_that_is_left_is_told_and_gone(real: Reactor) -> None:
+    before = busy()
+    tidy(before)
+    timer = real.callLater(60, print)
+    with pytest.raises(AssertionError, match=r"left in the reactor: \{<DelayedCall"):
+        tidy(before)
+    assert not timer.active()
 
 
-def test_what_is_left_in_the_reactor_fails_its_test_and_no_other(
-    children: Children, tmp_path: Path
-) -> None:
-    (tmp_path / "test_left.py").write_text(ASYNC)
-    root = Path(__file__).parents[1]
-    command = ("-m", "pytest", "-rA", "--rootdir", str(tmp_path), "test_left.py")
-    where = {**os.environ, "PYTHONPATH": str(root), "COLUMNS": "200"}
-    done = children.run(sys.executable, *command, env=where)
-    said = done.stdout.decode()
-    assert "3 passed, 2 errors" in said
-    assert "ERROR test_left.py::test_a_timer_is_left - AssertionError: left in the reactor" in said
-    assert "ERROR test_left.py::test_a_reader_is_left - AssertionError: left in the reactor" in said
+def test_a_port_that_is_left_is_told_and_gone(real: Reactor) -> None:
+    before = busy()
+    port = real.listenTCP(0, Factory(), interface="127.0.0.1")
+    with pytest.raises(AssertionError, match=r"left in the reactor: \{<<class"):
+        tidy(before)
+    assert port not in real.getReaders()
+    port.connectionLost(Failure(ConnectionDone()))
 
 
 @pytest.mark.parametrize(
