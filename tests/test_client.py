@@ -520,8 +520,8 @@ async def all_of(client: LineClient, got: list[bytes]) -> None:
         got.append(line)
 
 
-def pushed() -> tuple[LineClient, StringTransport]:
-    client = LineClient(Clock())
+def pushed(clock: Clock | None = None) -> tuple[LineClient, StringTransport]:
+    client = LineClient(clock or Clock())
     wire = StringTransport()
     client.makeConnection(wire)
     return client, wire
@@ -684,9 +684,8 @@ def test_lines_end_as_they_must() -> None:
 
 
 def test_lines_asked_at_once_time_out_when_nothing_comes() -> None:
-    client, _ = pushed()
-    clock = client._clock
-    assert isinstance(clock, Clock)
+    clock = Clock()
+    client, _ = pushed(clock)
     got: list[bytes] = []
     first = Outcome(client.askAll([b"a", b"b", b"c"], got.extend, 5))
     later = Outcome(client.askAll([b"d"], got.extend, 5))
@@ -707,9 +706,8 @@ def test_lines_asked_at_once_time_out_when_nothing_comes() -> None:
 
 
 def test_a_reply_that_never_ends_is_no_reply() -> None:
-    client, _ = pushed()
-    clock = client._clock
-    assert isinstance(clock, Clock)
+    clock = Clock()
+    client, _ = pushed(clock)
     asked = Outcome(client.askAll([b"a"], print, 5))
     for _ in range(5):
         clock.advance(1)
@@ -719,9 +717,8 @@ def test_a_reply_that_never_ends_is_no_reply() -> None:
 
 def test_replies_that_wait_when_the_time_is_over_are_taken() -> None:
     """As those do that came while the process was stopped: timers go off before all is read."""
-    client, _ = pushed()
-    clock = client._clock
-    assert isinstance(clock, Clock)
+    clock = Clock()
+    client, _ = pushed(clock)
     got: list[bytes] = []
     many = Outcome(client.askAll([b"a", b"b"], got.extend, 5))
     one = Outcome(client.ask(b"c", 5))
@@ -733,7 +730,8 @@ def test_replies_that_wait_when_the_time_is_over_are_taken() -> None:
 
 @pytest.mark.parametrize("why", ["busy: 1 connections, the limit", "not allowed: a", "idle for 9"])
 def test_a_farewell_is_the_reply_to_no_line(why: str) -> None:
-    client, _ = pushed()
+    clock = Clock()
+    client, _ = pushed(clock)
     got: list[bytes] = []
     first, many = Outcome(client.ask(b"a")), Outcome(client.askAll([b"b", b"c"], got.extend, 5))
     client.dataReceived(f"A\nerror {why}\n".encode())
@@ -741,8 +739,7 @@ def test_a_farewell_is_the_reply_to_no_line(why: str) -> None:
     client.connectionLost()
     assert str(many.error) == f"the server ended the connection: error {why}"
     assert (client.refusal, got, client.outstanding) == (f"error {why}", [], 0)
-    assert isinstance(client._clock, Clock)
-    assert client._clock.getDelayedCalls() == []
+    assert clock.getDelayedCalls() == []
 
 
 def test_a_farewell_before_anything_was_asked_is_no_line_of_its_own() -> None:
@@ -768,16 +765,17 @@ def test_what_begins_like_a_farewell_is_a_reply_if_more_comes(more: bytes) -> No
 
 
 def test_what_begins_like_a_farewell_is_a_reply_if_the_connection_goes_on() -> None:
-    client, _ = pushed()
+    clock = Clock()
+    client, _ = pushed(clock)
     asked = Outcome(client.ask(b"a"))
     client.dataReceived(b"error busy: a\n")
-    assert isinstance(client._clock, Clock)
-    client._clock.advance(DOUBT)
+    clock.advance(DOUBT)
     assert asked.value == b"error busy: a"
 
 
 def test_lines_asked_at_once_fail_when_the_connection_ends() -> None:
-    client, _ = pushed()
+    clock = Clock()
+    client, _ = pushed(clock)
     got: list[bytes] = []
     done = Outcome(client.askAll([b"a", b"b"], got.extend, 5))
     client.dataReceived(b"A\n")
@@ -785,8 +783,7 @@ def test_lines_asked_at_once_fail_when_the_connection_ends() -> None:
     assert str(done.error) == "connection lost: closed by the server"
     assert (got, client.outstanding) == ([b"A"], 0)
     assert isinstance(Outcome(client.askAll([b"c"], got.extend, 5)).error, Unanswered)
-    assert isinstance(client._clock, Clock)
-    assert client._clock.getDelayedCalls() == []
+    assert clock.getDelayedCalls() == []
 
 
 def test_a_reply_too_long_is_a_refusal_among_many() -> None:

@@ -20,7 +20,6 @@ from sockservice.answers import AWAITED_SIZE, Answer
 from sockservice.framing import LINE_SIZE, LINES_SIZE, Chunks, Framer, Packets
 from sockservice.lines import BUFFER_SIZE
 from sockservice.memory import Memory
-from sockservice.protocols import streamProtocol
 from sockservice.store import Batch, StoreError
 from sockservice.telnet import Telnet
 from tests.conftest import HandReactor, Log, Running
@@ -293,10 +292,14 @@ def test_who_does_not_read_is_cut(log: Log) -> None:
 
 
 def test_the_reply_ends_a_session_of_chunks_as_its_replies_end() -> None:
-    made = factory(streamProtocol("ack-chunks"), 10_000)
+    class SlowChunks(Slow):
+        framing = staticmethod(Chunks)
+
+    made = factory(SlowChunks, 10_000)
     chunks = Connection(made)
-    chunks.server._framing.receive(b"x" * 10_001)
-    chunks.server._weigh()
+    for _ in range(10_000 // AWAITED_SIZE + 1):
+        assert chunks.wire.value() in (b"", BUSY.rstrip())
+        chunks.send(b"x")
     assert chunks.wire.value() == BUSY.rstrip()
 
 
@@ -387,7 +390,7 @@ def test_an_answer_that_comes_although_cancelled_weighs_nothing() -> None:
     connection.lose()
     assert made.memory.held == 0
     connection.server.due[1].callback(None)
-    connection.server._weigh()
+    assert not connection.server.tell(b"late")
     assert made.memory.held == 0
     assert connection.wire.value() == b""
 
