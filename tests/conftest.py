@@ -41,7 +41,7 @@ from tests.certificates import Identity
 from tests.doubles import Outcome
 
 #: Seconds after which a thing that was to happen has not happened.
-PATIENCE = 10.0
+PATIENCE = 20.0
 
 # The same examples each time: a red run can be repeated.
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
@@ -343,8 +343,9 @@ def opened() -> Iterator[ExitStack]:
 class Services:
     """Services started in this process, and where they listen."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, opened: ExitStack | AsyncExitStack) -> None:
         self._log = log
+        self._opened = opened
 
     def make(self, *arguments: str) -> MultiService:
         options = Options()
@@ -357,20 +358,54 @@ class Services:
         found = [re.search(r" listening on (\w+):(.+):(\d+)$", text) for text in self._log.texts]
         return [(each[1], each[2].strip("[]"), int(each[3])) for each in found if each]
 
+    def peer(self, host: str, port: int) -> socket.socket:
+        return self._opened.enter_context(closing(socket.create_connection((host, port), PATIENCE)))
+
+    def local(
+        self, path: Path, kind: socket.SocketKind = socket.SOCK_STREAM, name: str | None = None
+    ) -> socket.socket:
+        """Connect to a UNIX socket, from one that has a name if one is given."""
+        made = self._opened.enter_context(closing(socket.socket(socket.AF_UNIX, kind)))
+        made.settimeout(PATIENCE)
+        if name is not None:
+            made.bind(name)
+        made.connect(str(path))
+        return made
+
+    def asking(self, host: str, port: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        made = self._opened.enter_context(closing(socket.socket(family, socket.SOCK_DGRAM)))
+        made.connect((host, port))
+        return made
+
 
 class Serving(Services):
     """Services in the installed reactor."""
 
     def __init__(self, log: Log, ending: AsyncExitStack) -> None:
-        super().__init__(log)
+        super().__init__(log, ending)
         self._ending = ending
+        self._stopped: set[MultiService] = set()
 
-    def start(self, *arguments: str) -> None:
+    def start(self, *arguments: str) -> MultiService:
         service = self.make(*arguments)
         service.privilegedStartService()
         service.startService()
         self._ending.callback(self._forget)
-        self._ending.push_async_callback(maybeDeferred, service.stopService)
+        self._ending.push_async_callback(self.stop, service)
+        return service
+
+    async def stop(self, service: MultiService) -> None:
+        if service not in self._stopped:
+            self._stopped.add(service)
+            await maybeDeferred(service.stopService)
+
+    async def ask(self, host: str, port: int, line: bytes) -> bytes:
+        """Send a line and half-close; give all that comes back."""
+        with closing(socket.create_connection((host, port), PATIENCE)) as peer:
+            peer.sendall(line)
+            peer.shutdown(socket.SHUT_WR)
+            return await received(peer)
 
     def _forget(self) -> None:
         """Remove a service's own reader, which stays as long as its reactor otherwise."""
@@ -393,9 +428,8 @@ class Running(Services):
     def __init__(
         self, reactor: HandReactor, log: Log, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        super().__init__(log)
+        super().__init__(log, opened)
         self.reactor = reactor
-        self._opened = opened
         self._stops: dict[MultiService, Deferred[Any]] = {}
         monkeypatch.setattr("twisted.internet.reactor", reactor, raising=False)
 
@@ -429,26 +463,6 @@ class Running(Services):
             peer.sendall(line)
             peer.shutdown(socket.SHUT_WR)
             return self.reactor.received(peer)
-
-    def peer(self, host: str, port: int) -> socket.socket:
-        return self._opened.enter_context(closing(socket.create_connection((host, port), PATIENCE)))
-
-    def local(
-        self, path: Path, kind: socket.SocketKind = socket.SOCK_STREAM, name: str | None = None
-    ) -> socket.socket:
-        """Connect to a UNIX socket, from one that has a name if one is given."""
-        made = self._opened.enter_context(closing(socket.socket(socket.AF_UNIX, kind)))
-        made.settimeout(PATIENCE)
-        if name is not None:
-            made.bind(name)
-        made.connect(str(path))
-        return made
-
-    def asking(self, host: str, port: int) -> socket.socket:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        made = self._opened.enter_context(closing(socket.socket(family, socket.SOCK_DGRAM)))
-        made.connect((host, port))
-        return made
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from sockservice import names
 from sockservice.journal import PERIOD, Journal
 from sockservice.names import Names
-from tests.conftest import PATIENCE, HandReactor, Log, Reactor, Running, until
+from tests.conftest import PATIENCE, HandReactor, Log, Reactor, Serving, received, until
 
 Asked = list[str]
 
@@ -109,21 +109,23 @@ def test_a_flood_of_names_is_summed_up(reactor: HandReactor, asked: Asked, log: 
 
 
 @pytest.mark.parametrize("resolve", [False, True])
-def test_names_are_looked_for_when_it_is_asked_for(
-    running: Running, asked: Asked, log: Log, resolve: bool
+async def test_names_are_looked_for_when_it_is_asked_for(
+    serving: Serving, asked: Asked, log: Log, resolve: bool
 ) -> None:
     option: Callable[[], list[str]] = lambda: ["--resolve"] if resolve else []  # noqa: E731
-    running.start("--listen", "tcp:0:interface=127.0.0.1", *option())
-    [(_, host, port)] = running.addresses
-    assert running.ask(host, port, b"a\n") == b"ok\n"
+    serving.start("--listen", "tcp:0:interface=127.0.0.1", *option())
+    [(_, host, port)] = serving.addresses
+    assert await serving.ask(host, port, b"a\n") == b"ok\n"
     if resolve:
-        running.reactor.until(lambda: called(log))
+        await until(lambda: called(log))
     assert asked == (["127.0.0.1"] if resolve else [])
 
 
-def test_a_unix_peer_has_no_name_to_look_for(running: Running, asked: Asked, tmp_path: Any) -> None:
-    running.start("--listen", f"unix:{tmp_path}/s", "--resolve")
-    peer = running.local(tmp_path / "s")
+async def test_a_unix_peer_has_no_name_to_look_for(
+    serving: Serving, asked: Asked, tmp_path: Any
+) -> None:
+    serving.start("--listen", f"unix:{tmp_path}/s", "--resolve")
+    peer = serving.local(tmp_path / "s")
     peer.sendall(b"a\n")
-    assert running.reactor.received(peer, 3) == b"ok\n"
+    assert await received(peer, 3) == b"ok\n"
     assert asked == []

@@ -17,7 +17,7 @@ from sockservice import LineFactory
 from sockservice.journal import Journal
 from sockservice.limits import Admission, Limits
 from sockservice.proxy import HEADER_LIMIT, ProxyFactory, ProxyHeader, parsed
-from tests.conftest import HandReactor, Log, Running
+from tests.conftest import HandReactor, Log, Running, Serving
 from tests.doubles import Whose, Wire
 
 PROXY = "192.0.2.1:4321"
@@ -194,12 +194,14 @@ def test_a_factory_may_turn_a_peer_away() -> None:
     assert proxied.factory.admission._connections == 0
 
 
-def test_the_real_peer_is_in_the_log_and_the_half_close_is_seen(running: Running, log: Log) -> None:
-    running.start("--listen", "haproxy:tcp:0:interface=127.0.0.1")
-    [(_, host, port)] = running.addresses
-    assert running.ask(host, port, V2_6 + b"a\nb") == b"ok\nerror unterminated line\n"
+async def test_the_real_peer_is_in_the_log_and_the_half_close_is_seen(
+    serving: Serving, log: Log
+) -> None:
+    serving.start("--listen", "haproxy:tcp:0:interface=127.0.0.1")
+    [(_, host, port)] = serving.addresses
+    assert await serving.ask(host, port, V2_6 + b"a\nb") == b"ok\nerror unterminated line\n"
     assert "[2001:db8::7]:40000 connected" in log.texts
-    assert running.ask(host, port, b"GET / HTTP/1.0\r\n\r\n") == b"error no PROXY header\n"
+    assert await serving.ask(host, port, b"GET / HTTP/1.0\r\n\r\n") == b"error no PROXY header\n"
 
 
 # Limits

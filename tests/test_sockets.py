@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sockservice.sockets import SocketOption, inet, packet, socketOption
-from tests.conftest import Log, Running, unprivileged
+from tests.conftest import Log, Running, Serving, received, unprivileged
 
 LONGEST = 107  # bytes of a socket's path
 
@@ -43,8 +43,8 @@ def live(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("scheme", ["unix", "unix-seqpacket", "unix-datagram"])
-def test_a_file_that_a_crash_left_is_taken_over(
-    running: Running, tmp_path: Path, scheme: str
+async def test_a_file_that_a_crash_left_is_taken_over(
+    serving: Serving, tmp_path: Path, scheme: str
 ) -> None:
     kind = {
         "unix": socket.SOCK_STREAM,
@@ -53,12 +53,12 @@ def test_a_file_that_a_crash_left_is_taken_over(
     }[scheme]
     with closing(socket.socket(socket.AF_UNIX, kind)) as crashed:
         crashed.bind(f"{tmp_path}/s")
-    running.start("--listen", f"ack@{scheme}:{tmp_path}/s")
-    peer = running.local(tmp_path / "s", kind, f"{tmp_path}/c")
+    serving.start("--listen", f"ack@{scheme}:{tmp_path}/s")
+    peer = serving.local(tmp_path / "s", kind, f"{tmp_path}/c")
     peer.send(b"a")
     if kind == socket.SOCK_STREAM:
         peer.send(b"\n")
-    assert running.reactor.received(peer, 2) == b"ok"
+    assert await received(peer, 2) == b"ok"
 
 
 def test_a_file_of_a_program_that_lives_is_left_to_it(running: Running, live: Path) -> None:
@@ -183,25 +183,25 @@ def test_an_owner_that_may_not_be_given_leaves_no_file(running: Running, tmp_pat
     assert not (tmp_path / "s").exists()
 
 
-def test_stopping_removes_the_file(running: Running, tmp_path: Path) -> None:
-    service = running.start(*unix(tmp_path / "s"))
-    running.reactor.result(running.stopping(service))
+async def test_stopping_removes_the_file(serving: Serving, tmp_path: Path) -> None:
+    service = serving.start(*unix(tmp_path / "s"))
+    await serving.stop(service)
     assert not (tmp_path / "s").exists()
 
 
-def test_stopping_finds_the_file_gone(running: Running, tmp_path: Path) -> None:
-    service = running.start(*unix(tmp_path / "s"))
+async def test_stopping_finds_the_file_gone(serving: Serving, tmp_path: Path) -> None:
+    service = serving.start(*unix(tmp_path / "s"))
     (tmp_path / "s").unlink()
-    running.reactor.result(running.stopping(service))
+    await serving.stop(service)
     assert not (tmp_path / "s").exists()
 
 
-def test_stopping_leaves_what_is_anothers_by_now(running: Running, tmp_path: Path) -> None:
-    service = running.start(*unix(tmp_path / "s"))
+async def test_stopping_leaves_what_is_anothers_by_now(serving: Serving, tmp_path: Path) -> None:
+    service = serving.start(*unix(tmp_path / "s"))
     # Made before the other goes, so that it cannot get the same inode.
     (tmp_path / "new").touch()
     (tmp_path / "new").rename(tmp_path / "s")
-    running.reactor.result(running.stopping(service))
+    await serving.stop(service)
     assert (tmp_path / "s").is_file()
 
 
