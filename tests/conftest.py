@@ -1,6 +1,12 @@
-"""What several test modules share: a reactor turned by hand, the log, and child processes."""
+"""What several test modules share: the reactors, the log, and child processes.
+
+An async test runs in the installed reactor, in real time, PATIENCE seconds at most: what it
+waits for is awaited. Where a test moves time itself, it has a clock or the reactor that is
+turned by hand.
+"""
 
 import gc
+import inspect
 import os
 import re
 import select
@@ -8,26 +14,35 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
+from functools import wraps
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import pytest_twisted
 from hypothesis import settings
 from twisted.application.service import MultiService
+from twisted.internet import reactor as installed
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.selectreactor import SelectReactor
+from twisted.internet.task import deferLater
 from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.daemon.options import Options
 from sockservice.daemon.service import makeService
+from sockservice.net.epoll import Descriptors
+from tests.certificates import Identity
+from tests.doubles import Outcome
 
 #: Seconds after which a thing that was to happen has not happened.
-PATIENCE = 10.0
+PATIENCE = 20.0
 
 # The same examples each time: a red run can be repeated.
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
@@ -36,6 +51,143 @@ settings.load_profile("suite")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--engine", help="a store's engine to test, too: see tests/test_store.py")
+
+
+Reactor = PosixReactorBase
+
+#: The reactor that pytest-twisted runs; `running` puts another one in its place for a while.
+REACTOR = cast(Reactor, installed)
+
+
+def patient(test: Callable[..., Any]) -> Callable[..., Deferred[Any]]:
+    """Have an async test or the end of a fixture fail after PATIENCE seconds."""
+
+    def fail(value: Any, patience: float) -> None:
+        raise AssertionError(f"it did not come in {patience} seconds") from value.value
+
+    @wraps(test)
+    def bounded(*args: Any, **kwargs: Any) -> Deferred[Any]:
+        running = Deferred.fromCoroutine(test(*args, **kwargs))
+        return running.addTimeout(PATIENCE, REACTOR, fail)
+
+    return bounded
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run every async test in the reactor, with its time limited; what takes long comes first.
+
+    Modules whose tests start processes are the longest, and the last one has no other beside it.
+    """
+    starting = Counter(
+        item.path
+        for item in items
+        if {"children", "service"} & {*getattr(item, "fixturenames", ())}
+    )
+    items.sort(key=lambda item: -starting[item.path])
+    for item in items:
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+            item.obj = pytest_twisted.ensureDeferred(patient(item.obj))
+
+
+async def until(come: Callable[[], object]) -> None:
+    """Leave the reactor to turn until `come` says so; the test's time is limited."""
+    while not come():
+        await deferLater(REACTOR, 0.001)
+
+
+def turn() -> Deferred[None]:
+    """Fire in the reactor's next turn."""
+    return deferLater(REACTOR, 0, lambda: None)
+
+
+async def failure(deferred: Deferred[Any]) -> BaseException:
+    """Wait until `deferred` fails; give the exception."""
+    outcome = Outcome(deferred)
+    await until(lambda: outcome.came)
+    return outcome.error
+
+
+async def received(peer: socket.socket, size: int | None = None) -> bytes:
+    """Give `size` bytes that `peer` receives, or without a size all to the end of the stream."""
+    arriving = Arriving(peer, size)
+    await until(arriving.come)
+    return bytes(arriving.data)
+
+
+class Arriving:
+    """What a socket receives, so many bytes or to the end of the stream, while others run."""
+
+    def __init__(self, peer: socket.socket, size: int | None) -> None:
+        peer.setblocking(False)
+        self._peer = peer
+        self._size = size
+        self.data = bytearray()
+
+    def come(self) -> bool:
+        """Take what is there; say whether it is all."""
+        while self._size is None or len(self.data) < self._size:
+            try:
+                piece = self._peer.recv(
+                    65536 if self._size is None else self._size - len(self.data)
+                )
+            except BlockingIOError:
+                return False
+            if not piece:
+                return True
+            self.data.extend(piece)
+        return True
+
+
+def answers() -> dict[int, Any]:
+    """What is done at the signals that services take."""
+    return {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+
+def busy() -> set[Any]:
+    """What the installed reactor has to do."""
+    return {*REACTOR.getDelayedCalls(), *REACTOR.getReaders(), *REACTOR.getWriters()}
+
+
+def tidy(before: set[Any]) -> None:
+    """Take away what the installed reactor did not have to do before; fail if there is any."""
+    left = busy() - before
+    for each in left:
+        if each in REACTOR.getDelayedCalls():
+            each.cancel()
+        else:
+            REACTOR.removeReader(each)
+            REACTOR.removeWriter(each)
+    assert not left, f"left in the reactor: {left}"
+
+
+@pytest_twisted.async_yield_fixture(autouse=True)
+async def clean() -> AsyncIterator[None]:
+    """Fail a test that leaves timers, readers or writers in the installed reactor.
+
+    Or another answer to a signal: a process that it starts would ignore what it ignores.
+    """
+
+    before, answered = busy(), answers()
+    yield
+    # What was closed goes in the reactor's next turns.
+    for _ in range(2):
+        await turn()
+    tidy(before)
+    assert answers() == answered
+
+
+@pytest.fixture
+def real() -> Reactor:
+    """The installed reactor, for async tests."""
+    return REACTOR
+
+
+@pytest_twisted.async_yield_fixture
+async def ending() -> AsyncIterator[AsyncExitStack]:
+    """Close and await at the end what is entered here, in the installed reactor."""
+    stack = AsyncExitStack()
+    yield stack
+    await patient(stack.aclose)()
 
 
 class HandReactor(SelectReactor):  # type: ignore[misc, unused-ignore]
@@ -80,22 +232,9 @@ class HandReactor(SelectReactor):  # type: ignore[misc, unused-ignore]
 
     def received(self, peer: socket.socket, size: int | None = None) -> bytes:
         """Take turns until `peer` has `size` bytes, or without a size the end of the stream."""
-        peer.setblocking(False)
-        data = bytearray()
-
-        def come() -> bool:
-            while size is None or len(data) < size:
-                try:
-                    piece = peer.recv(65536 if size is None else size - len(data))
-                except BlockingIOError:
-                    return False
-                if not piece:
-                    return True
-                data.extend(piece)
-            return True
-
-        self.until(come)
-        return bytes(data)
+        arriving = Arriving(peer, size)
+        self.until(arriving.come)
+        return bytes(arriving.data)
 
     def dispose(self) -> None:
         """Stop threads, close what is open."""
@@ -107,7 +246,16 @@ class HandReactor(SelectReactor):  # type: ignore[misc, unused-ignore]
 
 
 @pytest.fixture
-def reactor() -> Iterator[HandReactor]:
+def restored() -> Iterator[None]:
+    """Put back what services have made of signals, the last of it when their reactor stops."""
+    before = answers()
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.fixture
+def reactor(restored: None) -> Iterator[HandReactor]:
     made = HandReactor()
     made.startRunning(installSignalHandlers=False)
     yield made
@@ -174,6 +322,18 @@ def collected() -> Iterator[None]:
     assert observed.problems == []
 
 
+@pytest.fixture(scope="module", autouse=True)
+def uncounted(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Count no coverage in processes of examples and benchmarks: they look at something else.
+
+    And they are many, and start sooner without.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.name in ("test_docs.py", "test_benchmarks.py"):
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
+
+
 @pytest.fixture
 def opened() -> Iterator[ExitStack]:
     """Close at the end what is entered here."""
@@ -181,22 +341,98 @@ def opened() -> Iterator[ExitStack]:
         yield stack
 
 
-class Running:
+class Services:
     """Services started in this process, and where they listen."""
 
-    def __init__(
-        self, reactor: HandReactor, log: Log, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self.reactor = reactor
+    def __init__(self, log: Log, opened: ExitStack | AsyncExitStack) -> None:
         self._log = log
         self._opened = opened
-        self._stops: dict[MultiService, Deferred[Any]] = {}
-        monkeypatch.setattr("twisted.internet.reactor", reactor, raising=False)
 
     def make(self, *arguments: str) -> MultiService:
         options = Options()
         options.parseOptions(arguments)
         return makeService(options)
+
+    @property
+    def addresses(self) -> list[tuple[str, str, int]]:
+        """What the log names: scheme, host and port."""
+        found = [re.search(r" listening on (\w+):(.+):(\d+)$", text) for text in self._log.texts]
+        return [(each[1], each[2].strip("[]"), int(each[3])) for each in found if each]
+
+    def peer(self, host: str, port: int) -> socket.socket:
+        return self._opened.enter_context(closing(socket.create_connection((host, port), PATIENCE)))
+
+    def local(
+        self, path: Path, kind: socket.SocketKind = socket.SOCK_STREAM, name: str | None = None
+    ) -> socket.socket:
+        """Connect to a UNIX socket, from one that has a name if one is given."""
+        made = self._opened.enter_context(closing(socket.socket(socket.AF_UNIX, kind)))
+        made.settimeout(PATIENCE)
+        if name is not None:
+            made.bind(name)
+        made.connect(str(path))
+        return made
+
+    def asking(self, host: str, port: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        made = self._opened.enter_context(closing(socket.socket(family, socket.SOCK_DGRAM)))
+        made.connect((host, port))
+        return made
+
+
+class Serving(Services):
+    """Services in the installed reactor."""
+
+    def __init__(self, log: Log, ending: AsyncExitStack) -> None:
+        super().__init__(log, ending)
+        self._ending = ending
+        self._stopped: set[MultiService] = set()
+
+    def start(self, *arguments: str) -> MultiService:
+        service = self.make(*arguments)
+        service.privilegedStartService()
+        service.startService()
+        self._ending.callback(self._forget)
+        self._ending.push_async_callback(self.stop, service)
+        return service
+
+    async def stop(self, service: MultiService) -> None:
+        if service not in self._stopped:
+            self._stopped.add(service)
+            await maybeDeferred(service.stopService)
+
+    async def ask(self, host: str, port: int, line: bytes) -> bytes:
+        """Send a line and half-close; give all that comes back."""
+        with closing(socket.create_connection((host, port), PATIENCE)) as peer:
+            peer.sendall(line)
+            peer.shutdown(socket.SHUT_WR)
+            return await received(peer)
+
+    def _forget(self) -> None:
+        """Remove a service's own reader, which stays as long as its reactor otherwise."""
+        for each in REACTOR.getReaders():
+            if isinstance(each, Descriptors):
+                REACTOR.removeReader(each)
+
+
+@pytest_twisted.async_yield_fixture
+async def serving(log: Log, restored: None) -> AsyncIterator[Serving]:
+    # Signals are put back behind what a service does with them when it stops.
+    stack = AsyncExitStack()
+    yield Serving(log, stack)
+    await patient(stack.aclose)()
+
+
+class Running(Services):
+    """Services in the reactor that is turned by hand."""
+
+    def __init__(
+        self, reactor: HandReactor, log: Log, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        super().__init__(log, opened)
+        self.reactor = reactor
+        self._stops: dict[MultiService, Deferred[Any]] = {}
+        monkeypatch.setattr("twisted.internet.reactor", reactor, raising=False)
 
     def start(self, *arguments: str, privileged: bool = True) -> MultiService:
         service = self.make(*arguments)
@@ -222,12 +458,6 @@ class Running:
         assert ended.value.code == 1
         return str(ended.value)
 
-    @property
-    def addresses(self) -> list[tuple[str, str, int]]:
-        """What the log names: scheme, host and port."""
-        found = [re.search(r" listening on (\w+):(.+):(\d+)$", text) for text in self._log.texts]
-        return [(each[1], each[2].strip("[]"), int(each[3])) for each in found if each]
-
     def ask(self, host: str, port: int, line: bytes) -> bytes:
         """Send a line and half-close; give all that comes back."""
         with closing(socket.create_connection((host, port), PATIENCE)) as peer:
@@ -235,38 +465,52 @@ class Running:
             peer.shutdown(socket.SHUT_WR)
             return self.reactor.received(peer)
 
-    def peer(self, host: str, port: int) -> socket.socket:
-        return self._opened.enter_context(closing(socket.create_connection((host, port), PATIENCE)))
-
-    def local(
-        self, path: Path, kind: socket.SocketKind = socket.SOCK_STREAM, name: str | None = None
-    ) -> socket.socket:
-        """Connect to a UNIX socket, from one that has a name if one is given."""
-        made = self._opened.enter_context(closing(socket.socket(socket.AF_UNIX, kind)))
-        made.settimeout(PATIENCE)
-        if name is not None:
-            made.bind(name)
-        made.connect(str(path))
-        return made
-
-    def asking(self, host: str, port: int) -> socket.socket:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        made = self._opened.enter_context(closing(socket.socket(family, socket.SOCK_DGRAM)))
-        made.connect((host, port))
-        return made
-
 
 @pytest.fixture
 def running(
-    reactor: HandReactor, log: Log, opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+    reactor: HandReactor,
+    log: Log,
+    opened: ExitStack,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Running]:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    handlers = {each: signal.getsignal(each) for each in numbers}
     # What a test leaves running is stopped before the reactor goes.
     with opened:
         yield Running(reactor, log, opened, monkeypatch)
-    for each, handler in handlers.items():
-        signal.signal(each, handler)
+
+
+@pytest.fixture(scope="session")
+def identities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the keys and certificates that follow, which tests leave as they are."""
+    return tmp_path_factory.mktemp("identities")
+
+
+@pytest.fixture(scope="session")
+def authority(identities: Path) -> Identity:
+    return Identity(identities, "authority")
+
+
+@pytest.fixture(scope="session")
+def server(identities: Path, authority: Identity) -> Identity:
+    return Identity(identities, "server", authority)
+
+
+@pytest.fixture(scope="session")
+def alice(identities: Path, authority: Identity) -> Identity:
+    return Identity(identities, "alice", authority, hosts=())
+
+
+@pytest.fixture(scope="session")
+def mallory(identities: Path) -> Identity:
+    """One whom nobody has signed."""
+    return Identity(identities, "mallory")
+
+
+def closed_number(kind: socket.SocketKind) -> int:
+    """Give a port number that nobody listens on."""
+    with socket.socket(socket.AF_INET, kind) as made:
+        made.bind(("127.0.0.1", 0))
+        number: int = made.getsockname()[1]
+        return number
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from sockservice import __version__
 from sockservice.cli import main
-from tests.conftest import PATIENCE, Children, Service
+from tests.conftest import PATIENCE, Children, Service, closed_number
 
 Done = subprocess.CompletedProcess[bytes]
 
@@ -168,14 +168,6 @@ def test_a_reply_that_does_not_come_in_time_is_told(children: Children, answerin
     done = children.run("sockservice", "send", "--timeout", "0.1", answering(silence), "a", "b")
     said = "no reply within 0.1 seconds; lines 1 to 2 are unacknowledged"
     assert outcome(done) == (4, b"", f"sent 2, acknowledged 0: {said}\n")
-
-
-def closed_number(kind: socket.SocketKind) -> int:
-    """Give a port number that nobody listens on."""
-    with socket.socket(socket.AF_INET, kind) as made:
-        made.bind(("127.0.0.1", 0))
-        number: int = made.getsockname()[1]
-        return number
 
 
 def test_nobody_listening_is_status_3(children: Children) -> None:

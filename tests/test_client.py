@@ -5,7 +5,7 @@ import errno
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import AsyncExitStack, ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionRefusedError, TCPTimedOutError
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 from twisted.test import iosim
 
 from sockservice import (
@@ -34,26 +33,8 @@ from sockservice import (
 from sockservice.client.farewell import DOUBT
 from sockservice.client.hostport import hostAndPort
 from sockservice.client.line import REPLY_LIMIT, UNASKED_LIMIT
-from sockservice.server.answers import Answer
-from tests.conftest import PATIENCE, HandReactor
-
-
-class Mirror(LineServer):
-    def answer(self, line: bytes) -> Answer:
-        return line
-
-
-class Slow(LineServer):
-    """Answers when the test does."""
-
-    def __init__(self) -> None:
-        self.asked: list[bytes] = []
-        self.due: list[Deferred[bytes | None]] = []
-
-    def answer(self, line: bytes) -> Answer:
-        self.asked.append(line)
-        self.due.append(Deferred())
-        return self.due[-1]
+from tests.conftest import PATIENCE, HandReactor, Reactor, closed_number, failure, until
+from tests.doubles import DatagramWire, Mirror, Outcome, Slow
 
 
 class Pair:
@@ -79,31 +60,6 @@ class Pair:
         """Have the server's end close."""
         self.server.transport.loseConnection()
         self.flush()
-
-
-class Outcome:
-    """What became of a Deferred."""
-
-    def __init__(self, deferred: Deferred[Any]) -> None:
-        self.results: list[Any] = []
-        deferred.addBoth(self.results.append)
-
-    @property
-    def came(self) -> bool:
-        return bool(self.results)
-
-    @property
-    def value(self) -> Any:
-        [result] = self.results
-        assert not isinstance(result, Failure), result
-        return result
-
-    @property
-    def error(self) -> BaseException:
-        [result] = self.results
-        assert isinstance(result, Failure), result
-        assert result.value is not None
-        return result.value
 
 
 def test_each_line_gets_its_own_reply() -> None:
@@ -299,27 +255,14 @@ def test_a_reply_that_is_too_long_fails_its_line_alone() -> None:
 # Datagrams, in memory
 
 
-class Wire:
-    """Keeps what is written; refuses what the test says."""
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-        self.refusal: OSError | None = None
-
-    def write(self, datagram: bytes, addr: Any) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-        self.written.append(datagram)
-
-
 PEER = ("192.0.2.1", 5555)
 
 
-def asking() -> tuple[DatagramClient, Wire, Clock]:
+def asking() -> tuple[DatagramClient, DatagramWire, Clock]:
     clock = Clock()
     client = DatagramClient(clock, PEER)
-    wire = Wire()
-    client.makeConnection(wire)  # type: ignore[arg-type]
+    wire = DatagramWire()
+    client.makeConnection(wire)
     return client, wire, clock
 
 
@@ -421,38 +364,38 @@ def test_a_refusal_fails_every_datagram_outstanding() -> None:
 class Loopback:
     """Servers on the loopback, and clients connected to them."""
 
-    def __init__(self, reactor: HandReactor, opened: ExitStack) -> None:
+    def __init__(self, reactor: Reactor, ending: AsyncExitStack) -> None:
         self.reactor = reactor
-        self._opened = opened
+        self._ending = ending
 
     def lines(self, host: str) -> int:
         factory = LineFactory(self.reactor, Ack)
         port = self.reactor.listenTCP(0, factory, interface=host)
-        self._opened.callback(lambda: self.reactor.result(factory.drain()))
-        self._opened.callback(factory.cut)
-        self._opened.callback(lambda: self.reactor.result(port.stopListening()))
+        self._ending.push_async_callback(factory.drain)
+        self._ending.callback(factory.cut)
+        self._ending.push_async_callback(port.stopListening)
         number: int = port.getHost().port
         return number
 
     def datagrams(self, host: str) -> int:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        bound = self._opened.enter_context(closing(socket.socket(family, socket.SOCK_DGRAM)))
+        bound = self._ending.enter_context(closing(socket.socket(family, socket.SOCK_DGRAM)))
         bound.bind((host, 0))
         port = DatagramPort(self.reactor, bound, Echo())
         port.startListening()
-        self._opened.callback(port.stopListening)
+        self._ending.callback(port.stopListening)
         number: int = bound.getsockname()[1]
         return number
 
-    def connect(self, target: str) -> Any:
-        client = self.reactor.result(connect(self.reactor, target))
-        self._opened.callback(lambda: self.reactor.result(client.close()))
+    async def connect(self, target: str) -> Any:
+        client = await connect(self.reactor, target)
+        self._ending.push_async_callback(client.close)
         return client
 
 
 @pytest.fixture
-def loopback(reactor: HandReactor, opened: ExitStack) -> Loopback:
-    return Loopback(reactor, opened)
+def loopback(real: Reactor, ending: AsyncExitStack) -> Loopback:
+    return Loopback(real, ending)
 
 
 @pytest.mark.parametrize(
@@ -465,10 +408,10 @@ def loopback(reactor: HandReactor, opened: ExitStack) -> Loopback:
         ("127.0.0.1", "tcp:127.0.0.1:{}:timeout=5"),
     ],
 )
-def test_connect_reaches_a_line_server(loopback: Loopback, host: str, target: str) -> None:
-    client = loopback.connect(target.format(loopback.lines(host)))
+async def test_connect_reaches_a_line_server(loopback: Loopback, host: str, target: str) -> None:
+    client = await loopback.connect(target.format(loopback.lines(host)))
     assert isinstance(client, LineClient)
-    assert loopback.reactor.result(client.ask(b"hello", 5)) == b"ok"
+    assert await client.ask(b"hello", 5) == b"ok"
 
 
 @pytest.mark.parametrize(
@@ -479,19 +422,13 @@ def test_connect_reaches_a_line_server(loopback: Loopback, host: str, target: st
         ("::1", "udp:[::1]:{}"),
     ],
 )
-def test_connect_reaches_a_datagram_server(loopback: Loopback, host: str, target: str) -> None:
-    client = loopback.connect(target.format(loopback.datagrams(host)))
+async def test_connect_reaches_a_datagram_server(
+    loopback: Loopback, host: str, target: str
+) -> None:
+    client = await loopback.connect(target.format(loopback.datagrams(host)))
     assert isinstance(client, DatagramClient)
     for datagram in (b"hello", b"", b"x" * 65507):
-        assert loopback.reactor.result(client.ask(datagram)) == datagram
-
-
-def closed_number(kind: socket.SocketKind) -> int:
-    """Give a port number that nobody listens on."""
-    with socket.socket(socket.AF_INET, kind) as made:
-        made.bind(("127.0.0.1", 0))
-        number: int = made.getsockname()[1]
-        return number
+        assert await client.ask(datagram) == datagram
 
 
 def test_connecting_where_nobody_listens_fails(reactor: HandReactor) -> None:
@@ -503,32 +440,30 @@ def test_connecting_where_nobody_listens_fails(reactor: HandReactor) -> None:
 
 
 @pytest.mark.parametrize("datagrams", [[b"a"], [b"a", b"b"], [b"a", b"b", b"c"]])
-def test_every_datagram_fails_where_nobody_listens(
+async def test_every_datagram_fails_where_nobody_listens(
     loopback: Loopback, datagrams: list[bytes]
 ) -> None:
-    client = loopback.connect(f"udp:127.0.0.1:{closed_number(socket.SOCK_DGRAM)}")
+    client = await loopback.connect(f"udp:127.0.0.1:{closed_number(socket.SOCK_DGRAM)}")
     outcomes = [Outcome(client.ask(each)) for each in datagrams]
-    loopback.reactor.until(lambda: not client.outstanding)
+    await until(lambda: not client.outstanding)
     for outcome in outcomes:
         assert isinstance(outcome.error, Unanswered)
         assert not isinstance(outcome.error, TimedOut)
         assert "refused" in str(outcome.error)
 
 
-def test_a_datagram_longer_than_any_is_not_sent(loopback: Loopback) -> None:
-    client = loopback.connect(f"udp:127.0.0.1:{loopback.datagrams('127.0.0.1')}")
-    error = loopback.reactor.failure(client.ask(b"x" * 65508))
+async def test_a_datagram_longer_than_any_is_not_sent(loopback: Loopback) -> None:
+    client = await loopback.connect(f"udp:127.0.0.1:{loopback.datagrams('127.0.0.1')}")
+    error = await failure(client.ask(b"x" * 65508))
     assert isinstance(error, Unanswered)
     assert str(error) == "not sent: Message too long"
 
 
-def test_a_closed_datagram_client_fails_what_is_asked_of_it(
-    reactor: HandReactor, loopback: Loopback
-) -> None:
-    client = loopback.connect(f"udp:127.0.0.1:{loopback.datagrams('127.0.0.1')}")
+async def test_a_closed_datagram_client_fails_what_is_asked_of_it(loopback: Loopback) -> None:
+    client = await loopback.connect(f"udp:127.0.0.1:{loopback.datagrams('127.0.0.1')}")
     pending = Outcome(client.ask(b"a"))
-    reactor.result(client.close())
-    reactor.result(client.close())
+    await client.close()
+    await client.close()
     assert isinstance(pending.error, Unanswered)
     assert str(pending.error) == "the socket is closed"
     assert str(Outcome(client.ask(b"b")).error) == "not sent: the socket is closed"
@@ -568,13 +503,13 @@ def test_what_is_no_host_and_port_is_told_apart(text: str, why: str) -> None:
 
 
 @pytest.mark.parametrize("target", ["tcp:", "udp:nowhere", "nonsense:x", "", "tcp:::1:5555"])
-def test_what_is_no_target_is_a_value_error(reactor: HandReactor, target: str) -> None:
-    assert isinstance(reactor.failure(connect(reactor, target)), ValueError)
+async def test_what_is_no_target_is_a_value_error(real: Reactor, target: str) -> None:
+    assert isinstance(await failure(connect(real, target)), ValueError)
 
 
-def test_a_name_that_nothing_has_fails(reactor: HandReactor) -> None:
+async def test_a_name_that_nothing_has_fails(real: Reactor) -> None:
     """RFC 6761 keeps `.invalid` from ever having an address."""
-    error = reactor.failure(connect(reactor, "udp:nowhere.invalid:5555"))
+    error = await failure(connect(real, "udp:nowhere.invalid:5555"))
     assert isinstance(error, OSError)
 
 
@@ -586,8 +521,8 @@ async def all_of(client: LineClient, got: list[bytes]) -> None:
         got.append(line)
 
 
-def pushed() -> tuple[LineClient, StringTransport]:
-    client = LineClient(Clock())
+def pushed(clock: Clock | None = None) -> tuple[LineClient, StringTransport]:
+    client = LineClient(clock or Clock())
     wire = StringTransport()
     client.makeConnection(wire)
     return client, wire
@@ -679,36 +614,36 @@ def test_a_lookup_that_takes_too_long_fails(
 
 
 @pytest.mark.parametrize("scheme", ["unix-datagram", "unix-seqpacket"])
-def test_a_unix_socket_that_is_not_there_is_a_connect_error(
-    reactor: HandReactor, tmp_path: Path, scheme: str
+async def test_a_unix_socket_that_is_not_there_is_a_connect_error(
+    real: Reactor, tmp_path: Path, scheme: str
 ) -> None:
-    error = reactor.failure(connect(reactor, f"{scheme}:{tmp_path}/none"))
+    error = await failure(connect(real, f"{scheme}:{tmp_path}/none"))
     assert isinstance(error, ConnectError)
     assert error.osError == errno.ENOENT
 
 
-def test_unix_datagrams_come_back(reactor: HandReactor, opened: ExitStack, tmp_path: Path) -> None:
+async def test_unix_datagrams_come_back(real: Reactor, opened: ExitStack, tmp_path: Path) -> None:
     bound = opened.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)))
     bound.bind(f"{tmp_path}/s")
-    port = DatagramPort(reactor, bound, Echo())
+    port = DatagramPort(real, bound, Echo())
     port.startListening()
     opened.callback(port.stopListening)
-    client = reactor.result(connect(reactor, f"unix-datagram:{tmp_path}/s"))
+    client = await connect(real, f"unix-datagram:{tmp_path}/s")
     for datagram in (b"hello", b"", b"x" * 60_000):
-        assert reactor.result(client.ask(datagram)) == datagram
+        assert await client.ask(datagram) == datagram
     assert client.transport.getHost() is not None
-    reactor.result(client.close())
+    await client.close()
 
 
-def test_a_packet_that_is_too_long_is_told(
-    reactor: HandReactor, opened: ExitStack, tmp_path: Path
+async def test_a_packet_that_is_too_long_is_told(
+    real: Reactor, opened: ExitStack, tmp_path: Path
 ) -> None:
     bound = opened.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)))
     bound.bind(f"{tmp_path}/s")
     bound.listen()
-    client = reactor.result(connect(reactor, f"unix-seqpacket:{tmp_path}/s"))
+    client = await connect(real, f"unix-seqpacket:{tmp_path}/s")
     client.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
-    error = reactor.failure(client.ask(b"x" * 100_000))
+    error = await failure(client.ask(b"x" * 100_000))
     assert str(error) == "connection lost: Message too long"
 
 
@@ -750,9 +685,8 @@ def test_lines_end_as_they_must() -> None:
 
 
 def test_lines_asked_at_once_time_out_when_nothing_comes() -> None:
-    client, _ = pushed()
-    clock = client._clock
-    assert isinstance(clock, Clock)
+    clock = Clock()
+    client, _ = pushed(clock)
     got: list[bytes] = []
     first = Outcome(client.askAll([b"a", b"b", b"c"], got.extend, 5))
     later = Outcome(client.askAll([b"d"], got.extend, 5))
@@ -773,9 +707,8 @@ def test_lines_asked_at_once_time_out_when_nothing_comes() -> None:
 
 
 def test_a_reply_that_never_ends_is_no_reply() -> None:
-    client, _ = pushed()
-    clock = client._clock
-    assert isinstance(clock, Clock)
+    clock = Clock()
+    client, _ = pushed(clock)
     asked = Outcome(client.askAll([b"a"], print, 5))
     for _ in range(5):
         clock.advance(1)
@@ -785,9 +718,8 @@ def test_a_reply_that_never_ends_is_no_reply() -> None:
 
 def test_replies_that_wait_when_the_time_is_over_are_taken() -> None:
     """As those do that came while the process was stopped: timers go off before all is read."""
-    client, _ = pushed()
-    clock = client._clock
-    assert isinstance(clock, Clock)
+    clock = Clock()
+    client, _ = pushed(clock)
     got: list[bytes] = []
     many = Outcome(client.askAll([b"a", b"b"], got.extend, 5))
     one = Outcome(client.ask(b"c", 5))
@@ -799,7 +731,8 @@ def test_replies_that_wait_when_the_time_is_over_are_taken() -> None:
 
 @pytest.mark.parametrize("why", ["busy: 1 connections, the limit", "not allowed: a", "idle for 9"])
 def test_a_farewell_is_the_reply_to_no_line(why: str) -> None:
-    client, _ = pushed()
+    clock = Clock()
+    client, _ = pushed(clock)
     got: list[bytes] = []
     first, many = Outcome(client.ask(b"a")), Outcome(client.askAll([b"b", b"c"], got.extend, 5))
     client.dataReceived(f"A\nerror {why}\n".encode())
@@ -807,8 +740,7 @@ def test_a_farewell_is_the_reply_to_no_line(why: str) -> None:
     client.connectionLost()
     assert str(many.error) == f"the server ended the connection: error {why}"
     assert (client.refusal, got, client.outstanding) == (f"error {why}", [], 0)
-    assert isinstance(client._clock, Clock)
-    assert client._clock.getDelayedCalls() == []
+    assert clock.getDelayedCalls() == []
 
 
 def test_a_farewell_before_anything_was_asked_is_no_line_of_its_own() -> None:
@@ -834,16 +766,17 @@ def test_what_begins_like_a_farewell_is_a_reply_if_more_comes(more: bytes) -> No
 
 
 def test_what_begins_like_a_farewell_is_a_reply_if_the_connection_goes_on() -> None:
-    client, _ = pushed()
+    clock = Clock()
+    client, _ = pushed(clock)
     asked = Outcome(client.ask(b"a"))
     client.dataReceived(b"error busy: a\n")
-    assert isinstance(client._clock, Clock)
-    client._clock.advance(DOUBT)
+    clock.advance(DOUBT)
     assert asked.value == b"error busy: a"
 
 
 def test_lines_asked_at_once_fail_when_the_connection_ends() -> None:
-    client, _ = pushed()
+    clock = Clock()
+    client, _ = pushed(clock)
     got: list[bytes] = []
     done = Outcome(client.askAll([b"a", b"b"], got.extend, 5))
     client.dataReceived(b"A\n")
@@ -851,8 +784,7 @@ def test_lines_asked_at_once_fail_when_the_connection_ends() -> None:
     assert str(done.error) == "connection lost: closed by the server"
     assert (got, client.outstanding) == ([b"A"], 0)
     assert isinstance(Outcome(client.askAll([b"c"], got.extend, 5)).error, Unanswered)
-    assert isinstance(client._clock, Clock)
-    assert client._clock.getDelayedCalls() == []
+    assert clock.getDelayedCalls() == []
 
 
 def test_a_reply_too_long_is_a_refusal_among_many() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -21,8 +20,10 @@ from sockservice.limits.access import Access
 from sockservice.limits.admission import Admission, Limits
 from sockservice.net.tls.server import Wrapping
 from sockservice.server.answers import Answer
+from tests.certificates import Identity
 from tests.conftest import PATIENCE, Children, Log, Running
-from tests.test_tls import Client, Identity, listen
+from tests.doubles import Bye, Slow
+from tests.test_tls import Client, listen
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
@@ -32,37 +33,14 @@ VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 CLOSE_NOTIFY = b"\x15\x03\x03\x00\x02\x01\x00"
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Identity:
-    return Identity(tmp_path_factory.mktemp("tls"), "authority")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, authority: Identity) -> Identity:
-    return Identity(tmp_path_factory.mktemp("tls"), "server", authority)
-
-
-class Slow(LineServer):
-    """Answers when the test does."""
+class Ending(Slow):
+    """Counts how often its peer's end has come."""
 
     ends = 0
-
-    def __init__(self) -> None:
-        self.due: list[Deferred[bytes]] = []
 
     def readConnectionLost(self) -> None:
         self.ends += 1
         super().readConnectionLost()
-
-    def answer(self, line: bytes) -> Answer:
-        self.due.append(Deferred())
-        return self.due[-1]
-
-
-class Bye(LineServer):
-    def answer(self, line: bytes) -> Answer:
-        self.close()
-        return b"bye"
 
 
 class Hasty(LineServer):
@@ -251,7 +229,7 @@ def test_the_log_knows_whether_the_peer_had_ended_tls(made: Made, log: Log, says
 
 @pytest.mark.parametrize("junk", [b"junk", CLOSE_NOTIFY, b"\x17\x03\x03\x00\x10" + bytes(16)])
 def test_what_comes_behind_the_end_of_tls_is_not_looked_at(made: Made, junk: bytes) -> None:
-    memory = made(Slow).shake()
+    memory = made(Ending).shake()
     memory.send(b"a\n")
     memory.end()
     assert memory.wire.producerState == "paused"

@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from tests.conftest import FAILURE, Child, Children, Log, sound
+from tests import conftest
+from tests.conftest import FAILURE, Child, Children, Log, Reactor, busy, patient, sound, tidy
 
 logger = Logger()
 
@@ -39,6 +43,34 @@ def test_an_error_left_in_a_deferred_is_a_problem(log: Log) -> None:
     assert any("Unhandled error in Deferred" in problem for problem in log.problems)
     assert log.failures(ZeroDivisionError)
     log.events.clear()
+
+
+async def test_what_is_awaited_for_ever_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conftest, "PATIENCE", 0.01)
+
+    async def waiting() -> None:
+        await Deferred[None]()
+
+    with pytest.raises(AssertionError, match=r"it did not come in 0\.01 seconds"):
+        await patient(waiting)()
+
+
+def test_a_timer_that_is_left_is_told_and_gone(real: Reactor) -> None:
+    before = busy()
+    tidy(before)
+    timer = real.callLater(60, print)
+    with pytest.raises(AssertionError, match=r"left in the reactor: \{<DelayedCall"):
+        tidy(before)
+    assert not timer.active()
+
+
+def test_a_port_that_is_left_is_told_and_gone(real: Reactor) -> None:
+    before = busy()
+    port = real.listenTCP(0, Factory(), interface="127.0.0.1")
+    with pytest.raises(AssertionError, match=r"left in the reactor: \{<<class"):
+        tidy(before)
+    assert port not in real.getReaders()
+    port.connectionLost(Failure(ConnectionDone()))
 
 
 @pytest.mark.parametrize(

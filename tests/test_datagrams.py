@@ -6,41 +6,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.testing import FakeDatagramTransport
 
 from sockservice import Counters, DatagramServer, Echo
 from sockservice.server.answers import Answer
 from sockservice.server.datagram import SILENT_PORTS
 from tests.conftest import Log
+from tests.doubles import PEER, DatagramWire
 
-PEER = ("192.0.2.1", 40000)
 Sent = list[tuple[bytes, tuple[Any, ...]]]
-
-
-class Wire(FakeDatagramTransport):  # type: ignore[misc, unused-ignore]
-    """Twisted's, with the rest of what a datagram port has."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written: Sent = []
-        self.paused = False
-        self.refusal: OSError | None = None
-
-    def write(self, packet: bytes, addr: Any = None) -> None:
-        if self.refusal is not None:
-            raise self.refusal
-        self.written.append((packet, addr))
-
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("UDP", "192.0.2.9", 5555)
-
-    def pauseProducing(self) -> None:
-        self.paused = True
-
-    def resumeProducing(self) -> None:
-        self.paused = False
 
 
 class Scripted(DatagramServer):
@@ -71,8 +45,8 @@ class Slow(DatagramServer):
         return due
 
 
-def joined(protocol: DatagramServer) -> Wire:
-    wire = Wire()
+def joined(protocol: DatagramServer) -> DatagramWire:
+    wire = DatagramWire()
     protocol.makeConnection(wire)
     return wire
 

@@ -13,7 +13,16 @@ from pathlib import Path
 import pytest
 from twisted.internet.error import CannotListenError
 
-from tests.conftest import PATIENCE, SCRIPTS, Child, Children, Log, Running
+from tests.conftest import (
+    PATIENCE,
+    SCRIPTS,
+    Child,
+    Children,
+    Log,
+    Running,
+    Serving,
+    received,
+)
 
 
 def on(endpoint: str) -> tuple[str, ...]:
@@ -31,12 +40,14 @@ def on(endpoint: str) -> tuple[str, ...]:
         ("tcp6:0", "tcp", "::"),
     ],
 )
-def test_streams_are_acknowledged(running: Running, endpoint: str, scheme: str, host: str) -> None:
-    running.start(*on(endpoint))
-    [(said, where, port)] = running.addresses
+async def test_streams_are_acknowledged(
+    serving: Serving, endpoint: str, scheme: str, host: str
+) -> None:
+    serving.start(*on(endpoint))
+    [(said, where, port)] = serving.addresses
     assert (said, where) == (scheme, host)
     reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    assert running.ask(reached, port, b"a\r\n") == b"ok\r\n"
+    assert await serving.ask(reached, port, b"a\r\n") == b"ok\r\n"
 
 
 @pytest.mark.parametrize(
@@ -46,48 +57,52 @@ def test_streams_are_acknowledged(running: Running, endpoint: str, scheme: str, 
         (r"udp:port=0:interface=\:\:1", "::1"),
     ],
 )
-def test_datagrams_are_echoed(running: Running, endpoint: str, host: str) -> None:
-    running.start(*on(endpoint))
-    [(scheme, where, port)] = running.addresses
+async def test_datagrams_are_echoed(serving: Serving, endpoint: str, host: str) -> None:
+    serving.start(*on(endpoint))
+    [(scheme, where, port)] = serving.addresses
     assert (scheme, where) == ("udp", host)
-    asking = running.asking(host, port)
+    asking = serving.asking(host, port)
     asking.send(b"x" * 60_000)
-    assert running.reactor.received(asking, 60_000) == b"x" * 60_000
+    assert await received(asking, 60_000) == b"x" * 60_000
 
 
-def test_a_unix_stream_is_acknowledged(running: Running, tmp_path: Path, log: Log) -> None:
-    running.start(*on(f"unix:{tmp_path}/s"))
-    peer = running.local(tmp_path / "s")
+async def test_a_unix_stream_is_acknowledged(serving: Serving, tmp_path: Path, log: Log) -> None:
+    serving.start(*on(f"unix:{tmp_path}/s"))
+    peer = serving.local(tmp_path / "s")
     peer.sendall(b"a\n")
-    assert running.reactor.received(peer, 3) == b"ok\n"
+    assert await received(peer, 3) == b"ok\n"
     assert f"ack listening on unix:{tmp_path}/s" in log.texts
 
 
-def test_a_path_with_colons_and_equals_signs_is_escaped(running: Running, tmp_path: Path) -> None:
-    running.start(*on(rf"unix:{tmp_path}/a\:b\=c\\d"), *on(f"unix:address={tmp_path}/a=b"))
+async def test_a_path_with_colons_and_equals_signs_is_escaped(
+    serving: Serving, tmp_path: Path
+) -> None:
+    serving.start(*on(rf"unix:{tmp_path}/a\:b\=c\\d"), *on(f"unix:address={tmp_path}/a=b"))
     for name in (r"a:b=c\d", "a=b"):
-        peer = running.local(tmp_path / name)
+        peer = serving.local(tmp_path / name)
         peer.sendall(b"a\n")
-        assert running.reactor.received(peer, 3) == b"ok\n"
+        assert await received(peer, 3) == b"ok\n"
 
 
-def test_unix_datagrams_are_echoed_to_who_has_a_name(running: Running, tmp_path: Path) -> None:
-    service = running.start(*on(f"unix-datagram:{tmp_path}/s"))
-    nameless = running.local(tmp_path / "s", socket.SOCK_DGRAM)
+async def test_unix_datagrams_are_echoed_to_who_has_a_name(
+    serving: Serving, tmp_path: Path
+) -> None:
+    service = serving.start(*on(f"unix-datagram:{tmp_path}/s"))
+    nameless = serving.local(tmp_path / "s", socket.SOCK_DGRAM)
     nameless.send(b"nobody hears")
-    named = running.local(tmp_path / "s", socket.SOCK_DGRAM, f"{tmp_path}/c")
+    named = serving.local(tmp_path / "s", socket.SOCK_DGRAM, f"{tmp_path}/c")
     named.send(b"hello")
-    assert running.reactor.received(named, 5) == b"hello"
-    running.reactor.result(running.stopping(service))
+    assert await received(named, 5) == b"hello"
+    await serving.stop(service)
     assert not (tmp_path / "s").exists()
 
 
-def test_a_packet_is_a_line(running: Running, tmp_path: Path) -> None:
-    running.start(*on(f"echo@unix-seqpacket:{tmp_path}/s"))
-    peer = running.local(tmp_path / "s", socket.SOCK_SEQPACKET)
+async def test_a_packet_is_a_line(serving: Serving, tmp_path: Path) -> None:
+    serving.start(*on(f"echo@unix-seqpacket:{tmp_path}/s"))
+    peer = serving.local(tmp_path / "s", socket.SOCK_SEQPACKET)
     for packet in (b"one", b"two\n", b"three\r\n"):
         peer.send(packet)
-        assert running.reactor.received(peer, len(packet)) == packet
+        assert await received(peer, len(packet)) == packet
 
 
 # A third party's endpoint
@@ -157,11 +172,13 @@ def test_an_endpoint_of_a_third_party_is_served(running: Running) -> None:
 
 
 @pytest.mark.usefixtures("third_party")
-def test_an_endpoint_of_a_third_party_behind_a_proxy_is_served(running: Running, log: Log) -> None:
-    running.start(*on("haproxy:elsewhere:well"))
-    [(_, host, port)] = running.addresses
+async def test_an_endpoint_of_a_third_party_behind_a_proxy_is_served(
+    serving: Serving, log: Log
+) -> None:
+    serving.start(*on("haproxy:elsewhere:well"))
+    [(_, host, port)] = serving.addresses
     header = b"PROXY TCP4 192.0.2.7 192.0.2.9 4000 5555\r\n"
-    assert running.ask(host, port, header + b"a\n") == b"ok\n"
+    assert await serving.ask(host, port, header + b"a\n") == b"ok\n"
     assert "192.0.2.7:4000 connected" in log.texts
 
 
@@ -196,9 +213,11 @@ def test_an_endpoint_of_a_third_party_that_fails_later_ends_the_service(
 
 
 @pytest.mark.usefixtures("third_party")
-def test_an_endpoint_of_a_third_party_is_waited_for_no_more_at_the_end(running: Running) -> None:
-    service = running.start(*on("elsewhere:late"))
-    running.reactor.result(running.stopping(service))
+async def test_an_endpoint_of_a_third_party_is_waited_for_no_more_at_the_end(
+    serving: Serving,
+) -> None:
+    service = serving.start(*on("elsewhere:late"))
+    await serving.stop(service)
 
 
 # Not coming up
@@ -343,8 +362,8 @@ def datagrams() -> Iterator[socket.socket]:
         (("ack@systemd:name=lines", "systemd:name=grams"), "lines:grams"),
     ],
 )
-def test_passed_sockets_are_served(
-    running: Running,
+async def test_passed_sockets_are_served(
+    serving: Serving,
     monkeypatch: pytest.MonkeyPatch,
     stream: socket.socket,
     datagrams: socket.socket,
@@ -352,12 +371,12 @@ def test_passed_sockets_are_served(
     names: str,
 ) -> None:
     with passed(monkeypatch, stream, datagrams, names=names):
-        running.start(*on(endpoints[0]), *on(endpoints[1]))
+        serving.start(*on(endpoints[0]), *on(endpoints[1]))
     host, port = stream.getsockname()
-    assert running.ask(host, port, b"a\n") == b"ok\n"
-    asking = running.asking(*datagrams.getsockname())
+    assert await serving.ask(host, port, b"a\n") == b"ok\n"
+    asking = serving.asking(*datagrams.getsockname())
     asking.send(b"hello")
-    assert running.reactor.received(asking, 5) == b"hello"
+    assert await received(asking, 5) == b"hello"
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
-from twisted.internet.testing import FakeDatagramTransport, StringTransport
 from twisted.python.failure import Failure
 
 from sockservice import Ack, DatagramServer, LineFactory, LineServer
@@ -21,11 +19,11 @@ from sockservice.store.engine import Batch
 from sockservice.store.groupcommit import Store
 from sockservice.store.memory import Memory
 from tests.conftest import PATIENCE, HandReactor, Log
+from tests.doubles import PEER, DatagramWire, Wire
 
 FULL = StoreError("disk full", retry=True)
 BROKEN = StoreError("I/O error", retry=False)
 LISTENER = "tcp:192.0.2.9:555"
-PEER = ("192.0.2.1", 40000)
 
 
 class Gate(Memory):
@@ -59,27 +57,6 @@ def store(reactor: HandReactor, engine: Gate) -> Iterator[Store]:
     yield made
     engine.open_.set()
     reactor.result(made.stop())
-
-
-class Wire(StringTransport):  # type: ignore[misc, unused-ignore]
-    """A transport in memory that remembers each write."""
-
-    def __init__(self) -> None:
-        super().__init__(peerAddress=IPv4Address("TCP", *PEER))
-        self.writes: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        self.writes.append(data)
-
-    @property
-    def paused(self) -> bool:
-        return bool(self.producerState == "paused")
-
-    def sent(self) -> bytes:
-        """Give what the peer has received since it last looked."""
-        data = b"".join(self.writes)
-        self.writes.clear()
-        return data
 
 
 Connect = Callable[..., tuple[LineServer, Wire]]
@@ -390,28 +367,10 @@ def test_refused_lines_take_no_memory(reactor: HandReactor, connect: Connect, en
     assert entries < 100
 
 
-# Datagrams
+# DatagramWire
 
 
-class Datagrams(FakeDatagramTransport):  # type: ignore[misc, unused-ignore]
-    """A datagram port in memory."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written: list[tuple[bytes, Any]] = []
-        self.paused = False
-
-    def getHost(self) -> IPv4Address:
-        return IPv4Address("UDP", "192.0.2.9", 5555)
-
-    def pauseProducing(self) -> None:
-        self.paused = True
-
-    def resumeProducing(self) -> None:
-        self.paused = False
-
-
-Serve = Callable[..., tuple[DatagramServer, Datagrams]]
+Serve = Callable[..., tuple[DatagramServer, DatagramWire]]
 
 
 @pytest.fixture
@@ -420,9 +379,9 @@ def serve(reactor: HandReactor, store: Store) -> Serve:
 
     def served(
         protocol: Callable[..., DatagramServer] = AckDatagrams, **settings: Any
-    ) -> tuple[DatagramServer, Datagrams]:
+    ) -> tuple[DatagramServer, DatagramWire]:
         given = {"clock": reactor, "store": store, "listener": "udp:192.0.2.9:555"} | settings
-        wire = Datagrams()
+        wire = DatagramWire()
         server = protocol(**given)
         server.makeConnection(wire)
         return server, wire

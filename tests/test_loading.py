@@ -24,18 +24,16 @@ from sockservice.client.targets import connect
 from sockservice.measure.load import Load
 from sockservice.measure.schedule import SECOND
 from sockservice.measure.tally import Tally
+from tests.certificates import Identity
 from tests.conftest import PATIENCE, Children, HandReactor, Running
-from tests.test_tls import Identity
+from tests.doubles import Wire
 
 
-class Wire(StringTransport):
-    """What one connection sends, taken as lines."""
-
-    def taken(self) -> list[bytes]:
-        lines: list[bytes] = self.value().split(b"\n")
-        self.clear()
-        assert lines.pop() == b""
-        return lines
+def taken(wire: Wire) -> list[bytes]:
+    """Give the lines that one connection has sent since this was last asked."""
+    lines = wire.sent().split(b"\n")
+    assert lines.pop() == b""
+    return lines
 
 
 class Loaded:
@@ -66,10 +64,10 @@ class Loaded:
         return round((self.clock.seconds() + self.ahead) * SECOND)
 
     def reply(self, data: bytes, place: int = 0) -> None:
-        self.wires[place].protocol.dataReceived(data)  # type: ignore[attr-defined]
+        self.wires[place].protocol.dataReceived(data)
 
     def lose(self, place: int = 0) -> None:
-        self.wires[place].protocol.connectionLost()  # type: ignore[attr-defined]
+        self.wires[place].protocol.connectionLost()
 
     @property
     def tally(self) -> Tally:
@@ -83,13 +81,13 @@ class Loaded:
 
 def test_so_many_lines_are_in_flight_and_each_reply_is_followed_by_a_line() -> None:
     loaded = Loaded(connections=2)
-    assert [wire.taken() for wire in loaded.wires] == [[b"xxx"] * 2] * 2
+    assert [taken(wire) for wire in loaded.wires] == [[b"xxx"] * 2] * 2
     loaded.clock.advance(0.5)
     loaded.reply(b"ok\n")
-    assert loaded.wires[0].taken() == [b"xxx"]
+    assert taken(loaded.wires[0]) == [b"xxx"]
     loaded.reply(b"ok\nok\n")
-    assert loaded.wires[0].taken() == [b"xxx"] * 2
-    assert loaded.wires[1].taken() == []
+    assert taken(loaded.wires[0]) == [b"xxx"] * 2
+    assert taken(loaded.wires[1]) == []
     assert (loaded.tally.answered, loaded.tally.inTime) == (3, 3)
     assert loaded.tally.latencies.quantile(1) == pytest.approx(SECOND / 2, rel=1 / 128)
     assert loaded.tally.latencies.quantile(0) == 0
@@ -103,7 +101,7 @@ def test_replies_are_counted_however_they_are_cut(reply: bytes, size: int) -> No
     for begin in range(0, len(stream), size):
         loaded.reply(stream[begin : begin + size])
     assert (loaded.tally.answered, loaded.tally.wrong, loaded.tally.unasked) == (50, 0, 0)
-    assert loaded.wires[0].taken() == [b"xxx"] * 100
+    assert taken(loaded.wires[0]) == [b"xxx"] * 100
 
 
 @pytest.mark.parametrize("size", [1, 3, 6, 1000])
@@ -172,11 +170,11 @@ def test_warming_up_is_forgotten() -> None:
 
 def test_at_a_rate_each_line_has_its_time() -> None:
     loaded = Loaded(connections=2, rate=10.0, pipeline=100)
-    assert [wire.taken() for wire in loaded.wires] == [[b"xxx"], []]
+    assert [taken(wire) for wire in loaded.wires] == [[b"xxx"], []]
     loaded.clock.pump([0.05] * 2)
-    assert [wire.taken() for wire in loaded.wires] == [[], [b"xxx"]]
+    assert [taken(wire) for wire in loaded.wires] == [[], [b"xxx"]]
     loaded.clock.pump([0.01] * 95)
-    assert [len(wire.taken()) for wire in loaded.wires] == [5, 4]
+    assert [len(taken(wire)) for wire in loaded.wires] == [5, 4]
     settled = loaded.end()
     loaded.clock.advance(5)
     loaded.reply(b"ok\n" * 6, 0)
@@ -190,7 +188,7 @@ def test_a_stall_is_charged_to_every_line_that_was_due_meanwhile() -> None:
     loaded = Loaded(rate=100.0, pipeline=1)
     for _ in range(100):
         loaded.clock.advance(0.01)
-    while loaded.wires[0].taken():
+    while taken(loaded.wires[0]):
         loaded.reply(b"ok\n")
     assert loaded.tally.answered == 101
     assert loaded.tally.latencies.quantile(1) == pytest.approx(SECOND, rel=0.02)
@@ -208,10 +206,10 @@ def test_lines_that_were_due_and_never_sent_are_unanswered() -> None:
 
 def test_what_became_due_behind_the_last_tick_is_sent_at_the_end() -> None:
     loaded = Loaded(rate=10.0, pipeline=100)
-    loaded.wires[0].taken()
+    taken(loaded.wires[0])
     loaded.ahead = 0.55
     loaded.end()
-    assert len(loaded.wires[0].taken()) == 5
+    assert len(taken(loaded.wires[0])) == 5
 
 
 def test_at_a_rate_lines_due_while_warming_up_do_not_count() -> None:
@@ -219,7 +217,7 @@ def test_at_a_rate_lines_due_while_warming_up_do_not_count() -> None:
     loaded.clock.pump([0.01] * 95)
     loaded.load.forget()
     loaded.clock.pump([0.01] * 10)
-    loaded.reply(b"ok\n" * len(loaded.wires[0].taken()))
+    loaded.reply(b"ok\n" * len(taken(loaded.wires[0])))
     assert loaded.tally.answered == 1
 
 

@@ -9,16 +9,13 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from sockservice import Ack, LineFactory, LineServer
-from sockservice.daemon.protocols import streamProtocol
 from sockservice.errors import StoreError
 from sockservice.limits.memory import Memory
 from sockservice.server.answers import Answer
@@ -30,6 +27,7 @@ from sockservice.wire.framer import Framer
 from sockservice.wire.framing import LINE_SIZE, LINES_SIZE
 from sockservice.wire.telnet import Telnet
 from tests.conftest import HandReactor, Log, Running
+from tests.doubles import Slow, Wire
 
 # Who has to make room
 
@@ -104,17 +102,6 @@ def test_one_that_fails_to_make_room_does_not_end_the_limit() -> None:
 # What a connection holds
 
 
-class Slow(LineServer):
-    """Answers when the test does; what is told to end has ended."""
-
-    def __init__(self) -> None:
-        self.due: list[Deferred[bytes | None]] = []
-
-    def answer(self, line: bytes) -> Answer:
-        self.due.append(Deferred())
-        return self.due[-1]
-
-
 class SlowBatch(Slow):
     """Answers batches so."""
 
@@ -125,26 +112,11 @@ class SlowBatch(Slow):
         return whole
 
 
-class Wire(StringTransport):  # type: ignore[misc, unused-ignore]
-    """Twisted's, which may be full, and knows whether it was cut."""
-
-    full = False
-    cut = False
-
-    def write(self, data: bytes) -> None:
-        super().write(data)
-        if self.full and self.producer is not None:
-            self.producer.pauseProducing()
-
-    def abortConnection(self) -> None:
-        self.cut = True
-
-
 class Connection:
     """A connection in memory."""
 
     def __init__(self, factory: LineFactory) -> None:
-        self.wire = Wire(peerAddress=IPv4Address("TCP", "192.0.2.1", 1234))
+        self.wire = Wire()
         self.server = factory.buildProtocol(self.wire.getPeer())
         self.server.makeConnection(self.wire)
         self.ended = False
@@ -329,10 +301,14 @@ def test_who_does_not_read_is_cut(log: Log) -> None:
 
 
 def test_the_reply_ends_a_session_of_chunks_as_its_replies_end() -> None:
-    made = factory(streamProtocol("ack-chunks"), 10_000)
+    class SlowChunks(Slow):
+        framing = staticmethod(Chunks)
+
+    made = factory(SlowChunks, 10_000)
     chunks = Connection(made)
-    chunks.server._intake.framing.receive(b"x" * 10_001)
-    chunks.server._weigh()
+    for _ in range(10_000 // AWAITED_SIZE + 1):
+        assert chunks.wire.value() in (b"", BUSY.rstrip())
+        chunks.send(b"x")
     assert chunks.wire.value() == BUSY.rstrip()
 
 
@@ -423,7 +399,7 @@ def test_an_answer_that_comes_although_cancelled_weighs_nothing() -> None:
     connection.lose()
     assert made.memory.held == 0
     connection.server.due[1].callback(None)
-    connection.server._weigh()
+    assert not connection.server.tell(b"late")
     assert made.memory.held == 0
     assert connection.wire.value() == b""
 

@@ -10,7 +10,7 @@ import pytest
 from sockservice.limits.lograte import PERIOD, Journal
 from sockservice.server import reversedns as names
 from sockservice.server.reversedns import Names
-from tests.conftest import PATIENCE, HandReactor, Log, Running
+from tests.conftest import PATIENCE, HandReactor, Log, Reactor, Serving, received, until
 
 Asked = list[str]
 
@@ -34,11 +34,11 @@ def called(log: Log) -> list[str]:
     return [text for text in log.texts if "is called" in text]
 
 
-def test_the_name_is_logged_when_it_is_known(reactor: HandReactor, asked: Asked, log: Log) -> None:
-    looking = Names(reactor, Journal(reactor))
+async def test_the_name_is_logged_when_it_is_known(real: Reactor, asked: Asked, log: Log) -> None:
+    looking = Names(real, Journal(real))
     looking.look("192.0.2.1:7", "192.0.2.1")
     assert called(log) == []
-    reactor.until(lambda: called(log))
+    await until(lambda: called(log))
     looking.look("192.0.2.1:8", "192.0.2.1")
     assert called(log) == [
         rf"192.0.2.1:{port} is called host-192.0.2.1.example\x1b, says its address"
@@ -47,21 +47,21 @@ def test_the_name_is_logged_when_it_is_known(reactor: HandReactor, asked: Asked,
     assert asked == ["192.0.2.1"]
 
 
-def test_a_host_without_a_name_is_asked_for_once(
-    reactor: HandReactor, asked: Asked, log: Log
+async def test_a_host_without_a_name_is_asked_for_once(
+    real: Reactor, asked: Asked, log: Log
 ) -> None:
-    looking = Names(reactor, Journal(reactor))
+    looking = Names(real, Journal(real))
     looking.look("198.51.100.1:7", "198.51.100.1")
     looking.look("192.0.2.1:7", "192.0.2.1")
-    reactor.until(lambda: called(log))
-    reactor.until(lambda: "198.51.100.1" in looking._known)
+    await until(lambda: called(log))
+    await until(lambda: "198.51.100.1" in looking._known)
     looking.look("198.51.100.1:8", "198.51.100.1")
     assert len(called(log)) == 1
     assert sorted(asked) == ["192.0.2.1", "198.51.100.1"]
 
 
-def test_no_more_than_so_many_are_looked_for_at_once(
-    reactor: HandReactor, monkeypatch: pytest.MonkeyPatch, log: Log
+async def test_no_more_than_so_many_are_looked_for_at_once(
+    real: Reactor, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
     monkeypatch.setattr(names, "UNDER_WAY", 2)
     let = threading.Event()
@@ -71,13 +71,13 @@ def test_no_more_than_so_many_are_looked_for_at_once(
         return host, [], [host]
 
     monkeypatch.setattr(socket, "gethostbyaddr", gethostbyaddr)
-    looking = Names(reactor, Journal(reactor))
+    looking = Names(real, Journal(real))
     for last in range(3):
         looking.look(f"192.0.2.{last}:7", f"192.0.2.{last}")
     let.set()
-    reactor.until(lambda: len(called(log)) == 2)
+    await until(lambda: len(called(log)) == 2)
     looking.look("192.0.2.9:7", "192.0.2.9")
-    reactor.until(lambda: len(called(log)) == 3)
+    await until(lambda: len(called(log)) == 3)
     assert sorted(text.partition(":")[0] for text in called(log)) == [
         "192.0.2.0",
         "192.0.2.1",
@@ -85,15 +85,15 @@ def test_no_more_than_so_many_are_looked_for_at_once(
     ]
 
 
-def test_the_oldest_is_forgotten(
-    reactor: HandReactor, asked: Asked, monkeypatch: pytest.MonkeyPatch, log: Log
+async def test_the_oldest_is_forgotten(
+    real: Reactor, asked: Asked, monkeypatch: pytest.MonkeyPatch, log: Log
 ) -> None:
     monkeypatch.setattr(names, "KNOWN", 2)
-    looking = Names(reactor, Journal(reactor))
+    looking = Names(real, Journal(real))
     hosts = ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
     for number, host in enumerate([*hosts, "192.0.2.3", "192.0.2.1"], 1):
         looking.look(f"{host}:7", host)
-        reactor.until(lambda number=number: len(called(log)) == number)  # type: ignore[misc]
+        await until(lambda number=number: len(called(log)) == number)  # type: ignore[misc]
     assert asked == [*hosts, "192.0.2.1"]
 
 
@@ -109,21 +109,23 @@ def test_a_flood_of_names_is_summed_up(reactor: HandReactor, asked: Asked, log: 
 
 
 @pytest.mark.parametrize("resolve", [False, True])
-def test_names_are_looked_for_when_it_is_asked_for(
-    running: Running, asked: Asked, log: Log, resolve: bool
+async def test_names_are_looked_for_when_it_is_asked_for(
+    serving: Serving, asked: Asked, log: Log, resolve: bool
 ) -> None:
     option: Callable[[], list[str]] = lambda: ["--resolve"] if resolve else []  # noqa: E731
-    running.start("--listen", "tcp:0:interface=127.0.0.1", *option())
-    [(_, host, port)] = running.addresses
-    assert running.ask(host, port, b"a\n") == b"ok\n"
+    serving.start("--listen", "tcp:0:interface=127.0.0.1", *option())
+    [(_, host, port)] = serving.addresses
+    assert await serving.ask(host, port, b"a\n") == b"ok\n"
     if resolve:
-        running.reactor.until(lambda: called(log))
+        await until(lambda: called(log))
     assert asked == (["127.0.0.1"] if resolve else [])
 
 
-def test_a_unix_peer_has_no_name_to_look_for(running: Running, asked: Asked, tmp_path: Any) -> None:
-    running.start("--listen", f"unix:{tmp_path}/s", "--resolve")
-    peer = running.local(tmp_path / "s")
+async def test_a_unix_peer_has_no_name_to_look_for(
+    serving: Serving, asked: Asked, tmp_path: Any
+) -> None:
+    serving.start("--listen", f"unix:{tmp_path}/s", "--resolve")
+    peer = serving.local(tmp_path / "s")
     peer.sendall(b"a\n")
-    assert running.reactor.received(peer, 3) == b"ok\n"
+    assert await received(peer, 3) == b"ok\n"
     assert asked == []

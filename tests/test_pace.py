@@ -13,7 +13,8 @@ from sockservice.limits.admission import Admission, Limits
 from sockservice.limits.tokenbucket import Pace
 from sockservice.server.answers import Answer
 from tests.conftest import HandReactor, Running
-from tests.test_lines import INTERRUPT, Memory, Slow
+from tests.doubles import Slow
+from tests.test_lines import INTERRUPT, Memory
 
 # The bucket
 

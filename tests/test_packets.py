@@ -2,34 +2,18 @@
 
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
 
 from sockservice import LineFactory, LineServer, connect
 from sockservice.client.line import LineClient
 from sockservice.net.stream import StreamPort
 from sockservice.server.answers import Answer
-from tests.conftest import PATIENCE, HandReactor, Log, Running
-
-
-class Mirror(LineServer):
-    def answer(self, line: bytes) -> Answer:
-        return line
-
-
-class Later(LineServer):
-    """Answers when the test does."""
-
-    def __init__(self) -> None:
-        self.due: list[Deferred[bytes | None]] = []
-
-    def answer(self, line: bytes) -> Answer:
-        self.due.append(Deferred())
-        return self.due[-1]
+from tests.conftest import PATIENCE, HandReactor, Log, Reactor, Running, received, turn, until
+from tests.doubles import Mirror, Slow
 
 
 class Packets:
@@ -37,36 +21,36 @@ class Packets:
 
     def __init__(
         self,
-        reactor: HandReactor,
-        opened: ExitStack,
+        reactor: Reactor,
+        ending: AsyncExitStack,
         path: Path,
         protocol: Callable[[], LineServer],
     ) -> None:
         self.reactor = reactor
-        self._opened = opened
+        self._ending = ending
         self.path = str(path)
         self.servers: list[LineServer] = []
         self.factory = LineFactory(reactor, lambda: self._kept(protocol()), lineLimit=100_000)
-        bound = opened.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)))
+        bound = ending.enter_context(closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)))
         bound.bind(self.path)
         port = StreamPort(reactor, bound, self.factory, 10)
         port.startListening()
-        opened.callback(lambda: reactor.result(self.factory.drain()))
-        opened.callback(self.factory.cut)
-        opened.callback(port.stopListening)
+        ending.push_async_callback(self.factory.drain)
+        ending.callback(self.factory.cut)
+        ending.callback(port.stopListening)
 
     def _kept(self, server: LineServer) -> LineServer:
         self.servers.append(server)
         return server
 
-    def connect(self) -> tuple[socket.socket, Any]:
-        peer = self._opened.enter_context(
+    async def connect(self) -> tuple[socket.socket, Any]:
+        peer = self._ending.enter_context(
             closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         )
         peer.settimeout(PATIENCE)
         peer.connect(self.path)
         before = len(self.servers)
-        self.reactor.until(lambda: len(self.servers) > before)
+        await until(lambda: len(self.servers) > before)
         return peer, self.servers[-1]
 
 
@@ -74,42 +58,42 @@ Serve = Callable[[Callable[[], LineServer]], Packets]
 
 
 @pytest.fixture
-def serve(reactor: HandReactor, opened: ExitStack, tmp_path: Path) -> Serve:
-    return lambda protocol: Packets(reactor, opened, tmp_path / "s", protocol)
+def serve(real: Reactor, ending: AsyncExitStack, tmp_path: Path) -> Serve:
+    return lambda protocol: Packets(real, ending, tmp_path / "s", protocol)
 
 
-def test_each_packet_gets_a_packet_with_its_ending(serve: Serve) -> None:
+async def test_each_packet_gets_a_packet_with_its_ending(serve: Serve) -> None:
     served = serve(Mirror)
-    peer, _ = served.connect()
+    peer, _ = await served.connect()
     for packet in (b"a", b"b\nc\n", b"d\r\n", b"\n"):
         peer.send(packet)
     for packet in (b"a", b"b\nc\n", b"d\r\n", b"\n"):
-        assert served.reactor.received(peer, len(packet)) == packet
+        assert await received(peer, len(packet)) == packet
 
 
-def test_answers_that_come_together_are_packets_all_the_same(serve: Serve) -> None:
-    served = serve(Later)
-    peer, server = served.connect()
+async def test_answers_that_come_together_are_packets_all_the_same(serve: Serve) -> None:
+    served = serve(Slow)
+    peer, server = await served.connect()
     peer.send(b"a")
     peer.send(b"b")
-    served.reactor.until(lambda: len(server.due) == 2)
+    await until(lambda: len(server.due) == 2)
     server.due[1].callback(b"second")
     server.due[0].callback(b"first")
-    served.reactor.until(lambda: server.transport not in served.reactor.getWriters())
+    await until(lambda: server.transport not in served.reactor.getWriters())
     assert (peer.recv(100), peer.recv(100)) == (b"first", b"second")
 
 
-def test_a_packet_longer_than_the_limit_is_refused(serve: Serve) -> None:
+async def test_a_packet_longer_than_the_limit_is_refused(serve: Serve) -> None:
     served = serve(Mirror)
-    peer, _ = served.connect()
+    peer, _ = await served.connect()
     peer.send(b"x" * 100_001)
     refusal = b"error line longer than 100000 bytes"
-    assert served.reactor.received(peer, len(refusal)) == refusal
+    assert await received(peer, len(refusal)) == refusal
 
 
-def test_a_peer_that_does_not_read_is_not_read_and_gets_every_reply(serve: Serve) -> None:
+async def test_a_peer_that_does_not_read_is_not_read_and_gets_every_reply(serve: Serve) -> None:
     served = serve(Mirror)
-    peer, server = served.connect()
+    peer, server = await served.connect()
     peer.setblocking(False)
     endings = (b"", b"\n", b"\r\n")
     packets = [b"%4d" % n + bytes(range(256)) * 80 + endings[n % 3] for n in range(400)]
@@ -120,64 +104,66 @@ def test_a_peer_that_does_not_read_is_not_read_and_gets_every_reply(serve: Serve
             peer.send(packets[sent])
             sent, quiet = sent + 1, 0
         except BlockingIOError:
-            served.reactor.iterate(0)
+            await turn()
             quiet += 1
     assert server.transport not in served.reactor.getReaders()
     assert 2 < sent < 400
-    received: list[bytes] = []
+    replies: list[bytes] = []
 
     def come() -> bool:
         try:
-            received.append(peer.recv(30_000))
+            replies.append(peer.recv(30_000))
         except BlockingIOError:
             return False
-        return len(received) == sent
+        return len(replies) == sent
 
-    while len(received) < sent:
-        served.reactor.until(come)
+    while len(replies) < sent:
+        await until(come)
     # Each reply ends as its packet did.
-    assert received == packets[:sent]
+    assert replies == packets[:sent]
 
 
-def test_a_reply_longer_than_the_system_sends_ends_its_connection(serve: Serve, log: Log) -> None:
+async def test_a_reply_longer_than_the_system_sends_ends_its_connection(
+    serve: Serve, log: Log
+) -> None:
     class Endless(LineServer):
         def answer(self, line: bytes) -> Answer:
             return b"x" * 2**24
 
     served = serve(Endless)
-    peer, _ = served.connect()
+    peer, _ = await served.connect()
     peer.send(b"a")
-    assert served.reactor.received(peer) == b""
+    assert await received(peer) == b""
     assert [text for text in log.texts if " gone after 1 lines" in text]
 
 
-def test_nothing_is_written_to_a_peer_that_has_gone(serve: Serve, log: Log) -> None:
-    served = serve(Later)
-    peer, server = served.connect()
+async def test_nothing_is_written_to_a_peer_that_has_gone(serve: Serve, log: Log) -> None:
+    served = serve(Slow)
+    peer, server = await served.connect()
     peer.close()
-    served.reactor.until(lambda: [text for text in log.texts if " gone after 0 lines" in text])
+    await until(lambda: [text for text in log.texts if " gone after 0 lines" in text])
     server.transport.write(b"late")
     assert server.transport not in served.reactor.getWriters()
 
 
-def test_a_peer_that_goes_with_packets_unread_is_lost(serve: Serve, log: Log) -> None:
+async def test_a_peer_that_goes_with_packets_unread_is_lost(serve: Serve, log: Log) -> None:
     """Linux tells who still has packets to send of a reset."""
     served = serve(Mirror)
-    peer, _ = served.connect()
+    peer, _ = await served.connect()
     peer.send(b"a")
     peer.send(b"b")
-    served.reactor.received(peer, 1)
+    await received(peer, 1)
     peer.close()
-    served.reactor.until(lambda: [text for text in log.texts if " gone after " in text])
+    await until(lambda: [text for text in log.texts if " gone after " in text])
 
 
-def test_the_client_asks_packets(serve: Serve, opened: ExitStack) -> None:
+async def test_the_client_asks_packets(serve: Serve) -> None:
     served = serve(Mirror)
-    client = served.reactor.result(connect(served.reactor, f"unix-seqpacket:{served.path}"))
+    client = await connect(served.reactor, f"unix-seqpacket:{served.path}")
     assert isinstance(client, LineClient)
     for line in (b"hello", b"two\nlines", b"x" * 50_000):
-        assert served.reactor.result(client.ask(line)) == line.removesuffix(b"\n")
-    served.reactor.result(client.close())
+        assert await client.ask(line) == line.removesuffix(b"\n")
+    await client.close()
 
 
 def test_who_is_turned_away_hears_it_though_it_was_not_read(

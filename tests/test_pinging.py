@@ -29,8 +29,8 @@ from sockservice.client.line import REPLY_LIMIT
 from sockservice.client.takeover import longest
 from sockservice.client.targets import connect
 from sockservice.measure.probes import Event, Fate, Probes, content, spread
+from tests.certificates import Identity
 from tests.conftest import PATIENCE, Children, HandReactor, Running
-from tests.test_tls import Identity
 
 
 def sent(probes: Probes, count: int, every: float = 0.0) -> list[bytes]:
@@ -185,7 +185,7 @@ def test_the_spread_of_round_trips() -> None:
 # The command's turns
 
 
-class Wire(Link):
+class MemoryLink(Link):
     """Keeps what is sent."""
 
     def __init__(self) -> None:
@@ -208,7 +208,7 @@ class Run:
 
     def __init__(self, link: Link | None = None, asJson: bool = False, **settings: Any) -> None:
         self.clock = Clock()
-        self.wire = Wire() if link is None else link
+        self.wire = MemoryLink() if link is None else link
         self.results: list[tuple[int, str]] = []
         self.pinging = Pinging(
             self.clock,
@@ -225,7 +225,7 @@ def test_probes_go_out_at_their_times_and_the_end_waits_for_a_second_copy(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run = Run(count=2, interval=0.5)
-    assert isinstance(run.wire, Wire)
+    assert isinstance(run.wire, MemoryLink)
     assert len(run.wire.probes) == 1
     run.clock.advance(0.25)
     run.wire.received(run.wire.probes[0])
@@ -267,7 +267,7 @@ def test_lost_probes_are_told_when_their_time_is_over(
 
 def test_a_flood_keeps_so_many_awaited_and_no_more() -> None:
     run = Run(count=5, flood=2)
-    assert isinstance(run.wire, Wire)
+    assert isinstance(run.wire, MemoryLink)
     assert len(run.wire.probes) == 2
     run.wire.received(run.wire.probes[0])
     assert len(run.wire.probes) == 3
@@ -280,7 +280,7 @@ def test_a_flood_keeps_so_many_awaited_and_no_more() -> None:
 
 def test_after_a_pause_of_the_process_probes_are_not_made_up_for() -> None:
     run = Run(interval=0.5)
-    assert isinstance(run.wire, Wire)
+    assert isinstance(run.wire, MemoryLink)
     run.clock.advance(100.0)
     assert len(run.wire.probes) <= 3
 
@@ -294,7 +294,7 @@ def test_nobody_listens(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_server_that_goes_away_and_comes_back(capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(count=4)
-    assert isinstance(run.wire, Wire)
+    assert isinstance(run.wire, MemoryLink)
     run.wire.received(run.wire.probes[0])
     for _ in range(2):
         run.clock.advance(1.0)
@@ -309,7 +309,7 @@ def test_a_server_that_goes_away_and_comes_back(capsys: pytest.CaptureFixture[st
 
 
 def test_a_probe_for_which_there_is_no_room_is_sent_a_little_later() -> None:
-    wire = Wire()
+    wire = MemoryLink()
     wire.problems = [BlockingIOError(11, "full")]
     run = Run(wire, count=1)
     assert wire.probes == []
@@ -318,7 +318,7 @@ def test_a_probe_for_which_there_is_no_room_is_sent_a_little_later() -> None:
 
 
 def test_a_probe_that_cannot_be_sent_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
-    wire = Wire()
+    wire = MemoryLink()
     wire.problems = [OSError(90, "")]
     run = Run(wire, count=1)
     run.clock.advance(1.0)
@@ -335,7 +335,7 @@ def test_the_end_of_the_connection_is_the_end(capsys: pytest.CaptureFixture[str]
 
 def test_when_stopped_what_is_awaited_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
     run = Run()
-    assert isinstance(run.wire, Wire)
+    assert isinstance(run.wire, MemoryLink)
     run.wire.received(run.wire.probes[0])
     run.clock.advance(1.0)
     run.pinging.stop()

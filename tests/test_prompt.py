@@ -22,7 +22,7 @@ from sockservice.cli.send.conversation import Conversation
 from sockservice.cli.send.editor import HISTORY, Editor, History, historyPath
 from sockservice.cli.send.terminal import Left, Plain
 from sockservice.client.targets import connect
-from tests.conftest import PATIENCE, HandReactor, Service, unprivileged
+from tests.conftest import PATIENCE, HandReactor, Reactor, Service, unprivileged, until
 from tests.terminal import OnTerminal
 
 Outcome = tuple[int, str]
@@ -257,19 +257,19 @@ def test_datagrams_lost_are_told_each_and_status_4(reactor: HandReactor, opened:
     assert reactor.result(outcome) == (4, "sent 3, acknowledged 1: no reply within 5 seconds")
 
 
-def test_datagrams_refused_are_told_and_status_1(reactor: HandReactor) -> None:
+async def test_datagrams_refused_are_told_and_status_1(real: Reactor) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind(("127.0.0.1", 0))
         target = f"udp:127.0.0.1:{peer.getsockname()[1]}"
-        client = reactor.result(connect(reactor, target))
+        client = await connect(real, target)
     terminal = Typed()
-    outcome = Deferred.fromCoroutine(Conversation(reactor, client, terminal, 5.0).run())
+    outcome = Deferred.fromCoroutine(Conversation(real, client, terminal, 5.0).run())
     terminal.type(b"a")
     refused = b"connection refused: nobody listens there"
-    reactor.until(lambda: terminal.shown)
+    await until(lambda: terminal.shown)
     assert terminal.shown == [b"! " + refused]
     terminal.end()
-    assert reactor.result(outcome) == (1, f"sent 1, acknowledged 0: {refused.decode()}")
+    assert await outcome == (1, f"sent 1, acknowledged 0: {refused.decode()}")
 
 
 # The plain terminal
@@ -292,13 +292,13 @@ def test_a_plain_terminal_gives_lines_as_they_end(reactor: HandReactor, torn: by
         assert reactor.result(terminal.read()) is None
 
 
-def test_a_plain_terminal_can_be_stopped(reactor: HandReactor) -> None:
+async def test_a_plain_terminal_can_be_stopped(real: Reactor) -> None:
     reading, writing = os.pipe()
     with open(reading, "rb"), open(writing, "wb"):
-        terminal = Plain(reactor, reading)
+        terminal = Plain(real, reading)
         given = terminal.read()
         terminal.stop()
-        assert reactor.result(given) is None
+        assert await given is None
 
 
 # The editor, on prompt_toolkit's own pipe
@@ -349,7 +349,7 @@ def inLoop(does: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(does(), PATIENCE))
 
 
-async def until(come: Callable[[], object]) -> None:
+async def loopUntil(come: Callable[[], object]) -> None:
     while not come():
         await asyncio.sleep(0.001)
 
@@ -361,11 +361,11 @@ def test_what_is_shown_comes_before_the_line_being_typed(tmp_path: Path) -> None
     async def converse() -> None:
         reading = editor.read().asFuture(asyncio.get_running_loop())
         keys.send_text("half")
-        await until(lambda: editor.typed and "half" in screen.getvalue())
+        await loopUntil(lambda: editor.typed and "half" in screen.getvalue())
         before = len(screen.getvalue())
         for number in range(100):
             editor.show(b"shown %d" % number)
-        await until(lambda: "half" in screen.getvalue()[before:])
+        await loopUntil(lambda: "half" in screen.getvalue()[before:])
         after = screen.getvalue()[before:]
         shown = "".join(f"shown {number}\n" for number in range(100))
         assert after.index("\x1b[J") < after.index(shown) < after.index("half")
@@ -388,7 +388,7 @@ def test_an_editor_can_be_stopped(tmp_path: Path, when: str) -> None:
         reading = editor.read().asFuture(asyncio.get_running_loop())
         if when == "while":
             keys.send_text("half")
-            await until(lambda: editor.typed)
+            await loopUntil(lambda: editor.typed)
             editor.stop()
         assert await reading is None
         assert editor.typed == (when == "while")

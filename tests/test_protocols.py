@@ -10,7 +10,7 @@ import pytest
 
 from sockservice import DatagramServer, LineServer
 from sockservice.server.answers import Answer
-from tests.conftest import Log, Running
+from tests.conftest import Log, Running, Serving, received, until
 
 TCP = "tcp:0:interface=127.0.0.1"
 UDP = "udp:0:interface=127.0.0.1"
@@ -95,12 +95,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("tests.test_protocols:Greeter:greeting=a=b", b"you\n", b"a=b you\n"),
     ],
 )
-def test_a_protocol_serves_streams(
-    running: Running, protocol: str, sent: bytes, replies: bytes
+async def test_a_protocol_serves_streams(
+    serving: Serving, protocol: str, sent: bytes, replies: bytes
 ) -> None:
-    running.start("--listen", f"{protocol}@{TCP}")
-    [(_, host, port)] = running.addresses
-    assert running.ask(host, port, sent) == replies
+    serving.start("--listen", f"{protocol}@{TCP}")
+    [(_, host, port)] = serving.addresses
+    assert await serving.ask(host, port, sent) == replies
 
 
 @pytest.mark.parametrize(
@@ -114,48 +114,48 @@ def test_a_protocol_serves_streams(
         ("tests.test_protocols:Shout:ending=?", b"YOU\n?"),
     ],
 )
-def test_a_protocol_serves_datagrams(running: Running, protocol: str, reply: bytes) -> None:
-    running.start("--listen", f"{protocol}@{UDP}")
-    [(_, host, port)] = running.addresses
-    asking = running.asking(host, port)
+async def test_a_protocol_serves_datagrams(serving: Serving, protocol: str, reply: bytes) -> None:
+    serving.start("--listen", f"{protocol}@{UDP}")
+    [(_, host, port)] = serving.addresses
+    asking = serving.asking(host, port)
     asking.send(b"you\n")
-    assert running.reactor.received(asking, len(reply)) == reply
+    assert await received(asking, len(reply)) == reply
 
 
-def test_discarded_datagrams_are_counted_and_not_answered(running: Running, log: Log) -> None:
-    running.start("--verbose", "--listen", f"discard@{UDP}")
-    [(_, host, port)] = running.addresses
-    asking = running.asking(host, port)
+async def test_discarded_datagrams_are_counted_and_not_answered(serving: Serving, log: Log) -> None:
+    serving.start("--verbose", "--listen", f"discard@{UDP}")
+    [(_, host, port)] = serving.addresses
+    asking = serving.asking(host, port)
     asking.send(b"x")
-    running.reactor.until(lambda: [text for text in log.texts if "datagram b'x'" in text])
+    await until(lambda: [text for text in log.texts if "datagram b'x'" in text])
     asking.setblocking(False)
     with pytest.raises(BlockingIOError):
         asking.recv(1)
 
 
-def test_a_line_server_knows_the_peer_of_each_datagram_and_cannot_tell_it_more(
-    running: Running,
+async def test_a_line_server_knows_the_peer_of_each_datagram_and_cannot_tell_it_more(
+    serving: Serving,
 ) -> None:
-    running.start("--listen", f"tests.test_protocols.Whose@{UDP}")
-    [(_, host, port)] = running.addresses
+    serving.start("--listen", f"tests.test_protocols.Whose@{UDP}")
+    [(_, host, port)] = serving.addresses
     for line in (b"close", b"a"):
-        asking = running.asking(host, port)
+        asking = serving.asking(host, port)
         asking.send(line)
         name, number = asking.getsockname()
         reply = f"{name}:{number} False".encode()
-        assert running.reactor.received(asking, len(reply)) == reply
+        assert await received(asking, len(reply)) == reply
 
 
-def test_a_class_is_found_in_the_current_folder(running: Running, folder: Path) -> None:
+async def test_a_class_is_found_in_the_current_folder(serving: Serving, folder: Path) -> None:
     (folder / "fresh_shout.py").write_text(
         "from sockservice import LineServer\n"
         "class Shout(LineServer):\n"
         "    def answer(self, line):\n"
         "        return line.upper()\n"
     )
-    running.start("--listen", f"fresh_shout.Shout@{TCP}", "--listen", f"fresh_shout.Shout@{TCP}")
-    for _, host, port in running.addresses:
-        assert running.ask(host, port, b"a\n") == b"A\n"
+    serving.start("--listen", f"fresh_shout.Shout@{TCP}", "--listen", f"fresh_shout.Shout@{TCP}")
+    for _, host, port in serving.addresses:
+        assert await serving.ask(host, port, b"a\n") == b"A\n"
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,15 @@ from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from sockservice import LineFactory, LineServer
+from sockservice import LineFactory
 from sockservice.limits.admission import Admission, Limits
 from sockservice.limits.lograte import Journal
-from sockservice.server.answers import Answer
 from sockservice.server.proxy import ProxyFactory, ProxyHeader
 from sockservice.wire.proxyheader import HEADER_LIMIT, parsed
-from tests.conftest import HandReactor, Log, Running
+from tests.conftest import HandReactor, Log, Running, Serving
+from tests.doubles import Whose, Wire
 
 PROXY = "192.0.2.1:4321"
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -54,19 +53,6 @@ HEADERS = [
     pytest.param(v2(0x21, 0, b""), PROXY, id="v2, unspecified"),
 ]
 EVERY = [(each.values[0], each.values[1]) for each in HEADERS]
-
-
-class Whose(LineServer):
-    """Answers with the peer's name and the line."""
-
-    def answer(self, line: bytes) -> Answer:
-        return self.peer.encode() + b" " + line
-
-
-class Wire(StringTransport):  # type: ignore[misc, unused-ignore]
-    """Twisted's, with the protocol that its other transports have."""
-
-    protocol: Any
 
 
 class Proxied:
@@ -207,12 +193,14 @@ def test_a_factory_may_turn_a_peer_away() -> None:
     assert proxied.factory.admission._connections == 0
 
 
-def test_the_real_peer_is_in_the_log_and_the_half_close_is_seen(running: Running, log: Log) -> None:
-    running.start("--listen", "haproxy:tcp:0:interface=127.0.0.1")
-    [(_, host, port)] = running.addresses
-    assert running.ask(host, port, V2_6 + b"a\nb") == b"ok\nerror unterminated line\n"
+async def test_the_real_peer_is_in_the_log_and_the_half_close_is_seen(
+    serving: Serving, log: Log
+) -> None:
+    serving.start("--listen", "haproxy:tcp:0:interface=127.0.0.1")
+    [(_, host, port)] = serving.addresses
+    assert await serving.ask(host, port, V2_6 + b"a\nb") == b"ok\nerror unterminated line\n"
     assert "[2001:db8::7]:40000 connected" in log.texts
-    assert running.ask(host, port, b"GET / HTTP/1.0\r\n\r\n") == b"error no PROXY header\n"
+    assert await serving.ask(host, port, b"GET / HTTP/1.0\r\n\r\n") == b"error no PROXY header\n"
 
 
 # Limits

@@ -11,8 +11,9 @@ from cryptography import x509
 
 from sockservice.errors import CannotListen
 from sockservice.net.tls.server import Wrapping
+from tests.certificates import Identity
 from tests.conftest import Children, HandReactor, Log, Running
-from tests.test_tls import Client, Identity
+from tests.test_tls import Client
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
@@ -329,11 +330,11 @@ def test_new_connections_get_the_new_certificate_and_old_ones_stay(
 ) -> None:
     running.start("--listen", f"ssl:0:interface=127.0.0.1:{server.said}")
     old = Client(running, opened, authority)
-    assert shown(old) == server.name
+    assert shown(old) == server.certificate.subject
     copied(renewed, over=server)
     assert hangUp(reactor, log) == [READ]
     new = Client(running, opened, authority)
-    assert shown(new) == renewed.name
+    assert shown(new) == renewed.certificate.subject
     for client in (old, new):
         client.send(b"a\n")
         assert client.receive(3) == b"ok\n"
@@ -363,7 +364,7 @@ def test_a_bad_certificate_stays_out_but_good_networks_come_in(
         f"SIGHUP: ssl: the private key in {server.privateKey} is not that of the certificate; "
         "what was there before stays"
     ]
-    assert shown(Client(running, opened, authority)) == server.name
+    assert shown(Client(running, opened, authority)) == server.certificate.subject
     file.write("127.0.0.1")
     hangUp(reactor, log)
     [(_, host, port)] = running.addresses
@@ -386,7 +387,7 @@ def test_an_encrypted_key_stays_out(
         f"SIGHUP: ssl: the private key in {key} is encrypted; "
         f"decrypt it: openssl pkey -in {key} -out FILE; what was there before stays"
     ]
-    assert shown(Client(running, opened, authority)) == server.name
+    assert shown(Client(running, opened, authority)) == server.certificate.subject
 
 
 def test_each_listener_reads_its_own_files(
@@ -410,7 +411,7 @@ def test_each_listener_reads_its_own_files(
         f"SIGHUP: ssl: {server.certKey}: No such file or directory; what was there before stays"
     ]
     log.events[:] = [event for event in log.events if "127.0.0.1" not in str(event.get("name"))]
-    assert shown(Client(running, opened, authority)) == renewed.name
+    assert shown(Client(running, opened, authority)) == renewed.certificate.subject
 
 
 def test_a_file_that_is_half_written_is_never_more_than_bad(

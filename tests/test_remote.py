@@ -1,7 +1,8 @@
 """Lines on their way from a worker to the process that stores them: frames, pipes, answers."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from random import Random
 from typing import Any
 
@@ -16,7 +17,7 @@ from sockservice.store.engine import Batch
 from sockservice.store.groupcommit import COMMIT_LIMIT, Store
 from sockservice.store.memory import Memory
 from sockservice.store.pipe import Frames, Keeping, Remote, framed, packed, unpacked
-from tests.conftest import HandReactor
+from tests.conftest import Reactor, failure, turn
 
 FULL = StoreError("disk full", retry=True)
 GONE = StoreError("the file is gone", retry=False)
@@ -73,7 +74,7 @@ class Reader:
 class Worker:
     """A worker's store, and the one behind it that it does not see."""
 
-    def __init__(self, reactor: HandReactor) -> None:
+    def __init__(self, reactor: Reactor) -> None:
         self.reactor = reactor
         self.engine = Memory()
         self.parent = Store(reactor, self.engine)
@@ -95,59 +96,61 @@ class Worker:
     def kept(self) -> list[bytes]:
         return [line for _, _, line in self.engine.kept]
 
-    def stop(self) -> None:
-        self.reactor.result(self.store.stop())
+    async def stop(self) -> None:
+        await self.store.stop()
         self.reactor.removeReader(self._reader)
-        self.reactor.result(self.parent.stop())
+        await self.parent.stop()
         for pair in self.pipes:
             for each in pair:
                 os.close(each)
 
 
 @pytest.fixture
-def worker(reactor: HandReactor) -> Iterator[Worker]:
-    made = Worker(reactor)
-    yield made
-    made.stop()
+def worker(real: Reactor, ending: AsyncExitStack) -> Worker:
+    made = Worker(real)
+    ending.push_async_callback(made.stop)
+    return made
 
 
-def test_lines_are_stored_elsewhere_in_order_before_they_are_said_to_be(
-    reactor: HandReactor, worker: Worker
+async def test_lines_are_stored_elsewhere_in_order_before_they_are_said_to_be(
+    worker: Worker,
 ) -> None:
     for number in range(50):
         lines = [b"%d" % number, b"", b"\0\n" * number]
-        reactor.result(worker.put(*lines))
+        await worker.put(*lines)
         assert worker.kept[-3:] == lines
     assert worker.engine.kept[0] == ("192.0.2.1:7", "tcp:192.0.2.9:555", b"0")
     assert len(worker.kept) == 150
     assert worker.store.stored == worker.parent.stored == 150
 
 
-def test_a_refusal_comes_back_with_its_reason_and_passes(
-    reactor: HandReactor, worker: Worker
-) -> None:
+async def stored(worker: Worker, line: bytes) -> bool:
+    try:
+        await worker.put(line)
+    except StoreError:
+        return False
+    return True
+
+
+async def test_a_refusal_comes_back_with_its_reason_and_passes(worker: Worker) -> None:
     worker.engine.problem = FULL
-    problem = reactor.failure(worker.put(b"a"))
+    problem = await failure(worker.put(b"a"))
     assert isinstance(problem, StoreError)
     assert (str(problem), problem.retry) == ("not stored: disk full", True)
     worker.engine.problem = None
-    reactor.advance(2)
-    reactor.result(worker.put(b"b"))
+    while not await stored(worker, b"b"):
+        await turn()
     assert worker.kept == [b"b"]
 
 
-def test_a_store_that_has_failed_for_good_has_failed_for_workers_too(
-    reactor: HandReactor, worker: Worker
-) -> None:
+async def test_a_store_that_has_failed_for_good_has_failed_for_workers_too(worker: Worker) -> None:
     worker.engine.problem = GONE
-    reactor.failure(worker.put(b"a"))
-    assert reactor.result(worker.store.failed).reason == "the file is gone"
-    assert reactor.result(worker.parent.failed).reason == "the file is gone"
+    await failure(worker.put(b"a"))
+    assert (await worker.store.failed).reason == "the file is gone"
+    assert (await worker.parent.failed).reason == "the file is gone"
 
 
-def test_what_a_worker_commits_is_stored_whole_or_not_at_all(
-    reactor: HandReactor, worker: Worker
-) -> None:
+async def test_what_a_worker_commits_is_stored_whole_or_not_at_all(worker: Worker) -> None:
     """Else a part of it would be refused that is stored."""
     commits: list[int] = []
     commit = worker.engine.commit
@@ -160,7 +163,7 @@ def test_what_a_worker_commits_is_stored_whole_or_not_at_all(
     half = [b"x"] * (COMMIT_LIMIT - 1)
     both = worker.put(*half), worker.put(*half)
     for each in both:
-        reactor.result(each)
+        await each
     assert commits == [2]
     assert len(worker.kept) == 2 * len(half)
 

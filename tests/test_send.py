@@ -27,8 +27,8 @@ from sockservice.cli.progress import Bar, drawn, timed
 from sockservice.cli.send.source import LINE_LIMIT
 from sockservice.cli.send.unacked import Unacked
 from sockservice.cli.send.window import window
-from tests.conftest import PATIENCE, Child, Children, Service
-from tests.test_cli import Answer, answering, closed_number, outcome, replies, silence, tcp
+from tests.conftest import PATIENCE, Child, Children, Service, closed_number
+from tests.test_cli import Answer, answering, outcome, replies, silence, tcp
 
 __all__ = ["answering"]
 
@@ -558,7 +558,7 @@ def test_a_server_killed_and_started_again_has_every_line(children: Children) ->
     store = ["--store", "sqlite:kept.db"]
     first = children.serve(*store)
     host, port = first.address
-    count = 200_000
+    count = 50_000
     path = children.folder / "lines"
     path.write_text("".join(f"{number}\n" for number in range(count)))
     with path.open("rb") as lines:
@@ -623,7 +623,7 @@ def test_a_foreign_server_answers_every_line(
     process = subprocess.Popen([found, *FOREIGN[name](port)], stderr=subprocess.DEVNULL)
     opened.enter_context(process)
     opened.callback(process.kill)
-    text = b"".join(b"%d\n" % number for number in range(100_000))
+    text = b"".join(b"%d\n" % number for number in range(30_000))
     # With --retry, for the server is not there at once.
     done = children.run("sockservice", "send", "--retry", f"127.0.0.1:{port}", input=text)
     assert done.returncode == 0

@@ -1,6 +1,5 @@
 """The sender that reconnects, over connections in memory, then over the loopback."""
 
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -17,11 +16,11 @@ from zope.interface import implementer
 
 from sockservice import Full, ReliableSender, Unanswered
 from sockservice.client.reliable import backoff
-from tests.conftest import HandReactor, Log, Running
-from tests.test_client import Outcome
+from tests.conftest import Log, Reactor, Serving
+from tests.doubles import Outcome
 
 
-class Wire(StringTransport):
+class FarEnd(StringTransport):
     """The far end of one connection."""
 
     def __init__(self, protocol: Any) -> None:
@@ -54,14 +53,14 @@ class Endpoint:
     """Gives connections in memory, while it is told to."""
 
     def __init__(self) -> None:
-        self.wires: list[Wire] = []
+        self.wires: list[FarEnd] = []
         self.refusing = False
 
     def connect(self, factory: Any) -> Deferred[Any]:
         if self.refusing:
             return fail(Refused())
         protocol = factory.buildProtocol(None)
-        wire = Wire(protocol)
+        wire = FarEnd(protocol)
         self.wires.append(wire)
         protocol.makeConnection(wire)
         return succeed(protocol)
@@ -81,7 +80,7 @@ class Sender(ReliableSender):
         self.heard.append((why, delay, self.outstanding))
 
     @property
-    def wire(self) -> Wire:
+    def wire(self) -> FarEnd:
         """The latest connection."""
         return self.endpoint.wires[-1]
 
@@ -304,20 +303,20 @@ def test_what_happens_is_logged(log: Log) -> None:
 
 
 @pytest.mark.parametrize("target", ["udp:127.0.0.1:5", "nonsense:x"])
-def test_what_is_no_target_for_it_is_told_at_once(reactor: HandReactor, target: str) -> None:
+def test_what_is_no_target_for_it_is_told_at_once(real: Reactor, target: str) -> None:
     with pytest.raises(ValueError):
-        ReliableSender(reactor, target)
+        ReliableSender(real, target)
 
 
 @pytest.mark.parametrize("scheme", ["unix", "unix-seqpacket"])
-def test_lines_reach_a_server(
-    running: Running, opened: ExitStack, tmp_path: Any, scheme: str
+async def test_lines_reach_a_server(
+    real: Reactor, serving: Serving, tmp_path: Any, scheme: str
 ) -> None:
     path = f"{scheme}:{tmp_path}/s"
-    running.start("--listen", f"ack@{path}")
-    sender = ReliableSender(running.reactor, path)
+    serving.start("--listen", f"ack@{path}")
+    sender = ReliableSender(real, path)
     sender.startService()
     replies: list[bytes] = []
-    running.reactor.result(sender.sendAll([b"a", b"", b"c"], replies.extend))
+    await sender.sendAll([b"a", b"", b"c"], replies.extend)
     assert replies == [b"ok"] * 3
-    assert running.reactor.result(sender.stopService()) == []
+    assert await sender.stopService() == []

@@ -12,13 +12,14 @@ import sqlite3
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
 import pytest
+import pytest_twisted
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
@@ -30,7 +31,7 @@ from sockservice.store.engine import EVERYTHING, Backend, Batch
 from sockservice.store.groupcommit import Store
 from sockservice.store.memory import Memory
 from sockservice.store.sqlite import SQLite
-from tests.conftest import PATIENCE, HandReactor, Log
+from tests.conftest import PATIENCE, HandReactor, Log, Reactor, failure, until
 
 Kept = list[tuple[str, str, bytes]]
 FULL = StoreError("disk full", retry=True)
@@ -113,8 +114,19 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Held:
     return Held(backend(f"sqlite:{path}", EVERYTHING), kept)
 
 
+@pytest_twisted.async_yield_fixture
+async def store(real: Reactor, engine: Held) -> AsyncIterator[Store]:
+    made = Store(real, engine)
+    made.start()
+    yield made
+    engine.release()
+    await made.stop().addTimeout(PATIENCE, real)
+    assert engine.closed
+
+
 @pytest.fixture
-def store(reactor: HandReactor, engine: Held) -> Iterator[Store]:
+def turned(reactor: HandReactor, engine: Held) -> Iterator[Store]:
+    """One whose reactor the test turns."""
     made = Store(reactor, engine)
     made.start()
     yield made
@@ -157,27 +169,30 @@ def outcomes() -> Outcomes:
 # What is appended
 
 
-def test_what_was_appended_is_kept_when_its_deferred_fires(
-    reactor: HandReactor, store: Store, engine: Held
+async def test_what_was_appended_is_kept_when_its_deferred_fires(
+    store: Store, engine: Held, outcomes: Outcomes
 ) -> None:
     found: list[Kept] = []
     appended = store.append(batch(b"one", b"\0\xff\r", b""))
-    appended.addCallback(lambda _: found.append(engine.kept()))
-    assert reactor.result(appended) is None
+    outcomes.watch("all", appended)
+    await appended.addCallback(lambda _: found.append(engine.kept()))
+    assert outcomes() == [("all", None)]
     place = ("192.0.2.1:7", "tcp:192.0.2.9:555")
     assert found == [[(*place, b"one"), (*place, b"\0\xff\r"), (*place, b"")]]
 
 
-def test_no_lines_are_durable_as_they_are(reactor: HandReactor, store: Store) -> None:
-    assert reactor.result(store.append(batch())) is None
+async def test_no_lines_are_durable_as_they_are(store: Store, outcomes: Outcomes) -> None:
+    outcomes.watch("none", store.append(batch()))
+    await until(lambda: outcomes.known)
+    assert outcomes() == [("none", None)]
 
 
 def test_deferreds_fire_in_the_order_of_the_calls_and_lines_are_kept_in_it(
-    reactor: HandReactor, store: Store, engine: Held, outcomes: Outcomes
+    reactor: HandReactor, turned: Store, engine: Held, outcomes: Outcomes
 ) -> None:
     names = [f"{number}" for number in range(50)]
     for number, name in enumerate(names):
-        outcomes.watch(name, store.append(batch(name.encode(), peer=name)))
+        outcomes.watch(name, turned.append(batch(name.encode(), peer=name)))
         if number % 7 == 0:
             reactor.iterate(0)
     reactor.until(lambda: len(outcomes.known) == 50)
@@ -185,34 +200,34 @@ def test_deferreds_fire_in_the_order_of_the_calls_and_lines_are_kept_in_it(
     assert [(peer, line) for peer, _, line in engine.kept()] == [(n, n.encode()) for n in names]
 
 
-def test_the_engine_is_called_in_one_thread_that_is_not_the_reactors(
-    reactor: HandReactor, engine: Held
+async def test_the_engine_is_called_in_one_thread_that_is_not_the_reactors(
+    real: Reactor, engine: Held
 ) -> None:
-    store = Store(reactor, engine)
+    store = Store(real, engine)
     store.start()
-    reactor.result(store.append(batch(b"a")))
-    reactor.result(store.append(batch(b"b")))
-    reactor.result(store.stop())
+    await store.append(batch(b"a"))
+    await store.append(batch(b"b"))
+    await store.stop()
     assert engine.tidied
     assert len(engine.threads) == 1
     assert threading.current_thread() not in engine.threads
 
 
-def test_what_is_stored_is_counted(reactor: HandReactor, store: Store, engine: Held) -> None:
-    reactor.result(store.append(batch(b"a", b"b")))
+async def test_what_is_stored_is_counted(store: Store, engine: Held) -> None:
+    await store.append(batch(b"a", b"b"))
     engine.problems.append(FULL)
-    reactor.failure(store.append(batch(b"refused")))
+    await failure(store.append(batch(b"refused")))
     assert store.stored == 2
 
 
-def test_one_who_fails_when_told_keeps_nobody_else_from_being_told(
-    reactor: HandReactor, store: Store, log: Log
+async def test_one_who_fails_when_told_keeps_nobody_else_from_being_told(
+    store: Store, log: Log
 ) -> None:
     def fail(problem: StoreError | None) -> None:
         raise ZeroDivisionError
 
     store.put(batch(b"a"), fail)
-    reactor.result(store.append(batch(b"b")))
+    await store.append(batch(b"b"))
     assert [text for text in log.texts if "telling of a commit failed" in text]
     log.events.clear()  # it was asked for
 
@@ -220,34 +235,32 @@ def test_one_who_fails_when_told_keeps_nobody_else_from_being_told(
 # Group commit
 
 
-def test_the_lines_of_one_turn_are_one_commit(
-    reactor: HandReactor, store: Store, engine: Held
-) -> None:
+async def test_the_lines_of_one_turn_are_one_commit(store: Store, engine: Held) -> None:
     store.append(batch(b"a", b"b"))
     store.append(batch(b"c"))
     assert engine.commits == []  # the turn is not over
-    reactor.result(store.append(batch(b"d")))
+    await store.append(batch(b"d"))
     assert engine.commits == [[b"a", b"b", b"c", b"d"]]
 
 
 def test_a_lone_line_is_committed_at_the_end_of_its_turn_without_a_timer(
-    reactor: HandReactor, store: Store, engine: Held
+    reactor: HandReactor, turned: Store, engine: Held
 ) -> None:
     """The reactor's time stands still here."""
     for line in (b"a", b"b", b"c"):
-        reactor.result(store.append(batch(line)))
+        reactor.result(turned.append(batch(line)))
     assert engine.commits == [[b"a"], [b"b"], [b"c"]]
 
 
 def test_what_arrives_during_a_commit_forms_the_next(
-    reactor: HandReactor, store: Store, engine: Held, outcomes: Outcomes
+    reactor: HandReactor, turned: Store, engine: Held, outcomes: Outcomes
 ) -> None:
     engine.free.clear()
-    outcomes.watch("a", store.append(batch(b"a")))
+    outcomes.watch("a", turned.append(batch(b"a")))
     reactor.iterate(0)
     assert engine.begun.get(timeout=PATIENCE) == [b"a"]
     for line in (b"b", b"c", b"d"):
-        outcomes.watch(line.decode(), store.append(batch(line)))
+        outcomes.watch(line.decode(), turned.append(batch(line)))
         reactor.iterate(0)
     assert (outcomes(), engine.commits) == ([], [[b"a"]])
     engine.turns.release()
@@ -260,14 +273,14 @@ def test_what_arrives_during_a_commit_forms_the_next(
 
 
 def test_a_commit_has_a_limit_and_no_append_is_divided(
-    reactor: HandReactor, store: Store, engine: Held
+    reactor: HandReactor, turned: Store, engine: Held
 ) -> None:
     engine.free.clear()
-    store.append(batch(b"first"))
+    turned.append(batch(b"first"))
     reactor.iterate(0)
     assert engine.begun.get(timeout=PATIENCE) == [b"first"]
     half = commit.COMMIT_LIMIT // 2
-    last = [store.append(batch(*[b"%d" % n] * (half + 1))) for n in range(5)][-1]
+    last = [turned.append(batch(*[b"%d" % n] * (half + 1))) for n in range(5)][-1]
     reactor.iterate(0)
     engine.release()
     reactor.result(last)
@@ -276,31 +289,31 @@ def test_a_commit_has_a_limit_and_no_append_is_divided(
     assert len(engine.kept()) == sum(sizes)
 
 
-def test_a_list_may_be_used_again_as_soon_as_it_was_appended(
-    reactor: HandReactor, store: Store, engine: Held
+async def test_a_list_may_be_used_again_as_soon_as_it_was_appended(
+    store: Store, engine: Held
 ) -> None:
     lines = [b"a", b"b"]
     appended = store.append(Batch(1, "", "", lines))
     lines.clear()
-    reactor.result(appended)
+    await appended
     assert engine.kept() == [("", "", b"a"), ("", "", b"b")]
 
 
 @pytest.mark.parametrize("line", ["text", 7, None, bytearray(b"x"), [b"x"]])
-def test_what_is_no_line_of_bytes_is_refused_and_harms_nobody(
-    reactor: HandReactor, store: Store, engine: Held, line: Any
+async def test_what_is_no_line_of_bytes_is_refused_and_harms_nobody(
+    store: Store, engine: Held, line: Any
 ) -> None:
     with pytest.raises(TypeError, match=f"a line is bytes, not {type(line).__name__}"):
         store.append(batch(b"a", line))
-    reactor.result(store.append(batch(b"b")))
+    await store.append(batch(b"b"))
     assert [line for _, _, line in engine.kept()] == [b"b"]
 
 
 # Failures
 
 
-def test_a_failure_that_is_remembered_does_not_hold_the_lines(
-    reactor: HandReactor, engine: Held
+async def test_a_failure_that_is_remembered_does_not_hold_the_lines(
+    real: Reactor, engine: Held
 ) -> None:
     class Lines(list[bytes]):
         """One that can be watched."""
@@ -312,40 +325,40 @@ def test_a_failure_that_is_remembered_does_not_hold_the_lines(
             raise FULL from problem
 
     engine.commit = commit  # type: ignore[method-assign]
-    store = Store(reactor, engine)
+    store = Store(real, engine)
     store.start()
     told: list[StoreError | None] = []
     lines = Lines([b"a"])
     held = weakref.ref(lines)
     store.put(Batch(1, "", "", lines), told.append)
     del lines
-    reactor.until(lambda: told)
-    reactor.result(store.stop())
+    await until(lambda: told)
+    await store.stop()
     gc.collect()
     assert held() is None
 
 
 @pytest.mark.parametrize("problem", [FULL, BROKEN], ids=["for now", "for good"])
-def test_none_of_a_failed_commits_lines_is_kept_and_each_append_is_told(
-    reactor: HandReactor, store: Store, engine: Held, outcomes: Outcomes, problem: StoreError
+async def test_none_of_a_failed_commits_lines_is_kept_and_each_append_is_told(
+    store: Store, engine: Held, outcomes: Outcomes, problem: StoreError
 ) -> None:
     engine.problems.append(problem)
     for name in ("a", "b"):
         outcomes.watch(name, store.append(batch(name.encode())))
-    reactor.until(lambda: outcomes.known)
+    await until(lambda: outcomes.known)
     assert outcomes() == [("a", problem), ("b", problem)]
     assert engine.kept() == []
 
 
 def test_what_waited_for_a_commit_that_fails_fails_with_it(
-    reactor: HandReactor, store: Store, engine: Held, outcomes: Outcomes
+    reactor: HandReactor, turned: Store, engine: Held, outcomes: Outcomes
 ) -> None:
     engine.free.clear()
     engine.problems.append(FULL)
-    outcomes.watch("a", store.append(batch(b"a")))
+    outcomes.watch("a", turned.append(batch(b"a")))
     reactor.iterate(0)
     assert engine.begun.get(timeout=PATIENCE) == [b"a"]
-    outcomes.watch("b", store.append(batch(b"b")))
+    outcomes.watch("b", turned.append(batch(b"b")))
     reactor.iterate(0)
     engine.release()
     reactor.until(lambda: outcomes.known)
@@ -354,25 +367,25 @@ def test_what_waited_for_a_commit_that_fails_fails_with_it(
 
 
 def test_after_a_failure_lines_are_refused_at_once_until_it_is_time_to_try_again(
-    reactor: HandReactor, store: Store, engine: Held, outcomes: Outcomes, log: Log
+    reactor: HandReactor, turned: Store, engine: Held, outcomes: Outcomes, log: Log
 ) -> None:
     pauses = [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
     for number, pause in enumerate(pauses):
         engine.problems.append(FULL)
-        assert reactor.failure(store.append(batch(b"tried"))) is FULL
+        assert reactor.failure(turned.append(batch(b"tried"))) is FULL
         assert len(engine.commits) == number + 1
         reactor.advance(pause * 0.9)
-        outcomes.watch("early", store.append(batch(b"early")))
+        outcomes.watch("early", turned.append(batch(b"early")))
         assert outcomes() == [("early", FULL)]  # with no turn of the reactor
         reactor.advance(pause * 0.1 + 0.0001)
-    reactor.result(store.append(batch(b"works")))
+    reactor.result(turned.append(batch(b"works")))
     assert [line for _, _, line in engine.kept()] == [b"works"]
     reactor.advance(commit.RETRY_MOST)
     # And from the beginning when it fails another time.
     engine.problems.append(FULL)
-    assert reactor.failure(store.append(batch(b"tried"))) is FULL
+    assert reactor.failure(turned.append(batch(b"tried"))) is FULL
     reactor.advance(0.051)
-    reactor.result(store.append(batch(b"again")))
+    reactor.result(turned.append(batch(b"again")))
     assert [line for _, _, line in engine.kept()] == [b"works", b"again"]
     reactor.advance(commit.RETRY_MOST)
     said = [text for text in log.texts if "stor" in text]
@@ -381,39 +394,39 @@ def test_after_a_failure_lines_are_refused_at_once_until_it_is_time_to_try_again
 
 
 def test_what_works_only_now_and_then_is_not_said_to_work_again(
-    reactor: HandReactor, store: Store, engine: Held, log: Log
+    reactor: HandReactor, turned: Store, engine: Held, log: Log
 ) -> None:
     for _ in range(5):
         engine.problems.append(FULL)
-        assert reactor.failure(store.append(batch(b"long"))) is FULL
+        assert reactor.failure(turned.append(batch(b"long"))) is FULL
         reactor.advance(0.1)
-        reactor.result(store.append(batch(b"short")))
+        reactor.result(turned.append(batch(b"short")))
         reactor.advance(commit.RETRY_MOST * 0.8)
     assert [text[:17] for text in log.texts if "stor" in text] == ["lines are refused"]
     reactor.advance(commit.RETRY_MOST * 0.3)
     assert log.texts[-1] == "storing lines again"
 
 
-def test_another_reason_is_said_as_well(reactor: HandReactor, store: Store, engine: Held) -> None:
+def test_another_reason_is_said_as_well(reactor: HandReactor, turned: Store, engine: Held) -> None:
     engine.problems += [FULL, StoreError("another process holds the write lock", retry=True)]
-    reactor.failure(store.append(batch(b"a")))
+    reactor.failure(turned.append(batch(b"a")))
     reactor.advance(1)
-    second = reactor.failure(store.append(batch(b"a")))
+    second = reactor.failure(turned.append(batch(b"a")))
     assert isinstance(second, StoreError)
     assert (second.reason, second.retry) == ("another process holds the write lock", True)
     assert str(second) == "not stored: another process holds the write lock"
 
 
 def test_after_a_failure_for_good_nothing_is_ever_tried_again(
-    reactor: HandReactor, store: Store, engine: Held, log: Log
+    reactor: HandReactor, turned: Store, engine: Held, log: Log
 ) -> None:
     failed: list[StoreError] = []
-    store.failed.addCallback(failed.append)
+    turned.failed.addCallback(failed.append)
     engine.problems.append(BROKEN)
-    assert reactor.failure(store.append(batch(b"a"))) is BROKEN
+    assert reactor.failure(turned.append(batch(b"a"))) is BROKEN
     reactor.advance(3600)
     for _ in range(3):
-        assert reactor.failure(store.append(batch(b"b"))) is BROKEN
+        assert reactor.failure(turned.append(batch(b"b"))) is BROKEN
     assert (failed, engine.commits, engine.kept()) == ([BROKEN], [[b"a"]], [])
     assert [text for text in log.texts if "stored" in text] == [
         "lines are refused, for they cannot be stored: I/O error; nothing will be stored any more"
@@ -421,50 +434,48 @@ def test_after_a_failure_for_good_nothing_is_ever_tried_again(
 
 
 def test_what_was_already_appended_fails_after_a_failure_for_good(
-    reactor: HandReactor, store: Store, engine: Held
+    reactor: HandReactor, turned: Store, engine: Held
 ) -> None:
     engine.free.clear()
     engine.problems.append(BROKEN)
-    store.append(batch(b"a")).addErrback(lambda _: None)
+    turned.append(batch(b"a")).addErrback(lambda _: None)
     reactor.iterate(0)
     assert engine.begun.get(timeout=PATIENCE) == [b"a"]
     engine.release()
     heard(reactor)
     # It has failed, and the reactor has not been told yet.
-    assert reactor.failure(store.append(batch(b"b"))) is BROKEN
+    assert reactor.failure(turned.append(batch(b"b"))) is BROKEN
     assert engine.commits == [[b"a"]]
 
 
 def test_a_failure_for_now_that_becomes_one_for_good_ends_it(
-    reactor: HandReactor, store: Store, engine: Held
+    reactor: HandReactor, turned: Store, engine: Held
 ) -> None:
     engine.problems += [FULL, BROKEN]
-    reactor.failure(store.append(batch(b"a")))
-    assert not store.failed.called
+    reactor.failure(turned.append(batch(b"a")))
+    assert not turned.failed.called
     reactor.advance(1)
-    reactor.failure(store.append(batch(b"b")))
-    assert reactor.result(store.failed) is BROKEN
+    reactor.failure(turned.append(batch(b"b")))
+    assert reactor.result(turned.failed) is BROKEN
 
 
-def test_an_error_that_no_engine_should_raise_is_for_good(
-    reactor: HandReactor, store: Store, engine: Held
-) -> None:
+async def test_an_error_that_no_engine_should_raise_is_for_good(store: Store, engine: Held) -> None:
     engine.problems.append(ZeroDivisionError("at 7"))
-    problem = reactor.failure(store.append(batch(b"a")))
+    problem = await failure(store.append(batch(b"a")))
     assert isinstance(problem, StoreError)
     assert (problem.reason, problem.retry) == ("ZeroDivisionError: at 7", False)
-    assert reactor.result(store.failed) is problem
+    assert await store.failed is problem
 
 
 def test_what_is_refused_at_once_does_not_overtake_what_was_appended_before(
-    reactor: HandReactor, store: Store, engine: Held, outcomes: Outcomes
+    reactor: HandReactor, turned: Store, engine: Held, outcomes: Outcomes
 ) -> None:
     engine.problems += [FULL, FULL]
-    first = store.append(batch(b"first"))
+    first = turned.append(batch(b"first"))
     reactor.iterate(0)
     heard(reactor)
-    first.addErrback(lambda _: outcomes.watch("later", store.append(batch(b"later"))))
-    outcomes.watch("earlier", store.append(batch(b"earlier")))
+    first.addErrback(lambda _: outcomes.watch("later", turned.append(batch(b"later"))))
+    outcomes.watch("earlier", turned.append(batch(b"earlier")))
     reactor.until(lambda: len(outcomes.known) == 2)
     assert [name for name, _ in outcomes()] == ["earlier", "later"]
 
@@ -472,27 +483,27 @@ def test_what_is_refused_at_once_does_not_overtake_what_was_appended_before(
 # Upkeep
 
 
-def test_upkeep_goes_on_between_commits_and_while_idle_until_nothing_is_left(
-    reactor: HandReactor, engine: Held
+async def test_upkeep_goes_on_between_commits_and_while_idle_until_nothing_is_left(
+    real: Reactor, engine: Held
 ) -> None:
     engine.untidy += [True, True, True, False]
-    store = Store(reactor, engine)
+    store = Store(real, engine)
     store.start()
-    reactor.until(lambda: not engine.untidy)
+    await until(lambda: not engine.untidy)
     before = engine.tidied
-    reactor.result(store.append(batch(b"a")))
-    reactor.result(store.stop())
+    await store.append(batch(b"a"))
+    await store.stop()
     assert engine.tidied > before
 
 
 def test_upkeep_has_its_turn_between_commits_however_many_follow_each_other(
-    reactor: HandReactor, store: Store, engine: Held
+    reactor: HandReactor, turned: Store, engine: Held
 ) -> None:
     engine.free.clear()
-    store.append(batch(b"a"))
+    turned.append(batch(b"a"))
     reactor.iterate(0)
     assert engine.begun.get(timeout=PATIENCE) == [b"a"]
-    last = store.append(batch(b"b"))
+    last = turned.append(batch(b"b"))
     reactor.iterate(0)
     before = engine.tidied
     engine.turns.release()
@@ -502,48 +513,46 @@ def test_upkeep_has_its_turn_between_commits_however_many_follow_each_other(
     reactor.result(last)
 
 
-def test_upkeep_is_looked_for_while_nothing_is_stored(
-    reactor: HandReactor, engine: Held, monkeypatch: pytest.MonkeyPatch
+async def test_upkeep_is_looked_for_while_nothing_is_stored(
+    real: Reactor, engine: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commit, "TIDY_INTERVAL", 0.01)
-    store = Store(reactor, engine)
+    store = Store(real, engine)
     store.start()
-    reactor.until(lambda: engine.tidied > 5)
-    reactor.result(store.stop())
+    await until(lambda: engine.tidied > 5)
+    await store.stop()
     assert engine.commits == []
 
 
-def test_upkeep_that_fails_for_now_concerns_nobody(
-    reactor: HandReactor, engine: Held, log: Log
+async def test_upkeep_that_fails_for_now_concerns_nobody(
+    real: Reactor, engine: Held, log: Log
 ) -> None:
     engine.untidy += [FULL]
-    store = Store(reactor, engine)
+    store = Store(real, engine)
     store.start()
-    reactor.until(lambda: not engine.untidy)
-    reactor.result(store.append(batch(b"a")))
-    reactor.result(store.stop())
+    await until(lambda: not engine.untidy)
+    await store.append(batch(b"a"))
+    await store.stop()
     assert log.texts == []
     assert not store.failed.called
 
 
-def test_upkeep_that_fails_for_good_ends_it(reactor: HandReactor, engine: Held) -> None:
+async def test_upkeep_that_fails_for_good_ends_it(real: Reactor, engine: Held) -> None:
     engine.untidy += [BROKEN]
-    store = Store(reactor, engine)
+    store = Store(real, engine)
     store.start()
-    assert reactor.result(store.failed) is BROKEN
-    assert reactor.failure(store.append(batch(b"a"))) is BROKEN
+    assert await store.failed is BROKEN
+    assert await failure(store.append(batch(b"a"))) is BROKEN
     tidied = engine.tidied
-    reactor.result(store.stop())
+    await store.stop()
     assert (engine.commits, engine.tidied) == ([], tidied)
 
 
-def test_after_a_failure_for_good_there_is_no_upkeep(
-    reactor: HandReactor, engine: Held, store: Store
-) -> None:
+async def test_after_a_failure_for_good_there_is_no_upkeep(engine: Held, store: Store) -> None:
     engine.problems.append(BROKEN)
-    reactor.failure(store.append(batch(b"a")))
+    await failure(store.append(batch(b"a")))
     tidied = engine.tidied
-    reactor.result(store.stop())
+    await store.stop()
     assert engine.tidied == tidied
 
 
@@ -551,42 +560,42 @@ def test_after_a_failure_for_good_there_is_no_upkeep(
 
 
 def test_it_is_full_while_too_much_is_not_durable_and_has_room_when_it_is(
-    reactor: HandReactor, store: Store, engine: Held, monkeypatch: pytest.MonkeyPatch
+    reactor: HandReactor, turned: Store, engine: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commit, "PENDING_LIMIT", 10)
     engine.free.clear()
-    assert reactor.result(store.room()) is None
-    first = store.append(batch(b"1234", b"56789"))
-    assert not store.full
+    assert reactor.result(turned.room()) is None
+    first = turned.append(batch(b"1234", b"56789"))
+    assert not turned.full
     reactor.iterate(0)
     engine.begun.get(timeout=PATIENCE)
-    store.append(batch(b"0", b""))
-    assert store.full
+    turned.append(batch(b"0", b""))
+    assert turned.full
     order: list[str] = []
     for name in ("first", "second"):
-        store.room().addCallback(lambda _, name=name: order.append(name))
+        turned.room().addCallback(lambda _, name=name: order.append(name))
     assert order == []
     first.addCallback(lambda _: order.append("durable"))
     engine.release()
     reactor.until(lambda: len(order) == 3)
     assert order == ["durable", "first", "second"]
-    assert not store.full
+    assert not turned.full
 
 
 def test_it_stays_full_when_what_is_durable_makes_too_little_room(
-    reactor: HandReactor, store: Store, engine: Held, monkeypatch: pytest.MonkeyPatch
+    reactor: HandReactor, turned: Store, engine: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commit, "PENDING_LIMIT", 10)
     engine.free.clear()
-    first = store.append(batch(b"1"))
+    first = turned.append(batch(b"1"))
     reactor.iterate(0)
     engine.begun.get(timeout=PATIENCE)
-    second = store.append(batch(b"x" * 20))
-    room = store.room()
+    second = turned.append(batch(b"x" * 20))
+    room = turned.room()
     reactor.iterate(0)
     engine.turns.release()
     reactor.result(first)
-    assert store.full
+    assert turned.full
     assert not room.called
     engine.release()
     reactor.result(second)
@@ -594,8 +603,7 @@ def test_it_stays_full_when_what_is_durable_makes_too_little_room(
 
 
 @pytest.mark.parametrize("problem", [FULL, BROKEN], ids=["for now", "for good"])
-def test_what_failed_waits_no_more(
-    reactor: HandReactor,
+async def test_what_failed_waits_no_more(
     store: Store,
     engine: Held,
     monkeypatch: pytest.MonkeyPatch,
@@ -606,7 +614,7 @@ def test_what_failed_waits_no_more(
     appended = store.append(batch(b"x" * 10))
     room = store.room()
     assert store.full
-    assert reactor.failure(appended) is problem
+    assert await failure(appended) is problem
     assert room.called
     assert not store.full
     store.append(batch(b"x" * 10)).addErrback(lambda _: None)  # refused at once
@@ -656,12 +664,12 @@ def test_stopping_stores_what_this_turn_has_brought_an_idle_store(
     reactor.result(stopped)
 
 
-def test_stopping_after_a_failure_for_good_closes(reactor: HandReactor, engine: Held) -> None:
-    store = Store(reactor, engine)
+async def test_stopping_after_a_failure_for_good_closes(real: Reactor, engine: Held) -> None:
+    store = Store(real, engine)
     store.start()
     engine.problems.append(BROKEN)
-    reactor.failure(store.append(batch(b"a")))
-    reactor.result(store.stop())
+    await failure(store.append(batch(b"a")))
+    await store.stop()
     assert engine.closed
 
 
@@ -689,15 +697,15 @@ class Watching(Service):
         return self._appends()
 
 
-def test_the_store_is_opened_before_anything_listens_and_closed_when_all_has_drained(
-    reactor: HandReactor, engine: Held
+async def test_the_store_is_opened_before_anything_listens_and_closed_when_all_has_drained(
+    real: Reactor, engine: Held
 ) -> None:
     found: list[Any] = []
-    store = Store(reactor, engine)
+    store = Store(real, engine)
     service = AllOrNone(store)
     Watching(found, engine, lambda: store.append(batch(b"the last"))).setServiceParent(service)
     service.startService()
-    reactor.result(service.stopService())
+    await service.stopService()
     assert found == [("start", True), ("stop", False)]
     assert [line for _, _, line in engine.kept()] == [b"the last"]
     assert engine.closed

@@ -1,6 +1,5 @@
 """Targets: what they reach, over TLS as well, and what is said where they reach nothing."""
 
-import ipaddress
 import socket
 import ssl
 import threading
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
 from OpenSSL import SSL
 from twisted.internet.error import ConnectError, TCPTimedOutError
 from twisted.internet.tcp import Client
@@ -18,59 +16,35 @@ from twisted.internet.tcp import Client
 from sockservice import DatagramClient, LineClient, Unanswered, connect
 from sockservice.client.explain import explained
 from sockservice.net.tls.client import HandshakeError, refusal
-from tests.conftest import PATIENCE, HandReactor, Running
-from tests.test_client import Outcome
-from tests.test_tls import Identity
+from tests.certificates import Identity
+from tests.conftest import PATIENCE, HandReactor, Reactor, Running, Serving, failure
+from tests.doubles import Outcome
 
 # Twisted and pyOpenSSL say so of each other.
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
-LOCAL = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("targets")
-
-
-@pytest.fixture(scope="module")
-def authority(folder: Path) -> Identity:
-    return Identity(folder, "authority")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path, authority: Identity) -> Identity:
-    return Identity(folder, "server", authority, LOCAL)
-
-
-@pytest.fixture(scope="module")
-def alice(folder: Path, authority: Identity) -> Identity:
-    return Identity(folder, "alice", authority)
-
-
-@pytest.fixture(scope="module")
-def mallory(folder: Path) -> Identity:
-    return Identity(folder, "mallory", None, LOCAL)
-
-
 Secure = Callable[..., int]
 
 
-@pytest.fixture
-def secure(running: Running) -> Secure:
-    """Serve lines over TLS; give the port's number."""
-
+def securing(services: Running | Serving) -> Secure:
     def started(identity: Identity, more: str = "") -> int:
-        running.start("--listen", f"ack@ssl:0:interface=127.0.0.1:{identity.said}{more}")
-        [(_, _, number)] = running.addresses
+        services.start("--listen", f"ack@ssl:0:interface=127.0.0.1:{identity.said}{more}")
+        [(_, _, number)] = services.addresses
         return number
 
     return started
 
 
-def reached(reactor: HandReactor, target: str, **how: Any) -> Any:
-    """Connect; turn the reactor without the time going by."""
-    return reactor.result(connect(reactor, target, **how))
+@pytest.fixture
+def secure(running: Running) -> Secure:
+    """Serve lines over TLS; give the port's number."""
+    return securing(running)
+
+
+@pytest.fixture
+def secured(serving: Serving) -> Secure:
+    """Serve lines over TLS in the installed reactor; give the port's number."""
+    return securing(serving)
 
 
 def unreached(reactor: HandReactor, target: str, **how: Any) -> str:
@@ -97,33 +71,37 @@ def closed(reactor: HandReactor) -> None:
 @pytest.mark.parametrize(
     "target", ["127.0.0.1:{}", "localhost:{}", "tcp:127.0.0.1:{}", "tcp:host=127.0.0.1:port={}"]
 )
-def test_a_host_and_a_port_mean_tcp(running: Running, target: str) -> None:
-    running.start("--listen", "ack@tcp:0:interface=127.0.0.1")
-    [(_, _, number)] = running.addresses
-    client = reached(running.reactor, target.format(number))
+async def test_a_host_and_a_port_mean_tcp(real: Reactor, serving: Serving, target: str) -> None:
+    serving.start("--listen", "ack@tcp:0:interface=127.0.0.1")
+    [(_, _, number)] = serving.addresses
+    client = await connect(real, target.format(number))
     assert isinstance(client, LineClient)
-    assert running.reactor.result(client.ask(b"a")) == b"ok"
-    running.reactor.result(client.close())
+    assert await client.ask(b"a") == b"ok"
+    await client.close()
 
 
-def test_a_path_may_hold_what_means_something_elsewhere(running: Running, tmp_path: Path) -> None:
-    running.start("--listen", f"ack@unix:{tmp_path}/a\\=b")
-    client = reached(running.reactor, f"unix:{tmp_path}/a=b")
-    assert running.reactor.result(client.ask(b"a")) == b"ok"
-    running.reactor.result(client.close())
+async def test_a_path_may_hold_what_means_something_elsewhere(
+    real: Reactor, serving: Serving, tmp_path: Path
+) -> None:
+    serving.start("--listen", f"ack@unix:{tmp_path}/a\\=b")
+    client = await connect(real, f"unix:{tmp_path}/a=b")
+    assert await client.ask(b"a") == b"ok"
+    await client.close()
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "udp"])
-def test_the_source_is_an_address_of_ours(running: Running, scheme: str) -> None:
+async def test_the_source_is_an_address_of_ours(
+    real: Reactor, serving: Serving, scheme: str
+) -> None:
     what = {"tcp": "ack", "udp": "echo"}[scheme]
-    running.start("--listen", f"{what}@{scheme}:0:interface=127.0.0.1")
-    [(_, _, number)] = running.addresses
-    client = reached(running.reactor, f"{scheme}:127.0.0.1:{number}", source="127.0.0.2")
+    serving.start("--listen", f"{what}@{scheme}:0:interface=127.0.0.1")
+    [(_, _, number)] = serving.addresses
+    client = await connect(real, f"{scheme}:127.0.0.1:{number}", source="127.0.0.2")
     assert isinstance(client, LineClient if scheme == "tcp" else DatagramClient)
-    assert running.reactor.result(client.ask(b"a")) in (b"a", b"ok")
+    assert await client.ask(b"a") in (b"a", b"ok")
     host = client.transport.getHost()
     assert (host[0] if isinstance(host, tuple) else host.host) == "127.0.0.2"
-    running.reactor.result(client.close())
+    await client.close()
 
 
 @pytest.mark.parametrize(
@@ -197,10 +175,10 @@ def test_a_unix_socket_that_many_wait_for_is_waited_for(
         ("tcp:[nowhere%lo]:5", {}, "'nowhere%lo' is no IP address"),
     ],
 )
-def test_what_makes_no_sense_is_a_value_error(
-    reactor: HandReactor, target: str, how: dict[str, Any], why: str
+async def test_what_makes_no_sense_is_a_value_error(
+    real: Reactor, target: str, how: dict[str, Any], why: str
 ) -> None:
-    error = reactor.failure(connect(reactor, target, **how))
+    error = await failure(connect(real, target, **how))
     assert isinstance(error, ValueError)
     assert why in str(error)
 
@@ -215,25 +193,25 @@ def test_an_address_keeps_its_scope(reactor: HandReactor, opened: ExitStack) -> 
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
-def test_a_server_that_shows_who_it_is_is_spoken_to(
-    running: Running, secure: Secure, server: Identity, authority: Identity, host: str
+async def test_a_server_that_shows_who_it_is_is_spoken_to(
+    real: Reactor, secured: Secure, server: Identity, authority: Identity, host: str
 ) -> None:
-    number = secure(server)
-    client = reached(running.reactor, f"tls:{host}:{number}", cafile=str(authority.certKey))
+    number = secured(server)
+    client = await connect(real, f"tls:{host}:{number}", cafile=str(authority.certKey))
     replies: list[bytes] = []
     done = client.askAll([b"x" * 50] * 5000, replies.extend)
     closed = client.close()
-    running.reactor.result(done)
-    running.reactor.result(closed)
+    await done
+    await closed
     assert replies == [b"ok"] * 5000
 
 
-def test_without_verification_anyone_is_spoken_to(
-    running: Running, secure: Secure, mallory: Identity
+async def test_without_verification_anyone_is_spoken_to(
+    real: Reactor, secured: Secure, mallory: Identity
 ) -> None:
-    client = reached(running.reactor, f"tls:localhost:{secure(mallory)}", verify=False)
-    assert running.reactor.result(client.ask(b"a")) == b"ok"
-    running.reactor.result(client.close())
+    client = await connect(real, f"tls:localhost:{secured(mallory)}", verify=False)
+    assert await client.ask(b"a") == b"ok"
+    await client.close()
 
 
 def test_a_certificate_of_nobody_we_trust_is_told(
@@ -253,85 +231,85 @@ def test_a_certificate_signed_by_itself_is_told(
 
 
 def test_a_certificate_that_has_expired_is_told(
-    running: Running, secure: Secure, folder: Path, authority: Identity
+    running: Running, secure: Secure, tmp_path: Path, authority: Identity
 ) -> None:
-    old = Identity(folder, "old", authority, LOCAL, days=-1)
+    old = Identity(tmp_path, "old", authority, days=-1)
     target = f"tls:localhost:{secure(old)}"
     said = unreached(running.reactor, target, cafile=str(authority.certKey))
     assert said == "the server's certificate has expired"
 
 
-@pytest.mark.parametrize("hosts", [[x509.DNSName("elsewhere.example")], []])
+@pytest.mark.parametrize("hosts", [("elsewhere.example",), ()])
 def test_a_certificate_of_another_is_told(
     running: Running,
     secure: Secure,
-    folder: Path,
+    tmp_path: Path,
     authority: Identity,
-    hosts: list[x509.GeneralName],
+    hosts: tuple[str, ...],
 ) -> None:
-    number = secure(Identity(folder, "other", authority, hosts))
+    number = secure(Identity(tmp_path, "other", authority, hosts))
     for host in ("localhost", "127.0.0.1"):
         target = f"tls:{host}:{number}"
         said = unreached(running.reactor, target, cafile=str(authority.certKey))
         assert said == f"the server's certificate is not for {host}"
 
 
-def test_a_client_shows_its_certificate(
-    running: Running, secure: Secure, server: Identity, authority: Identity, alice: Identity
+async def test_a_client_shows_its_certificate(
+    real: Reactor, secured: Secure, server: Identity, authority: Identity, alice: Identity
 ) -> None:
-    number = secure(server, f":caCerts={authority.certKey}")
-    client = reached(
-        running.reactor,
+    number = secured(server, f":caCerts={authority.certKey}")
+    client = await connect(
+        real,
         f"tls:localhost:{number}",
         cafile=str(authority.certKey),
         cert=str(alice.certKey),
         key=str(alice.privateKey),
     )
-    assert running.reactor.result(client.ask(b"a")) == b"ok"
-    running.reactor.result(client.close())
+    assert await client.ask(b"a") == b"ok"
+    await client.close()
 
 
 @pytest.mark.parametrize(("shown", "why"), [(False, "certificate required"), (True, "unknown ca")])
-def test_a_client_that_is_refused_is_told(
-    running: Running,
-    secure: Secure,
+async def test_a_client_that_is_refused_is_told(
+    real: Reactor,
+    secured: Secure,
     server: Identity,
     authority: Identity,
     mallory: Identity,
     shown: bool,
     why: str,
 ) -> None:
-    number = secure(server, f":caCerts={authority.certKey}")
-    how = {"cert": str(mallory.certKey), "key": str(mallory.privateKey)} if shown else {}
+    number = secured(server, f":caCerts={authority.certKey}")
+    how: dict[str, Any] = {}
+    if shown:
+        how = {"cert": str(mallory.certKey), "key": str(mallory.privateKey)}
     # In TLS 1.3 the client is done before the server has looked.
-    client = reached(
-        running.reactor, f"tls:localhost:{number}", cafile=str(authority.certKey), **how
-    )
-    error = running.reactor.failure(client.ask(b"a"))
+    client = await connect(real, f"tls:localhost:{number}", cafile=str(authority.certKey), **how)
+    error = await failure(client.ask(b"a"))
     assert isinstance(error, Unanswered)
     assert str(error) == f"connection lost: the server refused our certificate: {why}"
     assert error.__cause__ is not None
     assert refusal(error.__cause__)
 
 
-def test_a_key_of_another_is_told(reactor: HandReactor, alice: Identity, mallory: Identity) -> None:
+async def test_a_key_of_another_is_told(real: Reactor, alice: Identity, mallory: Identity) -> None:
     how: dict[str, Any] = {"cert": str(alice.certKey), "key": str(mallory.privateKey)}
-    error = reactor.failure(connect(reactor, "tls:localhost:5", **how))
+    error = await failure(connect(real, "tls:localhost:5", **how))
     assert "is not that of the certificate" in str(error)
-    error = reactor.failure(connect(reactor, "tls:localhost:5", cert=str(alice.certKey)))
+    error = await failure(connect(real, "tls:localhost:5", cert=str(alice.certKey)))
     assert "holds no private key in PEM" in str(error)
 
 
 @pytest.mark.parametrize(
     "target", ["tls:localhost:5", "tls:localhost:5:certificate={cert}:privateKey={key}"]
 )
-def test_a_key_that_is_encrypted_is_told_and_nobody_asked(
-    reactor: HandReactor, server: Identity, target: str
+async def test_a_key_that_is_encrypted_is_told_and_nobody_asked(
+    real: Reactor, server: Identity, target: str
 ) -> None:
     locked = server.lock()
     how: dict[str, Any] = {"cert": str(server.certKey), "key": str(locked)}
     said = target.format(**how).replace("locked", r"lock\ed")
-    error = reactor.failure(connect(reactor, said, **({} if "=" in target else how)))
+    error = await failure(connect(real, said, **({} if "=" in target else how)))
     assert str(error) == (
         f"the private key in {locked} is encrypted; decrypt it: openssl pkey -in {locked} -out FILE"
     )

@@ -1,22 +1,16 @@
 """TLS: certificates, mutual ones, and lines over the real thing on the loopback."""
 
-import datetime
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from sockservice import LineServer
-from sockservice.server.answers import Answer
+from tests.certificates import Identity
 from tests.conftest import HandReactor, Log, Running
 
 # Twisted and pyOpenSSL say so of each other, and Twisted of its own endpoint's `sslmethod`.
@@ -35,89 +29,6 @@ YdEIqUuyyOP7uWrat2DX9GgdT0Kj3jlN9K5W7edjcrsZCwenyO4KbXCeAvzhzffi
 ssbzSibBsu/6iGtCOGEoXJf//////////wIBAg==
 -----END DH PARAMETERS-----
 """
-
-
-class Identity:
-    """A key and a certificate, signed by another or by itself, in PEM files.
-
-    `hosts` are the names and addresses it is for; it expires in `days` days.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        name: str,
-        issuer: "Identity | None" = None,
-        hosts: Sequence[x509.GeneralName] = (),
-        days: int = 1,
-    ) -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        now = datetime.datetime.now(datetime.UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(self.name)
-            .issuer_name((issuer or self).name)
-            .public_key(self.key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(days=9))
-            .not_valid_after(now + datetime.timedelta(days=days))
-            .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), True)
-        )
-        if hosts:
-            builder = builder.add_extension(x509.SubjectAlternativeName(hosts), False)
-        self.certificate = builder.sign((issuer or self).key, hashes.SHA256())
-        self.certKey = folder / f"{name}.crt"
-        self.certKey.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
-        self.privateKey = folder / f"{name}.key"
-        self.privateKey.write_bytes(
-            self.key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-
-    def lock(self) -> Path:
-        """Give the file of the key, encrypted."""
-        locked = self.privateKey.with_name("locked.key")
-        locked.write_bytes(
-            self.key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.BestAvailableEncryption(b"open"),
-            )
-        )
-        return locked
-
-    @property
-    def said(self) -> str:
-        return f"privateKey={self.privateKey}:certKey={self.certKey}"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tls")
-
-
-@pytest.fixture(scope="module")
-def authority(folder: Path) -> Identity:
-    return Identity(folder, "authority")
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path, authority: Identity) -> Identity:
-    return Identity(folder, "server", authority)
-
-
-@pytest.fixture(scope="module")
-def alice(folder: Path, authority: Identity) -> Identity:
-    return Identity(folder, "alice", authority)
-
-
-@pytest.fixture(scope="module")
-def mallory(folder: Path) -> Identity:
-    return Identity(folder, "mallory")
 
 
 class Client:
@@ -193,16 +104,10 @@ def test_lines_are_acknowledged_over_tls(
     running.reactor.result(stopping)
 
 
-class Bye(LineServer):
-    def answer(self, line: bytes) -> Answer:
-        self.close()
-        return b"bye"
-
-
 def test_a_connection_that_is_closed_from_this_side_ends(
     running: Running, opened: ExitStack, authority: Identity, server: Identity, log: Log
 ) -> None:
-    running.start("--listen", f"tests.test_tls.Bye@{listen(server.said)[1]}")
+    running.start("--listen", f"tests.doubles.Bye@{listen(server.said)[1]}")
     client = Client(running, opened, authority)
     client.shake()
     client.send(b"a\n")
@@ -235,7 +140,7 @@ def test_key_and_certificates_may_be_in_one_file(
 def test_a_chain_parameters_and_a_method_may_be_given(
     running: Running,
     opened: ExitStack,
-    folder: Path,
+    identities: Path,
     authority: Identity,
     server: Identity,
     tmp_path: Path,
@@ -267,7 +172,7 @@ def test_the_subject_of_a_verified_certificate_names_the_peer(
     client.send(b"a\n")
     assert client.receive(3) == b"ok\n"
     host, port = client.socket.getsockname()
-    assert f"{host}:{port} (CN=alice) has shown its certificate" in log.texts
+    assert f"{host}:{port} (CN=alice,OU=tests,O=sockservice) has shown its certificate" in log.texts
 
 
 def test_a_flood_of_certificates_is_summed_up(
@@ -428,10 +333,12 @@ def test_who_never_reads_over_tls_makes_room(
 )
 @pytest.mark.usefixtures("alice")
 def test_a_file_that_is_missing_or_something_else_is_told(
-    running: Running, folder: Path, server: Identity, said: str, why: str
+    running: Running, identities: Path, server: Identity, said: str, why: str
 ) -> None:
     server.lock()
-    assert running.fail(*listen(said.format(folder, server=server.said))) == why.format(folder)
+    assert running.fail(*listen(said.format(identities, server=server.said))) == why.format(
+        identities
+    )
 
 
 TORN = "-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n"

@@ -17,10 +17,10 @@ from time import monotonic, sleep
 from sockservice.limits.tokenbucket import SOURCES
 from sockservice.net.epoll import SLICE
 from sockservice.net.udp.mmsg import REMEMBERED
+from tests.certificates import Identity
 from tests.soak import loads
 from tests.soak.loads import Done, Load
 from tests.soak.watched import MIB, Bystander, Ended, State, Trips, Watched, rests, settled
-from tests.test_tls import Identity
 
 #: Times its quiet value that a bystander's median round trip may take under a load.
 SLOWER = 3.0
