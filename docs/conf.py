@@ -112,11 +112,13 @@ def private(app: Sphinx, _: BuildEnvironment, node: Element, shown: Element) -> 
 
 
 def unlink(app: Sphinx, document: document) -> None:
-    """Show the name of a folder that a page links to, which the site has not, without a link."""
+    """Show without a link what is no page of the site: a folder, or a page that was left out."""
+    placed = {ROOT / f"{page}.md" for pages in PLACES.values() for page in pages}
     for node in list(document.findall(pending_xref)):
-        target = Path(document["source"]).parent / node["reftarget"]
-        if node["reftype"] == "myst" and not node["refdomain"] and target.is_dir():
-            node.replace_self(node.children)
+        if node["reftype"] == "myst" and not node["refdomain"]:
+            path = (Path(document["source"]).parent / node["reftarget"].partition("#")[0]).resolve()
+            if path.is_dir() or (path in placed and not path.exists()):
+                node.replace_self(node.children)
 
 
 def speak(app: Sphinx, page: str, template: str, context: dict[str, Any], _: Any) -> None:
