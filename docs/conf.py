@@ -59,6 +59,7 @@ autodoc_preserve_defaults = True
 
 html_theme = "furo"
 html_title = f"sockservice {release}"
+html_show_copyright = False
 html_copy_source = False
 html_show_sourcelink = False
 
