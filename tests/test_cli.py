@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import socket
 import subprocess
 import sys
@@ -215,7 +216,9 @@ def test_bad_usage_is_status_2(arguments: list[str], why: str) -> None:
 
 def test_bad_usage_is_told_in_one_line(children: Children) -> None:
     done = children.run("sockservice", "send", "--nonsense", "127.0.0.1:5")
-    assert outcome(done) == (2, b"", "sockservice send: No such option '--nonsense'.\n")
+    # In click's words, which change.
+    assert re.fullmatch("sockservice send: No such option.*--nonsense.*\n", outcome(done)[2])
+    assert outcome(done)[:2] == (2, b"")
 
 
 @pytest.mark.parametrize("command", [["--help"], ["man"], ["completion", "fish"]])
