@@ -1,10 +1,7 @@
 """Group commit: while one commit is made durable, what arrives forms the next one."""
 
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
-from queue import Empty, SimpleQueue
-from threading import Event, Thread
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -13,37 +10,16 @@ from twisted.logger import Logger
 
 from sockservice.errors import StoreError
 from sockservice.store.engine import Backend, Batch
+from sockservice.store.writer import Put, Settled, Writer
 
-#: Lines in one commit, about: what a disk writes in few milliseconds, so that
-#: nobody waits long for what others have sent.
-COMMIT_LIMIT = 8192
 #: Bytes of lines not yet durable, in all: a second's work of a slow disk. Beyond
 #: it `Store.full` is true and connections are not read.
 PENDING_LIMIT = 64 * 1024 * 1024
 #: Seconds until a failed commit is followed by another try, first and at most.
 #: Until then lines are refused at once.
 RETRY_FIRST, RETRY_MOST = 0.05, 1.0
-#: Seconds between looks for upkeep while nothing is stored.
-TIDY_INTERVAL = 1.0
 
 log = Logger()
-
-#: Is called when lines are durable, or with what has kept them from it.
-Settled = Callable[[StoreError | None], None]
-
-
-class _Put:
-    """Batches that are stored together, and who waits for them."""
-
-    __slots__ = ("batches", "lines", "settled", "size")
-
-    def __init__(self, batches: list[Batch], settled: Settled) -> None:
-        self.batches = batches
-        self.settled = settled
-        self.lines = self.size = 0
-        for batch in batches:
-            self.lines += len(batch.lines)
-            self.size += sum(map(len, batch.lines))
 
 
 class Store:
@@ -55,8 +31,7 @@ class Store:
 
     def __init__(self, reactor: Any, backend: Backend) -> None:
         self._reactor = reactor
-        self._backend = backend
-        self._turn: list[_Put] = []  # of this turn of the reactor
+        self._turn: list[Put] = []  # of this turn of the reactor
         self._pending = 0  # bytes that are not durable yet
         self._unsettled = 0  # batches that nobody has been told of
         self._room: list[Deferred[None]] = []
@@ -67,14 +42,13 @@ class Store:
         self._lasting: IDelayedCall | None = None  # until storing is said to work again
         self._stopping = False
         self._closed: Deferred[None] = Deferred()
-        # What follows is shared with the thread.
-        self._turns: SimpleQueue[list[_Put] | None] = SimpleQueue()  # None: there are no more
-        self._unopened: BaseException | None = None
-        self._opened = Event()
-        # The thread's own.
-        self._waiting: deque[_Put] = deque()
-        self._ended = False  # nothing more will come
-        self._fatal: StoreError | None = None  # after it nothing is committed any more
+        self._turns: SimpleQueue[list[Put] | None] = SimpleQueue()
+        self._writer = Writer(
+            backend,
+            self._turns,
+            partial(reactor.callFromThread, self._committed),
+            partial(reactor.callFromThread, self._hasClosed),
+        )
         #: Fires once nothing will be stored any more, with the reason.
         self.failed: Deferred[StoreError] = Deferred()
         #: Lines made durable since the start.
@@ -98,10 +72,7 @@ class Store:
 
         :raises CannotStart: It can't be opened, or can't promise durability.
         """
-        Thread(target=self._run, name="store", daemon=True).start()
-        self._opened.wait()
-        if self._unopened is not None:
-            raise self._unopened
+        self._writer.start()
 
     def append(self, batch: Batch) -> Deferred[None]:
         """Store the lines of `batch`; fires when all are durable.
@@ -145,7 +116,7 @@ class Store:
         if problem is not None and not self._unsettled and self._hopeless(problem):
             settled(problem)
             return
-        put = _Put(batches, settled)
+        put = Put(batches, settled)
         self._unsettled += 1
         self._pending += put.size
         if not self._turn:
@@ -167,7 +138,7 @@ class Store:
         turn, self._turn = self._turn, []
         self._turns.put(turn)
 
-    def _committed(self, puts: list[_Put], problem: StoreError | None) -> None:
+    def _committed(self, puts: list[Put], problem: StoreError | None) -> None:
         """A commit is durable, or has failed; called in the reactor's thread."""
         self._note(problem)
         for put in puts:
@@ -220,81 +191,3 @@ class Store:
     def _sayAgain(self) -> None:
         self._lasting = self._said = None
         log.info("storing lines again")
-
-    # The thread.
-
-    def _run(self) -> None:
-        try:
-            self._backend.open()
-        except BaseException as problem:
-            self._unopened = problem
-            return
-        finally:
-            self._opened.set()
-        while puts := self._next():
-            self._commit(puts)
-            self._tidy()
-        self._backend.close()
-        self._reactor.callFromThread(self._hasClosed)
-
-    def _next(self) -> list[_Put]:
-        """Wait for what to commit next, with upkeep meanwhile; nothing when all is done."""
-        more = True
-        while not (self._arrived(0 if more else TIDY_INTERVAL) or self._ended):
-            more = self._tidy()
-        puts = []
-        lines = 0
-        while self._waiting and lines < COMMIT_LIMIT:
-            puts.append(self._waiting.popleft())
-            lines += puts[-1].lines
-        return puts
-
-    def _arrived(self, timeout: float) -> bool:
-        """Take in what has come, waiting for it if need be; say whether there is anything."""
-        with suppress(Empty):
-            while not self._ended:
-                turn = self._turns.get(timeout=0 if self._waiting else timeout)
-                if turn is None:
-                    self._ended = True
-                else:
-                    self._waiting += turn
-        return bool(self._waiting)
-
-    def _commit(self, puts: list[_Put]) -> None:
-        problem = self._fatal
-        if problem is None:
-            try:
-                self._backend.commit([batch for put in puts for batch in put.batches])
-            except Exception as failed:
-                problem = self._failure(failed)
-        if problem is not None:
-            # What waits would have to wait as long, and fail as well.
-            self._arrived(0)
-            puts += self._waiting
-            self._waiting.clear()
-        self._reactor.callFromThread(self._committed, puts, problem)
-
-    def _tidy(self) -> bool:
-        """Do a step of upkeep; say whether there is more to do at once."""
-        if self._fatal is not None:
-            return False
-        try:
-            return self._backend.tidy()
-        except Exception as failed:
-            problem = self._failure(failed)
-            if not problem.retry:
-                self._reactor.callFromThread(self._committed, [], problem)
-            return False
-
-    def _failure(self, failed: Exception) -> StoreError:
-        problem = (
-            failed
-            if isinstance(failed, StoreError)
-            else StoreError(f"{type(failed).__name__}: {failed}", retry=False)
-        )
-        # Or it would hold the lines that were being stored, for as long as it is remembered.
-        problem.__cause__ = problem.__context__ = None
-        problem.with_traceback(None)
-        if not problem.retry:
-            self._fatal = problem
-        return problem
