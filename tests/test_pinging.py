@@ -560,7 +560,7 @@ def test_ctrl_c_while_it_connects(children: Children, opened: ExitStack, command
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (130, b"")
-    assert errors.decode() == f"interrupted before {target} was connected\n"
+    assert errors.decode() == f"interrupted before there was a connection to {target}\n"
 
 
 def connecting(port: int) -> bool:

@@ -10,16 +10,15 @@ from time import perf_counter_ns
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.cli.bench.settings import Refusal, Settings, received
-from sockservice.cli.status import INTERRUPTED, NOT_CONNECTED, USAGE
+from sockservice.cli.connecting import NotConnected, connected
+from sockservice.cli.status import NOT_CONNECTED, USAGE
 from sockservice.client.datagram import DatagramClient
-from sockservice.client.explain import explained
 from sockservice.client.line import LineClient
 from sockservice.client.takeover import longest
 from sockservice.client.targets import connect
@@ -30,9 +29,6 @@ from sockservice.measure.tally import Tally
 
 #: Seconds between reports of a process on how far it is.
 PROGRESS = 0.2
-
-
-# The processes that load
 
 
 def work(settings: Settings, parent: Connection, others: list[Connection]) -> None:
@@ -55,9 +51,8 @@ def work(settings: Settings, parent: Connection, others: list[Connection]) -> No
         with suppress(BrokenPipeError, ConnectionResetError):
             try:
                 parent.send(await working.run())
-            except CancelledError:
-                said = f"interrupted before {settings.target} was connected"
-                parent.send(Refusal(INTERRUPTED, said))
+            except NotConnected as problem:
+                parent.send(Refusal(problem.status, problem.why))
 
     react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
 
@@ -129,12 +124,9 @@ class Working:
         settings, load = self._settings, self._load
         allow(settings.connections)
         for _ in range(settings.connections):
-            client = await self._connected()
-            if isinstance(client, Refusal):
-                return client
-            load.add(client)
+            load.add(await self._connected())
         self._parent.send(True)
-        await self._until(Told(self._reactor, self._parent).came)
+        await self._connecting(Told(self._reactor, self._parent).came)
         load.start()
         await self._sleep(settings.warmup)
         if not self._stopped:
@@ -155,37 +147,38 @@ class Working:
             return Refusal(NOT_CONNECTED, f"{settings.target}: nobody listens there")
         return load.tally, elapsed / SECOND
 
-    async def _connected(self) -> LineClient | DatagramClient | Refusal:
+    async def _connected(self) -> LineClient | DatagramClient:
+        """Return a client of the target, if that is one to load."""
         target = self._settings.target
-        try:
-            client: LineClient | DatagramClient = await self._until(
-                connect(self._reactor, target, **self._settings.how)
-            )
-        except ValueError as problem:
-            return Refusal(USAGE, f"{target}: {problem}")
-        except (CancelledError, ConnectingCancelledError):
-            raise CancelledError from None
-        except Exception as problem:
-            return Refusal(NOT_CONNECTED, f"could not connect to {target}: {explained(problem)}")
+        client: LineClient | DatagramClient = await self._connecting(
+            connect(self._reactor, target, **self._settings.how)
+        )
         if not (self._settings.yes or local(client)):
             client.abort()
-            return Refusal(USAGE, f"{target} is not on this machine: --yes loads it all the same")
+            raise NotConnected(
+                USAGE, f"{target} is not on this machine: --yes loads it all the same"
+            )
         if self._settings.size > (most := longest(client)):
             client.abort()
-            return Refusal(USAGE, f"--size: {target} takes at most {most} bytes")
+            raise NotConnected(USAGE, f"--size: {target} takes at most {most} bytes")
         return client
 
-    async def _until(self, deferred: Deferred[Any]) -> Any:
-        """Wait, until it comes or all is stopped."""
+    async def _connecting(self, deferred: Deferred[Any]) -> Any:
+        """Wait, until a connection is there or all is stopped."""
         self._waiting = deferred
         try:
-            return await deferred
+            return await connected(self._settings.target, deferred)
         finally:
             self._waiting = None
 
     async def _quietly(self, deferred: Deferred[Any]) -> None:
-        with suppress(CancelledError):
-            await self._until(deferred)
+        """Wait, until it comes or all is stopped."""
+        self._waiting = deferred
+        try:
+            with suppress(CancelledError):
+                await deferred
+        finally:
+            self._waiting = None
 
     async def _sleep(self, seconds: float) -> None:
         """Wait, and tell the parent now and then; less when stopped or when nobody is left."""

@@ -1,0 +1,77 @@
+"""What is in flight to a server, and whether more may be."""
+
+import math
+from collections import deque
+
+from sockservice.cli.send.window import window
+
+
+def size(lines: list[bytes]) -> int:
+    """Return the bytes of `lines`, with an ending of one byte each."""
+    return sum(map(len, lines)) + len(lines)
+
+
+class Batch:
+    """Lines sent at once, and how many of them have been answered."""
+
+    __slots__ = ("before", "count", "first", "lines", "sent")
+
+    def __init__(self, first: int, lines: list[bytes], sent: float, before: int) -> None:
+        self.first = first  # its number, from 1
+        self.lines = lines
+        self.count = 0
+        self.sent = sent
+        self.before = before  # bytes answered when it was sent
+
+
+class Flight:
+    """Batches in flight, at most `most` lines; times are in seconds."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        #: Those not answered whole, whether or not replies may still come.
+        self.batches: deque[Batch] = deque()
+        #: Lines whose reply may still come.
+        self.awaited = 0
+        #: Bytes of the lines that were answered.
+        self.answeredBytes = 0
+        self._awaitedBytes = 0
+        self._shortest = math.inf  # seconds of a round trip
+        self._fastest = 0.0  # bytes a second
+
+    def admits(self, lines: int, bytes: int) -> bool:
+        """Whether so many more lines, of so many bytes, may be sent now."""
+        if not self.awaited:
+            return True
+        room = window(self._shortest, self._fastest) - self._awaitedBytes
+        return self.awaited + lines <= self.most and bytes <= room
+
+    def add(self, first: int, lines: list[bytes], now: float) -> Batch:
+        """Note that `lines`, from number `first` on, are being sent."""
+        batch = Batch(first, lines, now, self.answeredBytes)
+        self.batches.append(batch)
+        self.awaited += len(lines)
+        self._awaitedBytes += size(lines)
+        return batch
+
+    def answered(self, batch: Batch, count: int, now: float) -> float:
+        """Note that the next `count` lines of a batch are answered; return how long that took."""
+        start, batch.count = batch.count, batch.count + count
+        bytes = size(batch.lines[start : batch.count])
+        self.awaited -= count
+        self._awaitedBytes -= bytes
+        self.answeredBytes += bytes
+        if batch.count == len(batch.lines):
+            self.batches.remove(batch)
+        took = now - batch.sent
+        if start == 0:
+            self._shortest = min(self._shortest, took)
+        if took > 0:
+            self._fastest = max(self._fastest, (self.answeredBytes - batch.before) / took)
+        return took
+
+    def unanswered(self, batch: Batch) -> None:
+        """Note that the rest of a batch will not be answered."""
+        left = batch.lines[batch.count :]
+        self.awaited -= len(left)
+        self._awaitedBytes -= size(left)
