@@ -3,19 +3,17 @@
 from collections import deque
 from typing import Any
 
-from twisted.internet.interfaces import IPullProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from sockservice.client.explain import lost
 from sockservice.client.line import REPLY_LIMIT
 from sockservice.measure.schedule import Schedule
+from sockservice.net.outbox import Outbox
 from sockservice.net.seqpacket import PacketServer
-from sockservice.net.transports import plainSocket, tune
+from sockservice.net.transports import tune
 
 
-@implementer(IPullProducer)
 class LineLoad(Protocol):
     """One connection: lines alike, so that the replies of most servers are, too.
 
@@ -39,13 +37,11 @@ class LineLoad(Protocol):
         # Of the reply that is coming: how much is as expected; or, if it isn't, all of it.
         self._offset = 0
         self._odd = b""
-        self._plain: Any = None
-        self._queued = False
         self.ended = False
 
     def connectionMade(self) -> None:
         tune(self.transport)
-        self._plain = plainSocket(self.transport)
+        self._outbox = Outbox(self.transport)
         self._packets = isinstance(self.transport, PacketServer)
 
     def fill(self, now: int) -> None:
@@ -66,9 +62,9 @@ class LineLoad(Protocol):
         self._sent += count
         if self._packets:
             for _ in range(count):
-                self.transport.write(self._line)
+                self._outbox.write(self._line)
         else:
-            self._write(
+            self._outbox.write(
                 self._lines if count == load.pipeline else self._lines[: count * len(self._line)]
             )
 
@@ -102,33 +98,6 @@ class LineLoad(Protocol):
             self.ended = True
             self._load.tally.fault("ended", lost(reason))
             self._load.settle()
-
-    def resumeProducing(self) -> None:
-        # Called as soon as it is registered, and then when all that was queued is sent.
-        if self._queued:
-            self._queued = False
-            self.transport.unregisterProducer()
-
-    def stopProducing(self) -> None:
-        """The connection ends."""
-
-    def _write(self, data: bytes) -> None:
-        """Send at once what the system takes, without the reactor's detour."""
-        if self._plain is not None and not self._queued:
-            try:
-                data = data[self._plain.send(data) :]
-            except BlockingIOError:
-                pass
-            except OSError:
-                # Reading will tell.
-                return
-            if not data:
-                return
-            self.transport.write(data)
-            self.transport.registerProducer(self, False)
-            self._queued = True
-        else:
-            self.transport.write(data)
 
     def _take(self, count: int, now: int) -> None:
         """Count replies, and how long each took."""
