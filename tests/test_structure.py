@@ -1,5 +1,7 @@
-"""The shape of the package: what imports what, and how long its modules are."""
+"""The shape of the package: what imports what, how long modules are, what classes are called."""
 
+import ast
+from collections import defaultdict
 from pathlib import Path
 
 import grimp
@@ -13,6 +15,9 @@ LONGEST = 350
 
 #: Modules that are longer, until they are taken apart.
 LONGER = {"server/line.py"}
+
+#: Names that two classes share, until one of them has another.
+SHARED = {"Memory"}
 
 
 def test_no_imports_go_in_a_circle() -> None:
@@ -33,3 +38,12 @@ def test_no_module_is_too_long_to_be_read_at_once() -> None:
         for path in FOLDER.rglob("*.py")
     }
     assert {name for name, lines in lengths.items() if lines > LONGEST} <= LONGER
+
+
+def test_no_two_classes_share_a_name() -> None:
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for path in FOLDER.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                found[node.name].add(str(path.relative_to(FOLDER)))
+    assert {name for name, paths in found.items() if len(paths) > 1} <= SHARED

@@ -6,6 +6,6 @@ FAREWELLS = (b"error busy: ", b"error not allowed: ", b"error idle for ")
 DOUBT = 1.0
 
 
-def turnedAway(refusal: str) -> bool:
+def rejected(refusal: str) -> bool:
     """Say whether a LineClient's `refusal` is that of a server that let nobody in."""
     return refusal.startswith(("error busy: ", "error not allowed: "))

@@ -15,7 +15,7 @@ from twisted.internet.task import react
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservice.cli.bench.settings import Refusal, Settings, received
+from sockservice.cli.bench.settings import Settings, Unmeasured, received
 from sockservice.cli.connecting import NotConnected, connected
 from sockservice.cli.status import NOT_CONNECTED, USAGE
 from sockservice.client.datagram import DatagramClient
@@ -52,13 +52,13 @@ def work(settings: Settings, parent: Connection, others: list[Connection]) -> No
             try:
                 parent.send(await working.run())
             except NotConnected as problem:
-                parent.send(Refusal(problem.status, problem.why))
+                parent.send(Unmeasured(problem.status, problem.why))
 
     react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
 
 
 @implementer(IReadDescriptor)
-class Told:
+class StartSignal:
     """The parent's word that all are connected, as a Deferred."""
 
     def __init__(self, reactor: Any, parent: Connection) -> None:
@@ -106,7 +106,7 @@ class Working:
             settings.timeout,
         )
 
-    async def run(self) -> Refusal | tuple[Tally, float]:
+    async def run(self) -> Unmeasured | tuple[Tally, float]:
         try:
             return await self._run()
         finally:
@@ -120,13 +120,13 @@ class Working:
             self._waiting.cancel()
         return self._done
 
-    async def _run(self) -> Refusal | tuple[Tally, float]:
+    async def _run(self) -> Unmeasured | tuple[Tally, float]:
         settings, load = self._settings, self._load
         allow(settings.connections)
         for _ in range(settings.connections):
             load.add(await self._connected())
         self._parent.send(True)
-        await self._connecting(Told(self._reactor, self._parent).came)
+        await self._connecting(StartSignal(self._reactor, self._parent).came)
         load.start()
         await self._sleep(settings.warmup)
         if not self._stopped:
@@ -144,7 +144,7 @@ class Working:
             # Of what was under way nobody can say that it got no reply.
             load.tally.unanswered = 0
         if load.unheard and not load.tally.answered:
-            return Refusal(NOT_CONNECTED, f"{settings.target}: nobody listens there")
+            return Unmeasured(NOT_CONNECTED, f"{settings.target}: nobody listens there")
         return load.tally, elapsed / SECOND
 
     async def _connected(self) -> LineClient | DatagramClient:

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from sockservice.cli.bench.child import work
-from sockservice.cli.bench.settings import Refusal, Settings, received
+from sockservice.cli.bench.settings import Settings, Unmeasured, received
 from sockservice.cli.progress import Bar, timed
 from sockservice.cli.status import INTERRUPTED, NOT_ALL
 from sockservice.measure.tally import Tally
@@ -25,7 +25,7 @@ class Benching:
         self._pids: list[int] = []
         self.interrupted = False
 
-    def run(self) -> Refusal | tuple[Tally, float]:
+    def run(self) -> Unmeasured | tuple[Tally, float]:
         """Load; give what was counted and in how many seconds."""
         before = {each: signal.signal(each, self._interrupt) for each in SIGNALS}
         # Each process begins as this one is now: with no reactor yet.
@@ -57,7 +57,7 @@ class Benching:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 
-    def _gather(self, ours: list[Connection]) -> Refusal | tuple[Tally, float]:
+    def _gather(self, ours: list[Connection]) -> Unmeasured | tuple[Tally, float]:
         for each in ours:
             refusal = received(each)
             if refusal is not True:
@@ -79,7 +79,7 @@ class Benching:
                     continue
                 ours.remove(each)
                 each.close()
-                if isinstance(message, tuple) and not isinstance(message, Refusal):
+                if isinstance(message, tuple) and not isinstance(message, Unmeasured):
                     tally.add(message[0])
                     elapsed = max(elapsed, message[1])
                 else:
@@ -88,8 +88,8 @@ class Benching:
         bar.clear()
         return tally, elapsed
 
-    def _ended(self, when: str = "") -> Refusal:
+    def _ended(self, when: str = "") -> Unmeasured:
         """Say why a process has ended without a word."""
         if self.interrupted:
-            return Refusal(INTERRUPTED, f"interrupted{when}")
-        return Refusal(NOT_ALL, "a process that loads has failed")
+            return Unmeasured(INTERRUPTED, f"interrupted{when}")
+        return Unmeasured(NOT_ALL, "a process that loads has failed")

@@ -26,7 +26,7 @@ class Settings(NamedTuple):
         return self._replace(connections=connections, rate=rate)
 
 
-class Refusal(NamedTuple):
+class Unmeasured(NamedTuple):
     """Nothing was measured."""
 
     status: int

@@ -13,7 +13,7 @@ from sockservice.cli.options import inSeconds, sized, targeted
 from sockservice.cli.output import Output
 from sockservice.cli.ping.link import LineLink, linked
 from sockservice.cli.ping.pinging import Pinging
-from sockservice.cli.ping.report import Report
+from sockservice.cli.ping.report import Printer
 from sockservice.cli.status import USAGE, end
 from sockservice.client.takeover import longest
 from sockservice.measure.probes import Probes
@@ -79,7 +79,7 @@ def ping(
             perf_counter,
             link,
             Probes(size, timeout, isinstance(link, LineLink)),
-            report=Report(target, size, Output(), asJson, quiet or bool(flood)),
+            report=Printer(target, size, Output(), asJson, quiet or bool(flood)),
             count=count or (FLOOD_COUNT if flood else None),
             interval=interval,
             flood=flood,

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from sockservice.cli.ping.link import LineLink, Link
-from sockservice.cli.ping.report import Report
+from sockservice.cli.ping.report import Printer
 from sockservice.cli.status import NOT_ALL, NOT_CONNECTED
 from sockservice.measure.probes import Event, Probes
 
@@ -29,7 +29,7 @@ class Pinging:
         link: Link,
         probes: Probes,
         *,
-        report: Report,
+        report: Printer,
         count: int | None,
         interval: float,
         flood: int | None,

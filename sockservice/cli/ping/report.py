@@ -8,7 +8,7 @@ from sockservice.cli.text import printable
 from sockservice.measure.probes import Event, Fate, Probes, Spread, spread
 
 
-class Report:
+class Printer:
     """What is printed."""
 
     def __init__(self, target: str, size: int, output: Output, asJson: bool, quiet: bool) -> None:

@@ -14,7 +14,7 @@ from sockservice.cli.completion import targets
 from sockservice.cli.connecting import NotConnected, connectedBeforeStop
 from sockservice.cli.options import inSeconds, seconds, targeted
 from sockservice.cli.send import prompt
-from sockservice.cli.send.output import Output
+from sockservice.cli.send.output import ReplyWriter
 from sockservice.cli.send.sending import DATAGRAMS, SIGNALS, Sending
 from sockservice.cli.send.source import Given, Input
 from sockservice.cli.send.unacked import Unacked
@@ -127,7 +127,7 @@ def send(
             reactor,
             target,
             source,
-            Output(1, quiet, asJson),
+            ReplyWriter(1, quiet, asJson),
             Unacked(unacked),
             timeout=timeout,
             rate=rate,

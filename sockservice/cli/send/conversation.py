@@ -12,7 +12,7 @@ from sockservice.cli.send.terminal import WINDOW, Left, Terminal
 from sockservice.cli.status import DONE, INTERRUPTED, NOT_ALL, NOT_CONNECTED, TIMED_OUT
 from sockservice.cli.text import printable
 from sockservice.client.datagram import DatagramClient
-from sockservice.client.farewell import turnedAway
+from sockservice.client.farewell import rejected
 from sockservice.client.line import LineClient
 from sockservice.client.requests import TimedOut
 
@@ -99,7 +99,7 @@ class Conversation:
         refusal = self._client.refusal if isinstance(self._client, LineClient) else ""
         if self._interrupted:
             status, why = INTERRUPTED, "interrupted"
-        elif turnedAway(refusal) and not (self._acknowledged or self._refused):
+        elif rejected(refusal) and not (self._acknowledged or self._refused):
             status, why = NOT_CONNECTED, self._why
         elif self._acknowledged == self._sent and not self._unsent:
             status, why = DONE, self._why

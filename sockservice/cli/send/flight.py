@@ -11,7 +11,7 @@ def size(lines: list[bytes]) -> int:
     return sum(map(len, lines)) + len(lines)
 
 
-class Batch:
+class Burst:
     """Lines sent at once, and how many of them have been answered."""
 
     __slots__ = ("before", "count", "first", "lines", "sent")
@@ -25,12 +25,12 @@ class Batch:
 
 
 class Flight:
-    """Batches in flight, at most `most` lines; times are in seconds."""
+    """Bursts in flight, at most `most` lines; times are in seconds."""
 
     def __init__(self, most: int) -> None:
         self.most = most
         #: Those not answered whole, whether or not replies may still come.
-        self.batches: deque[Batch] = deque()
+        self.bursts: deque[Burst] = deque()
         #: Lines whose reply may still come.
         self.awaited = 0
         #: Bytes of the lines that were answered.
@@ -46,32 +46,32 @@ class Flight:
         room = window(self._shortest, self._fastest) - self._awaitedBytes
         return self.awaited + lines <= self.most and bytes <= room
 
-    def add(self, first: int, lines: list[bytes], now: float) -> Batch:
+    def add(self, first: int, lines: list[bytes], now: float) -> Burst:
         """Note that `lines`, from number `first` on, are being sent."""
-        batch = Batch(first, lines, now, self.answeredBytes)
-        self.batches.append(batch)
+        burst = Burst(first, lines, now, self.answeredBytes)
+        self.bursts.append(burst)
         self.awaited += len(lines)
         self._awaitedBytes += size(lines)
-        return batch
+        return burst
 
-    def answered(self, batch: Batch, count: int, now: float) -> float:
-        """Note that the next `count` lines of a batch are answered; return how long that took."""
-        start, batch.count = batch.count, batch.count + count
-        bytes = size(batch.lines[start : batch.count])
+    def answered(self, burst: Burst, count: int, now: float) -> float:
+        """Note that the next `count` lines of a burst are answered; return how long that took."""
+        start, burst.count = burst.count, burst.count + count
+        bytes = size(burst.lines[start : burst.count])
         self.awaited -= count
         self._awaitedBytes -= bytes
         self.answeredBytes += bytes
-        if batch.count == len(batch.lines):
-            self.batches.remove(batch)
-        took = now - batch.sent
+        if burst.count == len(burst.lines):
+            self.bursts.remove(burst)
+        took = now - burst.sent
         if start == 0:
             self._shortest = min(self._shortest, took)
         if took > 0:
-            self._fastest = max(self._fastest, (self.answeredBytes - batch.before) / took)
+            self._fastest = max(self._fastest, (self.answeredBytes - burst.before) / took)
         return took
 
-    def unanswered(self, batch: Batch) -> None:
-        """Note that the rest of a batch will not be answered."""
-        left = batch.lines[batch.count :]
+    def unanswered(self, burst: Burst) -> None:
+        """Note that the rest of a burst will not be answered."""
+        left = burst.lines[burst.count :]
         self.awaited -= len(left)
         self._awaitedBytes -= size(left)

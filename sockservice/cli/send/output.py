@@ -13,7 +13,7 @@ class Interrupted(Exception):
     """A signal came while output was written."""
 
 
-class Output:
+class ReplyWriter:
     """Where replies go: the file `descriptor`, in the form that is asked for."""
 
     def __init__(self, descriptor: int, quiet: bool, asJson: bool) -> None:

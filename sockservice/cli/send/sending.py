@@ -11,18 +11,18 @@ from twisted.python.failure import Failure
 
 from sockservice.cli.connecting import NotConnected, connected
 from sockservice.cli.progress import INTERVAL, Bar, drawn
-from sockservice.cli.send.flight import Batch, Flight, size
-from sockservice.cli.send.output import Interrupted, Output
+from sockservice.cli.send.flight import Burst, Flight, size
+from sockservice.cli.send.output import Interrupted, ReplyWriter
 from sockservice.cli.send.pacing import Pacing
 from sockservice.cli.send.retrying import Retrying
-from sockservice.cli.send.source import Source
+from sockservice.cli.send.source import LineSource
 from sockservice.cli.send.summary import Summary, kept
 from sockservice.cli.send.unacked import Unacked
 from sockservice.cli.send.window import WINDOW
 from sockservice.cli.status import NOT_ALL, NOT_CONNECTED, SIGNALLED, TIMED_OUT, USAGE
 from sockservice.cli.text import printable, tell
 from sockservice.client.datagram import DatagramClient
-from sockservice.client.farewell import turnedAway
+from sockservice.client.farewell import rejected
 from sockservice.client.line import LineClient
 from sockservice.client.reliable import ReliableSender
 from sockservice.client.requests import TimedOut
@@ -55,8 +55,8 @@ class Sending:
         self,
         reactor: Any,
         target: str,
-        source: Source,
-        output: Output,
+        source: LineSource,
+        output: ReplyWriter,
         unacked: Unacked,
         *,
         timeout: float,
@@ -66,7 +66,7 @@ class Sending:
         self._reactor = reactor
         self._target = target
         self._source = source
-        self._output: Output | None = output
+        self._output: ReplyWriter | None = output
         self._unacked = unacked
         self._timeout = timeout
         self._client: LineClient | DatagramClient | None = None
@@ -166,9 +166,9 @@ class Sending:
             await self._woken()
 
     def _give(self, send: Send, lines: list[bytes]) -> None:
-        batch = self._flight.add(self._summary.sent + 1, lines, self._reactor.seconds())
+        burst = self._flight.add(self._summary.sent + 1, lines, self._reactor.seconds())
         self._summary.sent += len(lines)
-        send(lines, partial(self._answered, batch)).addErrback(self._unanswered, batch)
+        send(lines, partial(self._answered, burst)).addErrback(self._unanswered, burst)
 
     def _ask(
         self, client: DatagramClient, lines: list[bytes], answered: Callable[[list[bytes]], None]
@@ -213,7 +213,7 @@ class Sending:
     @property
     def _rejected(self) -> bool:
         """Whether the server did not let us in."""
-        return turnedAway(self._farewell) and not self._flight.answeredBytes
+        return rejected(self._farewell) and not self._flight.answeredBytes
 
     def _stop(self, why: str, status: int, abort: bool = True) -> None:
         self._summary.end(why, status)
@@ -226,20 +226,20 @@ class Sending:
         if abort and self._sender is not None:
             self._sender.stopService()
 
-    def _answered(self, batch: Batch, replies: list[bytes]) -> None:
-        start = batch.count
-        took = self._flight.answered(batch, len(replies), self._reactor.seconds())
+    def _answered(self, burst: Burst, replies: list[bytes]) -> None:
+        start = burst.count
+        took = self._flight.answered(burst, len(replies), self._reactor.seconds())
         refused = [each for each, reply in enumerate(replies) if reply.startswith(b"error ")]
         self._summary.refused += len(refused)
         self._summary.acknowledged += len(replies) - len(refused)
         if refused:
-            self._unacked.add([batch.lines[start + each] for each in refused])
+            self._unacked.add([burst.lines[start + each] for each in refused])
         if self._output is not None:
-            self._print(lambda output: output.replies(batch.first + start, replies, refused, took))
+            self._print(lambda output: output.replies(burst.first + start, replies, refused, took))
         self._continue()
 
-    def _unanswered(self, failure: Failure, batch: Batch) -> None:
-        self._flight.unanswered(batch)
+    def _unanswered(self, failure: Failure, burst: Burst) -> None:
+        self._flight.unanswered(burst)
         status = TIMED_OUT if failure.check(TimedOut) else NOT_ALL
         cause = failure.value and failure.value.__cause__
         refused = cause is not None and refusal(cause) and not self._flight.answeredBytes
@@ -270,7 +270,7 @@ class Sending:
         if wake is not None:
             wake.callback(None)
 
-    def _print(self, write: Callable[[Output], None]) -> None:
+    def _print(self, write: Callable[[ReplyWriter], None]) -> None:
         output = self._output
         if output is None:
             return
@@ -308,8 +308,8 @@ class Sending:
         summary = self._summary
         if self._stopped and not summary.why:
             summary.end("the server closed the connection before the end of the input", NOT_ALL)
-        flying = self._flight.batches
-        left = sum(len(batch.lines) - batch.count for batch in flying)
+        flying = self._flight.bursts
+        left = sum(len(burst.lines) - burst.count for burst in flying)
         first = flying[0].first + flying[0].count if left else 0
         faults = summary.faults(first, left)
         if faults:
@@ -334,8 +334,8 @@ class Sending:
 
     def _kept(self) -> list[str]:
         """Keep the lines that were not acknowledged; return what to say of that."""
-        for batch in self._flight.batches:
-            self._unacked.add(batch.lines[batch.count :])
+        for burst in self._flight.bursts:
+            self._unacked.add(burst.lines[burst.count :])
         self._unacked.add(self._unsent)
         for lines in self._source.rest():
             self._unacked.add(lines)

@@ -22,7 +22,7 @@ MOST = 10_000
 READ = 32 * 1024
 
 
-class Source(Protocol):
+class LineSource(Protocol):
     """Lines to send."""
 
     #: Bytes of all lines with an ending of one byte each, where that is known.
