@@ -15,6 +15,8 @@ from typing import Any
 
 import click
 
+from sockservice.cli.output import discard
+from sockservice.cli.status import INTERRUPTED
 from sockservice.cli.text import printable
 from sockservice.store.reader import LINE, Query, Reader, Unreadable
 
@@ -22,8 +24,6 @@ from sockservice.store.reader import LINE, Query, Reader, Unreadable
 FOLLOW_INTERVAL = 0.2
 #: Seconds a line may take from when it was received to when it is in the store.
 UNDER_WAY = 2.0
-#: What the shell reports of a command that Ctrl-C has ended.
-INTERRUPTED = 130
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -117,12 +117,12 @@ def lines(
         ) from problem
     except BrokenPipeError:
         # Whoever read this has enough.
-        _discard()
+        discard()
     except OSError as problem:
-        _discard()
+        discard()
         raise click.ClickException(f"standard output: {problem.strerror}") from problem
     except KeyboardInterrupt:
-        _discard()
+        discard()
         raise SystemExit(INTERRUPTED) from None
 
 
@@ -187,11 +187,6 @@ def _waiting(output: int, until: int | None) -> Callable[[], bool]:
         return until is None or time.time_ns() // 1000 < until + UNDER_WAY * 1_000_000
 
     return wait
-
-
-def _discard() -> None:
-    """Leave nothing to be printed that could fail, or wait, when the process ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _plain(rows: list[Any]) -> bytes:

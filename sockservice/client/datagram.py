@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from sockservice.client.line import UNASKED_LIMIT
 from sockservice.client.requests import Asked, Unanswered
-from sockservice.client.waiting import End, Unasked
+from sockservice.client.waiting import Gate, Unasked
 
 
 class DatagramClient(DatagramProtocol):
@@ -33,7 +33,7 @@ class DatagramClient(DatagramProtocol):
         self._givenUp: deque[bytes] = deque(maxlen=1000)
         self._closed = False
         self._unasked = Unasked()
-        self._end = End()
+        self._ended = Gate(False)
 
     @property
     def outstanding(self) -> int:
@@ -81,7 +81,7 @@ class DatagramClient(DatagramProtocol):
 
     def disconnected(self) -> Deferred[None]:
         """Give a Deferred that fires when the socket is closed."""
-        return self._end.watch()
+        return self._ended.wait()
 
     # What follows is called by the transport.
 
@@ -107,7 +107,7 @@ class DatagramClient(DatagramProtocol):
     def stopProtocol(self) -> None:
         self._closed = True
         self._failAll("the socket is closed")
-        self._end.come()
+        self._ended.open()
         self._unasked.end()
 
     def _failAll(self, why: str) -> None:

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from sockservice.client.explain import lost
 from sockservice.client.farewell import DOUBT, FAREWELLS
 from sockservice.client.requests import Asked, Run, TimedOut, Unanswered
-from sockservice.client.waiting import End, Room, Unasked
+from sockservice.client.waiting import Gate, Room, Unasked
 from sockservice.net.transports import overTCP
 from sockservice.wire.framer import Framer
 from sockservice.wire.framing import CRLF, LF, Framing, Lines
@@ -49,7 +49,7 @@ class LineClient(Protocol):
         self._doubting: IDelayedCall | None = None
         self._asked: deque[Asked | Run] = deque()  # in the order of the lines sent
         self._closed: str | None = None  # why nothing more can be asked
-        self._end = End()
+        self._ended = Gate(False)
         #: Lines whose reply is awaited.
         self.outstanding = 0
         #: What the server said of the connection when it ended it, as `error busy: ...`; or "".
@@ -174,7 +174,7 @@ class LineClient(Protocol):
         return self._unasked.each(self._resume)
 
     def _resume(self) -> None:
-        if len(self._unasked.kept) == UNASKED_LIMIT - 1 and not self._end.came:
+        if len(self._unasked.kept) == UNASKED_LIMIT - 1 and not self._ended.isOpen:
             self.transport.resumeProducing()
 
     def close(self) -> Deferred[None]:
@@ -187,13 +187,13 @@ class LineClient(Protocol):
 
     def abort(self) -> Deferred[None]:
         """Close now, whatever is awaited or not even sent; fires when that is done."""
-        if not self._end.came:
+        if not self._ended.isOpen:
             self.transport.abortConnection()
         return self.disconnected()
 
     def disconnected(self) -> Deferred[None]:
         """Give a Deferred that fires when the connection has ended, whoever ended it."""
-        return self._end.watch()
+        return self._ended.wait()
 
     # What follows is called by the transport.
 
@@ -240,8 +240,8 @@ class LineClient(Protocol):
                 asked.fail(why)
             elif asked.answered is not None:
                 self._giveUp(asked, why)
-        self._end.come()
-        self._room.resumeProducing()
+        self._ended.open()
+        self._room.open()
         self._unasked.end()
 
     def _doubt(self, lines: list[bytes]) -> list[bytes]:
@@ -292,7 +292,7 @@ class LineClient(Protocol):
         return result
 
     def _closeIfDone(self) -> None:
-        if not self.outstanding and not self._end.came:
+        if not self.outstanding and not self._ended.isOpen:
             # With a producer a transport that is backed up would never close.
             self.transport.unregisterProducer()
             self.transport.loseConnection()

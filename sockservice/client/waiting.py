@@ -8,33 +8,45 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 
-@implementer(IPushProducer)
-class Room:
-    """Room in the transport's buffer, and those who wait for it."""
+class Gate:
+    """Holds back those who wait until it is open."""
 
-    def __init__(self) -> None:
-        self._there = True
+    def __init__(self, isOpen: bool) -> None:
+        self.isOpen = isOpen
         self._waiting: list[Deferred[None]] = []
 
     def wait(self) -> Deferred[None]:
+        """Return a Deferred that fires when the gate is open, now or later."""
         waiting: Deferred[None] = Deferred()
-        if self._there:
+        if self.isOpen:
             waiting.callback(None)
         else:
             self._waiting.append(waiting)
         return waiting
 
-    def pauseProducing(self) -> None:
-        self._there = False
-
-    def resumeProducing(self) -> None:
-        self._there = True
+    def open(self) -> None:
+        """Let all through, those who come later as well."""
+        self.isOpen = True
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)
 
+
+@implementer(IPushProducer)
+class Room(Gate):
+    """Open while there is room in the transport's buffer."""
+
+    def __init__(self) -> None:
+        super().__init__(True)
+
+    def pauseProducing(self) -> None:
+        self.isOpen = False
+
+    def resumeProducing(self) -> None:
+        self.open()
+
     def stopProducing(self) -> None:
-        self.resumeProducing()
+        self.open()
 
 
 class Unasked:
@@ -68,24 +80,3 @@ class Unasked:
             item = self.kept.popleft()
             taken()
             yield item
-
-
-class End:
-    """The end of a connection, for any number of watchers."""
-
-    def __init__(self) -> None:
-        self.came = False
-        self._watchers: list[Deferred[None]] = []
-
-    def watch(self) -> Deferred[None]:
-        watcher: Deferred[None] = Deferred()
-        if self.came:
-            watcher.callback(None)
-        else:
-            self._watchers.append(watcher)
-        return watcher
-
-    def come(self) -> None:
-        self.came = True
-        for watcher in self._watchers:
-            watcher.callback(None)

@@ -59,9 +59,10 @@ class Benching:
 
     def _gather(self, ours: list[Connection]) -> Unmeasured | tuple[Tally, float]:
         for each in ours:
-            refusal = received(each)
-            if refusal is not True:
-                return refusal or self._ended(f" before {self._settings.target} was connected")
+            message = received(each)
+            if message is not True:
+                when = f" before there was a connection to {self._settings.target}"
+                return message or self._ended(when)
         for each in ours:
             each.send(True)
         tally, elapsed = Tally(), 0.0
