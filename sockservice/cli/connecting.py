@@ -1,4 +1,4 @@
-"""Connect to a command's target, or say with which status and words it ends."""
+"""Connect to a command's target, or determine its exit status and message."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from sockservice.client.targets import connect
 
 
 class NotConnected(Exception):
-    """There is no connection: the exit status, and why, in one line."""
+    """There is no connection; `status` is the exit status, `why` the message, one line."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -20,7 +20,7 @@ class NotConnected(Exception):
 
 
 async def connected(target: str, connecting: Deferred[Any]) -> Any:
-    """Wait for what :func:`~sockservice.client.targets.connect` gave for `target`.
+    """Wait for `connecting`, which is the result of connect(), and return its client.
 
     :raises NotConnected: It failed, or was cancelled.
     """
@@ -37,7 +37,7 @@ async def connected(target: str, connecting: Deferred[Any]) -> Any:
 
 
 async def connectedBeforeStop(reactor: Any, target: str, how: dict[str, Any]) -> Any:
-    """Connect to `target`, as `how` says; given up when the reactor stops.
+    """Connect to `target` with the keywords `how`; cancelled when the reactor stops.
 
     :raises NotConnected: There is no connection.
     """

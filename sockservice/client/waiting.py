@@ -1,4 +1,4 @@
-"""Wait for room in the transport, for lines that answer none, for the end."""
+"""Wait for room in the transport, for unrequested lines, for the end of a connection."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 
 class Gate:
-    """Holds back those who wait until it is open."""
+    """Holds back callers until it is open."""
 
     def __init__(self, isOpen: bool) -> None:
         self.isOpen = isOpen
@@ -25,7 +25,7 @@ class Gate:
         return waiting
 
     def open(self) -> None:
-        """Let all through, those who come later as well."""
+        """Let all waiting callers through, and later ones at once."""
         self.isOpen = True
         waiting, self._waiting = self._waiting, []
         for each in waiting:
@@ -50,7 +50,7 @@ class Room(Gate):
 
 
 class Unasked:
-    """What came and answers nothing, for whoever reads it."""
+    """Keeps lines or datagrams that answer none until they are read."""
 
     def __init__(self) -> None:
         self.kept: deque[bytes] = deque()
@@ -59,18 +59,18 @@ class Unasked:
         self._reading: Deferred[None] | None = None
 
     def wake(self) -> None:
-        """Have the reader look again."""
+        """Wake the reader."""
         reading, self._reading = self._reading, None
         if reading is not None:
             reading.callback(None)
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """End the reading once all is read."""
         self.ended = True
         self.wake()
 
     async def each(self, taken: Callable[[], object]) -> AsyncIterator[bytes]:
-        """Give one by one, until the end; `taken` is told of each."""
+        """Yield one by one, until the end; `taken` is called for each."""
         self.read = True
         while self.kept or not self.ended:
             if not self.kept:

@@ -1,4 +1,4 @@
-"""What the service has done so far, in numbers: one object for a process."""
+"""Counters of what the service has done, one set for each process."""
 
 from dataclasses import asdict, dataclass
 
@@ -33,11 +33,11 @@ class Counters:
 
     @property
     def acknowledged(self) -> int:
-        """Lines answered otherwise than with a refusal."""
+        """Lines answered other than with a refusal."""
         return self.answered - self.refused
 
     def counts(self) -> dict[str, int]:
-        """Give all by name, for the fields of a log event."""
+        """Return all counts by name, for the fields of a log event."""
         return {**asdict(self), "acknowledged": self.acknowledged}
 
     def __str__(self) -> str:

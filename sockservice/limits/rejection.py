@@ -1,4 +1,4 @@
-"""Connections turned away: told why, and closed so that they hear it."""
+"""Reject connections: say why, and close so that the reason arrives."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ from zope.interface import implementer
 from sockservice.limits.lograte import Journal
 from sockservice.net.transports import halfCloses
 
-#: Seconds in which whoever is turned away has to close, or to finish its handshake.
+#: Seconds that a rejected peer has to close, or to finish its handshake.
 PATIENCE = 5.0
-#: Connections waited for at once; of more, some may lose the reason to a reset.
+#: Rejected connections waited for at once; beyond, a reset may destroy the reason.
 WAITED_FOR = 1000
 
 log = Logger()
 
 
 class Turning:
-    """Turns connections away, for all listeners of the process."""
+    """Rejects connections, for all listeners of the process."""
 
     def __init__(self, reactor: Any, journal: Journal) -> None:
         self.reactor = reactor
@@ -28,7 +28,7 @@ class Turning:
         self._journal = journal
 
     def away(self, peer: str, refusal: str) -> "TurnedAway":
-        """Give the protocol that tells `peer` its refusal."""
+        """Return the protocol that tells `peer` why it is rejected."""
         if self._journal.admits(f"turned away: {refusal}", 1):
             log.info("{peer} turned away: {refusal}", peer=peer, refusal=refusal)
         return TurnedAway(self, refusal)
@@ -36,7 +36,7 @@ class Turning:
 
 @implementer(IHalfCloseableProtocol)
 class TurnedAway(Protocol):
-    """Says one line and closes; what comes is dropped meanwhile."""
+    """Sends one line and closes; drops what arrives meanwhile."""
 
     transport: Any
 
@@ -60,7 +60,7 @@ class TurnedAway(Protocol):
         self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """The refusal is out."""
+        """Do nothing: the reason has been sent."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._turning.waiting -= 1

@@ -1,4 +1,4 @@
-"""Load over one stream connection: lines, and the replies compared as they come."""
+"""Load over one stream connection."""
 
 from collections import deque
 from typing import Any
@@ -15,9 +15,9 @@ from sockservice.net.transports import tune
 
 
 class LineLoad(Protocol):
-    """One connection: lines alike, so that the replies of most servers are, too.
+    """One connection, all of whose lines are equal, and so are most servers' replies to them.
 
-    Those are compared as they come, many at once; only others are taken apart.
+    Equal replies are compared many at once; only others are split into lines.
     """
 
     transport: Any
@@ -31,10 +31,10 @@ class LineLoad(Protocol):
         self._answered = 0
         # Without a rate: when lines were sent, and how many at that time.
         self._batches: deque[list[int]] = deque()
-        # The reply that is expected, with its ending; as often as a read may hold it.
+        # The expected reply, with its ending; and repeated, as often as a read may hold it.
         self._reply = b""
         self._replies = b""
-        # Of the reply that is coming: how much is as expected; or, if it isn't, all of it.
+        # Of an incomplete reply: how many bytes are as expected; or, if not, the bytes.
         self._offset = 0
         self._odd = b""
         self.ended = False
@@ -45,7 +45,7 @@ class LineLoad(Protocol):
         self._packets = isinstance(self.transport, PacketServer)
 
     def fill(self, now: int) -> None:
-        """Send what may be sent."""
+        """Send the lines that may be sent now."""
         load = self._load
         if self.ended:
             return
@@ -69,7 +69,7 @@ class LineLoad(Protocol):
             )
 
     def outstanding(self, until: int) -> int:
-        """Say how many lines have no reply, those that were due and not sent included."""
+        """Return how many lines have no reply, including those due but not sent."""
         load = self._load
         sent = self._sent if load.rate is None else load.due(self._place, until)
         return max(sent, self._sent) - self._answered
@@ -100,7 +100,7 @@ class LineLoad(Protocol):
             self._load.settle()
 
     def _take(self, count: int, now: int) -> None:
-        """Count replies, and how long each took."""
+        """Count replies, and record their latencies."""
         load, tally = self._load, self._load.tally
         asked = self._sent - self._answered
         if count > asked:
@@ -130,7 +130,7 @@ class LineLoad(Protocol):
             tally.inTime += count
 
     def _sort(self, data: bytes) -> int:
-        """Look at each reply; give how many there are, without refusals of the connection."""
+        """Examine each reply; return how many there are, refusals of the connection excluded."""
         tally = self._load.tally
         asked = self._sent - self._answered
         lines = ((self._odd or self._reply[: self._offset]) + data).split(b"\n")

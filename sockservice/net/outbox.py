@@ -1,4 +1,4 @@
-"""What goes out on a stream: at once as far as the system takes it, the rest when it has room."""
+"""Send on a stream: at once as much as the system accepts, the rest when there is room."""
 
 from collections.abc import Callable
 from socket import socket
@@ -15,21 +15,21 @@ BUFFER_SIZE = 65536
 
 
 def _nothing() -> None:
-    """Do nothing: nobody waits."""
+    """Do nothing."""
 
 
 @implementer(IPullProducer, IPushProducer)
 class Outbox:
     """Writes to a connected `transport`, and knows whether the peer reads what is written.
 
-    On a plain socket data is sent without the transport, which spares two epoll_ctl calls
-    and a turn of the reactor: 1.6 times as many replies in ping-pong. What the system does
-    not take, for its buffer is full or the connection is broken, is left to the transport,
-    which finds out which it is; until all of it is sent this is the transport's pull
-    producer. Under TLS, on packet sockets and in memory everything goes through the
-    transport, which this is registered with as a push producer from the beginning.
+    On a plain socket data is sent past the transport, which saves two epoll_ctl calls and
+    a turn of the reactor: 1.6 times as many replies in ping-pong. What the system does not
+    accept, because its buffer is full or the connection is broken, is left to the
+    transport, which finds out which it is; until all of it is sent, the outbox is
+    registered as a pull producer. Under TLS, on packet sockets and in memory everything
+    goes through the transport, and the outbox is a push producer from the start.
 
-    `drained` is called when nothing is unsent any more; more may be written from within.
+    `drained` is called when nothing is unsent any more; it may write.
     """
 
     __slots__ = ("_drained", "_transport", "plain", "queued", "unsent")
@@ -37,7 +37,7 @@ class Outbox:
     def __init__(self, transport: Any, drained: Callable[[], object] = _nothing) -> None:
         self._transport = transport
         self._drained = drained
-        #: The socket that is written to past the transport, or None.
+        #: The socket that data is sent on past the transport, or None.
         self.plain: socket | None = plainSocket(transport)
         #: Whether data is queued: the peer does not read it.
         self.unsent = False
@@ -47,7 +47,7 @@ class Outbox:
             transport.registerProducer(self, True)
 
     def write(self, data: bytes) -> None:
-        """Send `data` behind all that was written before."""
+        """Send `data` after all that was written before."""
         plain = self.plain
         if plain is None or self.unsent:
             self._transport.write(data)
@@ -60,24 +60,23 @@ class Outbox:
             sent = 0
         if sent < len(data):
             self._transport.write(data[sent:])
-            # It asks for more at once, when nothing is unsent yet, and then when all is sent.
+            # Calls resumeProducing at once, when nothing is unsent yet, and then when all is sent.
             self._transport.registerProducer(self, False)
             self.unsent = True
             self.queued = len(data) - sent
 
     def release(self) -> None:
-        """Produce nothing more: a transport is closed only when it has no producer.
+        """Unregister, for a transport with a push producer is not closed by loseConnection.
 
-        To be called before `loseConnection`, while nothing is unsent.
+        To be called while nothing is unsent.
         """
         if self.plain is None:
             self._transport.unregisterProducer()
 
     def end(self) -> None:
-        """Hold nothing and call nobody any more: the connection has ended.
+        """Release all references, for the connection has ended; `unsent` is unchanged.
 
-        `unsent` stays as it is. Without this an outbox and what owns it would keep each
-        other in memory until the garbage collector comes.
+        Otherwise the outbox and its owner would form a cycle, left to the garbage collector.
         """
         self._drained = _nothing
         self.plain = None

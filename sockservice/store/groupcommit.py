@@ -1,4 +1,4 @@
-"""Group commit: while one commit is made durable, what arrives forms the next one."""
+"""Group commit: while one commit becomes durable, the lines that arrive form the next."""
 
 from functools import partial
 from queue import SimpleQueue
@@ -12,10 +12,10 @@ from sockservice.errors import StoreError
 from sockservice.store.engine import Backend, Batch
 from sockservice.store.writer import Put, Settled, Writer
 
-#: Bytes of lines not yet durable, in all: a second's work of a slow disk. Beyond
+#: Bytes of all lines not yet durable: what a slow disk writes in a second. Beyond
 #: it `Store.full` is true and connections are not read.
 PENDING_LIMIT = 64 * 1024 * 1024
-#: Seconds until a failed commit is followed by another try, first and at most.
+#: Seconds between a failed commit and the next attempt, at first and at most.
 #: Until then lines are refused at once.
 RETRY_FIRST, RETRY_MOST = 0.05, 1.0
 
@@ -23,7 +23,7 @@ log = Logger()
 
 
 class Store:
-    """Keep lines durably with `backend`, in one thread of its own.
+    """Stores lines durably with `backend`, in a thread of its own.
 
     There is no timer: an idle writer commits what one turn of the reactor brought,
     at the end of that turn; a busy one commits all that has come in the meantime.
@@ -33,13 +33,13 @@ class Store:
         self._reactor = reactor
         self._turn: list[Put] = []  # of this turn of the reactor
         self._pending = 0  # bytes that are not durable yet
-        self._unsettled = 0  # batches that nobody has been told of
+        self._unsettled = 0  # puts whose outcome has not been told
         self._room: list[Deferred[None]] = []
         self._problem: StoreError | None = None
         self._retryAt = 0.0
         self._pause = RETRY_FIRST
-        self._said: str | None = None  # the reason that the log gave last
-        self._lasting: IDelayedCall | None = None  # until storing is said to work again
+        self._said: str | None = None  # the reason logged last
+        self._lasting: IDelayedCall | None = None  # until the log says that storing works again
         self._stopping = False
         self._closed: Deferred[None] = Deferred()
         self._turns: SimpleQueue[list[Put] | None] = SimpleQueue()
@@ -60,7 +60,7 @@ class Store:
         return self._pending >= PENDING_LIMIT
 
     def room(self) -> Deferred[None]:
-        """Give a Deferred that fires when the store is not full, now or later."""
+        """Return a Deferred that fires as soon as the store is not full."""
         if not self.full:
             return succeed(None)
         room: Deferred[None] = Deferred()
@@ -93,7 +93,7 @@ class Store:
             if problem is None:
                 appended.callback(None)
             else:
-                # Or it would remember everyone who was ever told.
+                # Or its traceback would grow with everyone who is told.
                 appended.errback(problem.with_traceback(None))
 
         self.put(batch, settled)
@@ -112,7 +112,7 @@ class Store:
             settled(StoreError("the service is stopping", retry=True))
             return
         problem = self._problem
-        # What was put before has to be settled before.
+        # What was put earlier has to be settled earlier.
         if problem is not None and not self._unsettled and self._hopeless(problem):
             settled(problem)
             return
@@ -120,7 +120,7 @@ class Store:
         self._unsettled += 1
         self._pending += put.size
         if not self._turn:
-            # The writer is woken when the turn has brought what it brings.
+            # The writer is woken at the end of the turn, with all that came in it.
             self._reactor.callLater(0, self._endTurn)
         self._turn.append(put)
 
@@ -139,7 +139,7 @@ class Store:
         self._turns.put(turn)
 
     def _committed(self, puts: list[Put], problem: StoreError | None) -> None:
-        """A commit is durable, or has failed; called in the reactor's thread."""
+        """Settle a commit, durable or failed; called in the reactor's thread."""
         self._note(problem)
         for put in puts:
             self._pending -= put.size
@@ -150,7 +150,7 @@ class Store:
             try:
                 put.settled(problem)
             except Exception:
-                # Others wait to be told as well.
+                # Others still wait to be told.
                 log.failure("telling of a commit failed")
         if self._room and not self.full:
             room, self._room = self._room, []
@@ -158,11 +158,11 @@ class Store:
                 waiting.callback(None)
 
     def _note(self, problem: StoreError | None) -> None:
-        """Remember whether storing works, and say so when that changes for good."""
+        """Remember whether storing works, and log lasting changes."""
         before, self._problem = self._problem, problem
         if problem is None:
             if before is not None:
-                # On a full disk what is small may still fit now and then.
+                # On a full disk a small commit may still fit now and then.
                 self._lasting = self._reactor.callLater(RETRY_MOST, self._sayAgain)
             self._pause = RETRY_FIRST
             return

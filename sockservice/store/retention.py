@@ -1,4 +1,4 @@
-"""Which stored lines are to be removed next, by their age and by the space they take up."""
+"""Choose the stored lines to remove next, by age and by the space they take up."""
 
 import sqlite3
 from collections.abc import Callable
@@ -14,7 +14,7 @@ LINE_SIZE = 64
 
 
 class Expired(NamedTuple):
-    """The lines of one step: those with an id below `end`, received `before`, if that is given."""
+    """The lines to remove in one step: ids below `end`, received before `before` unless None."""
 
     end: int
     #: Microseconds since 1970-01-01T00:00:00Z.
@@ -71,7 +71,7 @@ class Expiry:
 
 
 def _end(database: sqlite3.Connection, first: int, most: int, size: int) -> int:
-    """Return the id behind `most` lines from `first` on, or behind `size` bytes of them."""
+    """Return the id after `most` lines from `first` on, or after `size` bytes of them."""
     lengths = database.execute(
         "SELECT id, length(line) FROM lines WHERE id >= ? ORDER BY id LIMIT ?", (first, most)
     )

@@ -1,4 +1,4 @@
-"""The embedded engine: one SQLite file, in WAL mode, synced at every commit.
+"""The SQLite engine: one database file in WAL mode, synced at every commit.
 
 Why each commit is durable: https://www.sqlite.org/wal.html and
 https://www.sqlite.org/pragma.html#pragma_synchronous (FULL syncs the WAL after each
@@ -44,9 +44,9 @@ CHECKPOINT = 4 * 1024 * 1024
 # Bytes that a commit writes at least.
 _COMMIT_SIZE = 8192
 
-# Lines in one statement. Executing a statement for each line would give up and take
-# back the interpreter's lock each time, which halves the speed. Few sizes, so that
-# each is prepared once; what is left of one is cut off by its LIMIT.
+# Lines in one statement. Executing a statement for each line would release and acquire
+# the interpreter's lock each time, which halves the speed. Few sizes, so that each is
+# prepared once; surplus rows are cut off by LIMIT.
 _MOST = 4096
 _INSERT = {
     rows: "INSERT INTO lines(received, peer, listener, line) SELECT * FROM (VALUES "
@@ -69,7 +69,7 @@ _REASONS = {
 
 
 class SQLite:
-    """Keep lines in the SQLite database at `path`, which is made if there is none.
+    """Keeps lines in the SQLite database at `path`, which is created if there is none.
 
     What `retention` does not cover is removed, the oldest first, in small steps.
     """
@@ -88,7 +88,7 @@ class SQLite:
         self._lock = -1
 
     def open(self) -> None:
-        """Open or make the database, and see that its commits will be durable.
+        """Open or create the database, and check that its commits will be durable.
 
         :raises CannotStart: With the reason.
         """
@@ -119,8 +119,8 @@ class SQLite:
             self._real, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
         )
         self._prepare()
-        # Else the file itself might be gone after a power failure. Also if it was there:
-        # who made it may have been killed before this.
+        # Otherwise the file itself might be gone after a power failure, even one that existed:
+        # its creator may have been killed before this.
         folder = os.open(os.path.dirname(self._real), os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -129,7 +129,7 @@ class SQLite:
         self._guard.open()
 
     def _prepare(self) -> None:
-        """Make or check the schema, and the promise of durability."""
+        """Create or check the schema, and check the settings that make commits durable."""
         ask = self._database.execute
         (version,) = ask("PRAGMA user_version").fetchone()
         (tables,) = ask("SELECT count(*) FROM sqlite_master").fetchone()
@@ -158,7 +158,7 @@ class SQLite:
             )
         else:
             check(self._real)
-            # Makes the log if there is none, and shows whether it can be written.
+            # Creates the log if there is none, and shows whether it can be written.
             ask("BEGIN IMMEDIATE")
             ask(f"PRAGMA user_version={SCHEMA_VERSION}")
             ask("COMMIT")
@@ -208,8 +208,8 @@ class SQLite:
             execute("COMMIT")
 
     def _rollback(self) -> None:
-        # What made the commit fail may fail this, too; then it is rolled back when
-        # the database is opened next.
+        # What made the commit fail may make this fail too; then it is rolled back when
+        # the database is next opened.
         with suppress(sqlite3.Error):
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
@@ -228,7 +228,7 @@ class SQLite:
             raise _storeError(problem) from problem
 
     def _checkpoint(self) -> None:
-        """Write the log into the file, as far as no reader needs the file as it is."""
+        """Write the log into the file, as far as readers permit."""
         self._written = 0
         self._guard.after()
         self._guard.checkIndex()
@@ -242,7 +242,7 @@ class SQLite:
         if expired is None:
             return False
         self._written += STEP_BYTES
-        # Whoever holds the lock is waited for by commits only; this can be done later.
+        # Only commits wait for another holder of the lock; this can be done later.
         self._database.execute("PRAGMA busy_timeout=0")
         try:
             expired.remove(self._database)
@@ -252,7 +252,7 @@ class SQLite:
 
     def close(self) -> None:
         """Write the log into the database, and close it."""
-        # Where that fails the lines are read back from the log at the next start.
+        # If that fails, the lines are read back from the log at the next start.
         with suppress(sqlite3.Error, OSError, StoreError):
             self._checkpoint()
         with suppress(sqlite3.Error):

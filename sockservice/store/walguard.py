@@ -1,7 +1,7 @@
 """Check that a database file, its log (-wal) and its index (-shm) are still what they were.
 
-SQLite goes on, without a word, with files that were renamed, deleted or overwritten
-(https://www.sqlite.org/howtocorrupt.html); what it then acknowledges nobody would find.
+SQLite goes on silently with files that were renamed, deleted or overwritten
+(https://www.sqlite.org/howtocorrupt.html); nobody would find what it then stores.
 """
 
 import os
@@ -22,7 +22,7 @@ def check(path: str) -> None:
 
     :raises StoreError: It is not.
     """
-    # A connection of its own: the engine's has pages in memory, and would look there.
+    # A connection of its own: that of the engine would look at its cached pages.
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if state != "ok":
@@ -30,7 +30,7 @@ def check(path: str) -> None:
 
 
 class Guard:
-    """What the files of the database at `path` were when we last wrote them.
+    """Remembers the files of the database at `path` as they were last written by us.
 
     `path` is the file's own, not that of a link to it.
     """
@@ -44,14 +44,14 @@ class Guard:
         self._logBegin = b""
 
     def open(self) -> None:
-        """Take the files as they are now for what they should be.
+        """Remember the files as they are now.
 
         :raises OSError: One of them can't be opened.
         :raises StoreError: The database file is gone.
         """
         self._file = self._state()
         self._log = os.open(f"{self._path}-wal", os.O_RDONLY)
-        # Open to the end: closing any descriptor of it would drop SQLite's locks.
+        # Kept open: closing any descriptor of it would drop SQLite's locks.
         self._index = os.open(f"{self._path}-shm", os.O_RDWR)
         self._logBegin = self._beginOfLog()
 
@@ -63,19 +63,19 @@ class Guard:
         self._index = self._log = -1
 
     def before(self) -> None:
-        """Check, before a commit, what it would otherwise hide or spoil.
+        """Check, before a commit, what the commit would hide or damage.
 
         :raises StoreError: The index or the log is not what it was.
         """
         self.checkIndex()
         truncated = self._lengthOfLog() < min(self._logLength, LOG_LIMIT)
-        # Another program may do so when it has written it all into the file.
+        # Another program may do so after a full checkpoint.
         if truncated and self._logNeeded and self._state() == self._file:
             raise StoreError(f"{self._path}-wal was truncated", retry=False)
         self._logNeeded = True
 
     def after(self) -> None:
-        """Check, after a commit, that what was synced is what will be found by that name.
+        """Check, after a commit, that the files synced are those which have the names.
 
         :raises StoreError: It is not.
         """
@@ -94,7 +94,7 @@ class Guard:
         self._logLength = self._lengthOfLog()
 
     def checkIndex(self) -> None:
-        """Check that others use the same index of the log; else they may write it while we do.
+        """Check that others use the same index; otherwise they may write the log while we do.
 
         :raises StoreError: They don't.
         """
@@ -105,19 +105,19 @@ class Guard:
             raise
 
     def checkpointed(self, length: int, done: int) -> None:
-        """Take note of a checkpoint that wrote `done` of `length` pages of the log.
+        """Note a checkpoint that wrote `done` of `length` pages of the log.
 
         :raises StoreError: There are not that many, so the index was overwritten.
         """
         if not -1 <= done <= length:
-            # SQLite would take all for done, and delete the log when it closes.
+            # SQLite would take all to be done, and delete the log when it closes.
             self._dropIndex()
             raise StoreError(f"{self._path}-shm was overwritten", retry=False)
         self._logNeeded = length != done
         self._file = self._state()
 
     def _dropIndex(self) -> None:
-        """Have SQLite make its index anew, from the log, when it closes."""
+        """Make SQLite rebuild its index from the log when it closes."""
         os.pwrite(self._index, bytes(_INDEX_HEADER), 0)
 
     def _checkName(self, descriptor: int, path: str) -> None:
@@ -129,7 +129,7 @@ class Guard:
         return os.lseek(self._log, 0, os.SEEK_END)
 
     def _beginOfLog(self) -> bytes:
-        """Return what never changes of the log: magic number, version, size of a page."""
+        """Return the part of the log that never changes: magic number, version, page size."""
         return os.pread(self._log, 12, 0)
 
     def _state(self) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""The storing thread: commits what the reactor hands over, with upkeep in between."""
+"""The storage thread: commits what the reactor hands over, with maintenance in between."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,10 +9,10 @@ from threading import Event, Thread
 from sockservice.errors import StoreError
 from sockservice.store.engine import Backend, Batch
 
-#: Lines in one commit, about: what a disk writes in few milliseconds, so that
-#: nobody waits long for what others have sent.
+#: Lines in one commit, about: what a disk writes in a few milliseconds, so that
+#: nobody waits long for the lines of others.
 COMMIT_LIMIT = 8192
-#: Seconds between looks for upkeep while nothing is stored.
+#: Seconds between checks for maintenance while nothing is stored.
 TIDY_INTERVAL = 1.0
 
 #: Called when lines are durable, or with the reason why they are not.
@@ -85,7 +85,7 @@ class Writer:
         self._closed()
 
     def _next(self) -> list[Put]:
-        """Wait for what to commit next, with upkeep meanwhile; nothing when all is done."""
+        """Wait for the next commit, with maintenance meanwhile; return nothing at the end."""
         more = True
         while not (self._arrived(0 if more else TIDY_INTERVAL) or self._ended):
             more = self._tidy()
@@ -97,7 +97,7 @@ class Writer:
         return puts
 
     def _arrived(self, timeout: float) -> bool:
-        """Take in what has come, waiting for it if need be; say whether there is anything."""
+        """Collect what has arrived, within `timeout` seconds; return whether there is any."""
         with suppress(Empty):
             while not self._ended:
                 turn = self._turns.get(timeout=0 if self._waiting else timeout)
@@ -115,14 +115,14 @@ class Writer:
             except Exception as failed:
                 problem = self._failure(failed)
         if problem is not None:
-            # What waits would have to wait as long, and fail as well.
+            # What waits would only wait longer, and fail as well.
             self._arrived(0)
             puts += self._waiting
             self._waiting.clear()
         self._committed(puts, problem)
 
     def _tidy(self) -> bool:
-        """Do a step of upkeep; say whether there is more to do at once."""
+        """Do a step of maintenance; return whether there is more to do at once."""
         if self._fatal is not None:
             return False
         try:
@@ -139,7 +139,7 @@ class Writer:
             if isinstance(failed, StoreError)
             else StoreError(f"{type(failed).__name__}: {failed}", retry=False)
         )
-        # Or it would hold the lines that were being stored, for as long as it is remembered.
+        # Or it would keep the lines that were being stored in memory as long as itself.
         problem.__cause__ = problem.__context__ = None
         problem.with_traceback(None)
         if not problem.retry:

@@ -6,7 +6,7 @@ from sockservice.wire.framing import CRLF, LF, LINE_SIZE, Framing, Lines, Refusa
 
 
 class _Whole(Framing):
-    """A framing that receives each line whole, and keeps them until they are taken."""
+    """A framing that receives each line whole, and keeps it until it is taken."""
 
     __slots__ = ("_received",)
 
@@ -30,7 +30,7 @@ class _Whole(Framing):
 
 
 class Chunks(_Whole):
-    """Take each chunk of bytes that arrives for a line, as a naive server does.
+    """Treats each chunk of bytes that arrives as a line, as a naive server does.
 
     The network splits and joins chunks at will: it is for peers that send no line
     endings and wait for each reply.
@@ -49,7 +49,7 @@ class Chunks(_Whole):
 
 
 class Packets(_Whole):
-    """Take each packet for a line, with or without an ending; one packet, one reply."""
+    """Treats each packet as a line, with or without an ending; one packet, one reply."""
 
     __slots__ = ()
 

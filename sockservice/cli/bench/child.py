@@ -1,4 +1,4 @@
-"""One process that loads: it connects, waits for the others, loads and counts."""
+"""A process of `sockservice bench`: it connects, waits for the others, loads and counts."""
 
 import ipaddress
 import os
@@ -59,7 +59,7 @@ def work(settings: Settings, parent: Connection, others: list[Connection]) -> No
 
 @implementer(IReadDescriptor)
 class StartSignal:
-    """The parent's word that all are connected, as a Deferred."""
+    """The parent's signal that all processes are connected, as a Deferred."""
 
     def __init__(self, reactor: Any, parent: Connection) -> None:
         self._reactor = reactor
@@ -114,7 +114,7 @@ class Working:
             self._done.callback(None)
 
     def stop(self) -> Deferred[None]:
-        """End now, with what was measured; fires when that is told."""
+        """End now, with what was measured; fires when the parent has been told."""
         self._stopped = True
         if self._waiting is not None:
             self._waiting.cancel()
@@ -164,7 +164,10 @@ class Working:
         return client
 
     async def _connecting(self, deferred: Deferred[Any]) -> Any:
-        """Wait, until a connection is there or all is stopped."""
+        """Wait for a connection.
+
+        :raises NotConnected: It failed, or all is stopped.
+        """
         self._waiting = deferred
         try:
             return await connected(self._settings.target, deferred)
@@ -172,7 +175,7 @@ class Working:
             self._waiting = None
 
     async def _quietly(self, deferred: Deferred[Any]) -> None:
-        """Wait, until it comes or all is stopped."""
+        """Wait until it fires, or all is stopped."""
         self._waiting = deferred
         try:
             with suppress(CancelledError):
@@ -181,7 +184,7 @@ class Working:
             self._waiting = None
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait, and tell the parent now and then; less when stopped or when nobody is left."""
+        """Wait, telling the parent now and then; less if stopped or no connection is left."""
         end = self._reactor.seconds() + seconds
         while not self._stopped and self._load.alive:
             left = end - self._reactor.seconds()
@@ -194,7 +197,7 @@ class Working:
 
 
 def local(client: LineClient | DatagramClient) -> bool:
-    """Whether what a client is connected to is on this machine for sure."""
+    """Return whether the far end of a client is certainly on this machine."""
     if isinstance(client, DatagramClient):
         used = client.transport.socket
         host = "" if used.family == socket.AF_UNIX else used.getpeername()[0]

@@ -1,4 +1,4 @@
-"""Start the processes that load a server, and gather what they count."""
+"""Start the processes that load a server, and add up what they count."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Benching:
-    """The processes that load, seen from the one that started them."""
+    """The processes that load a server, seen from their parent."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -26,7 +26,7 @@ class Benching:
         self.interrupted = False
 
     def run(self) -> Unmeasured | tuple[Tally, float]:
-        """Load; give what was counted and in how many seconds."""
+        """Load the server; return the counts, and the seconds measured."""
         before = {each: signal.signal(each, self._interrupt) for each in SIGNALS}
         # Each process begins as this one is now: with no reactor yet.
         context = get_context("fork")
@@ -90,7 +90,7 @@ class Benching:
         return tally, elapsed
 
     def _ended(self, when: str = "") -> Unmeasured:
-        """Say why a process has ended without a word."""
+        """Return why a process ended without sending anything."""
         if self.interrupted:
             return Unmeasured(INTERRUPTED, f"interrupted{when}")
         return Unmeasured(NOT_ALL, "a process that loads has failed")

@@ -1,4 +1,4 @@
-"""`sockservice ping`: numbered probes to a server, the round trip of each, and what was lost."""
+"""`sockservice ping`: its options, and its start."""
 
 from time import perf_counter
 from typing import Any

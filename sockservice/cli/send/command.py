@@ -1,4 +1,4 @@
-"""`sockservice send`: lines to a server, replies to stdout, what became of them in the status."""
+"""`sockservice send`: its options, and its start."""
 
 import os
 import signal
@@ -166,14 +166,14 @@ def _opened(files: tuple[str, ...]) -> list[tuple[str, int]]:
         except OSError as problem:
             end(USAGE, f"{path}: {problem.strerror}")
         except KeyboardInterrupt:
-            # In a FIFO's open, which waits for who writes it.
+            # Opening a FIFO waits for its writer.
             end(SIGNALLED + signal.SIGINT, f"{path}: interrupted")
     return opened
 
 
 def _catch(reactor: Any, number: signal.Signals, sending: Sending) -> None:
-    """Have the first such signal end the sending in good order, the second at once."""
-    # Whoever started us may want it ignored (nohup, `&` in a script).
+    """Let the first such signal end sending in good order, and the second at once."""
+    # The parent may want it ignored (nohup, `&` in a script).
     if signal.getsignal(number) is signal.SIG_IGN:
         return
 
@@ -184,5 +184,5 @@ def _catch(reactor: Any, number: signal.Signals, sending: Sending) -> None:
         sending.signalled(number)
 
     signal.signal(number, received)
-    # Again, when the reactor has installed its own.
+    # Again, once the reactor has installed its own handlers.
     reactor.callWhenRunning(signal.signal, number, received)

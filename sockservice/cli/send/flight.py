@@ -1,4 +1,4 @@
-"""What is in flight to a server, and whether more may be."""
+"""Account for the lines in flight, and decide whether more may be sent."""
 
 import math
 from collections import deque

@@ -1,4 +1,4 @@
-"""When the next lines are due, where they are sent at a constant rate."""
+"""Send lines at a constant rate: when the next are due, and how many."""
 
 #: Seconds that lines behind schedule may catch up on.
 SLACK = 0.05

@@ -1,4 +1,4 @@
-"""The sender of `sockservice send --retry`, which says on stderr what it does."""
+"""The sender behind `sockservice send --retry`."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from sockservice.client.reliable import ReliableSender
 
 
 class Retrying(ReliableSender):
-    """A sender that tells `said` why it tries again, and `heard` what nobody asked for."""
+    """A sender that reports retries to `said`, and unrequested lines to `heard`."""
 
     said: Callable[[str], None]
     heard: Callable[[bytes], None]

@@ -1,4 +1,4 @@
-"""Lines streamed to a server, over one connection or as many as it takes."""
+"""Stream lines to a server, over one connection or, retrying, over several."""
 
 import signal
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from sockservice.client.reliable import ReliableSender
 from sockservice.client.requests import TimedOut
 from sockservice.net.tls.client import refusal
 
-#: Signals that end it in good order, in words.
+#: Signals that end sending in good order, in words.
 SIGNALS = {
     signal.SIGINT: "interrupted",
     signal.SIGTERM: "terminated",
@@ -37,7 +37,7 @@ SIGNALS = {
 #: Datagrams in flight: they are lost where they find no room, and the longest fill it soon.
 DATAGRAMS = 4
 
-#: Lines nobody asked for that are shown.
+#: Unrequested lines that are shown.
 SHOWN = 3
 
 
@@ -46,10 +46,7 @@ Send = Callable[[list[bytes], Callable[[list[bytes]], None]], Deferred[None]]
 
 
 class Sending:
-    """Lines on their way to a server, and what became of them.
-
-    At most `most` of them are in flight.
-    """
+    """Sends the lines of `source`, at most `most` of them in flight, and sums up their fate."""
 
     def __init__(
         self,
@@ -83,7 +80,7 @@ class Sending:
         self._bar = Bar()
 
     async def run(self, connecting: Callable[[], Deferred[Any]]) -> tuple[int, str]:
-        """Connect, send all lines and await all replies; return exit status and what to say.
+        """Connect, send all lines, wait for all replies; return exit status and a message or "".
 
         :raises NotConnected: There is no such target.
         """
@@ -109,13 +106,13 @@ class Sending:
             )
         else:
             await self._stream(partial(self._ask, client), None)
-        # What timed out may stand behind lines that the server doesn't even read.
+        # After a timeout the server may not even read what was sent.
         self._ended = True
         await (client.abort() if self._summary.why else client.close())
         return self._summed()
 
     async def retry(self, how: dict[str, Any]) -> tuple[int, str]:
-        """Send all lines, over as many connections as it takes; return as `run` does.
+        """Send all lines, over as many connections as it takes; return what `run` does.
 
         :raises ValueError: There is no such target.
         """
@@ -136,7 +133,7 @@ class Sending:
         return self._summed()
 
     def signalled(self, number: signal.Signals) -> None:
-        """A signal asks for the end. Called by Python's own handler, at any time."""
+        """End, for a signal was received. Called by Python's own handler, at any time."""
         if self._output is not None and self._output.writing:
             raise Interrupted(number)
         self._reactor.callFromThread(self._interrupt, number)
@@ -177,7 +174,7 @@ class Sending:
         return asked.addCallback(lambda reply: answered([reply]))
 
     async def _allowed(self) -> int:
-        """Wait until some of the next lines may be sent; return how many."""
+        """Wait until more lines may be sent; return how many."""
         count = min(self._flight.most, len(self._unsent))
         if isinstance(self._client, DatagramClient):
             count = 1
@@ -212,7 +209,7 @@ class Sending:
 
     @property
     def _rejected(self) -> bool:
-        """Whether the server did not let us in."""
+        """Whether the server rejected the connection."""
         return rejected(self._farewell) and not self._flight.answeredBytes
 
     def _stop(self, why: str, status: int, abort: bool = True) -> None:
@@ -244,24 +241,24 @@ class Sending:
         cause = failure.value and failure.value.__cause__
         refused = cause is not None and refusal(cause) and not self._flight.answeredBytes
         if refused or self._rejected:
-            # In TLS 1.3, too, a client is refused behind what it takes for the handshake's end.
+            # In TLS 1.3 a client is refused after the end of the handshake, as it sees it.
             status = NOT_CONNECTED
         if isinstance(self._client, LineClient):
-            # At once: what is sent from here on would not even leave.
+            # At once: nothing sent from here on would leave.
             self._stop(failure.getErrorMessage(), status, abort=status == TIMED_OUT)
         else:
             self._summary.end(failure.getErrorMessage(), status)
         self._continue()
 
     def _unasked(self, line: bytes) -> None:
-        # What comes before the first line greets; later, replies can't be told apart.
+        # A line before the first is a greeting; later it may shift the replies.
         if self._summary.sent:
             self._summary.unasked += 1
         if self._summary.unasked <= SHOWN:
             self._say(f"unasked: {printable(line).decode()}")
 
     async def _woken(self) -> None:
-        """Wait until a reply has come, or comes no more."""
+        """Wait for the next reply, or failure of one."""
         self._wake = Deferred()
         await self._wake
 
@@ -282,7 +279,7 @@ class Sending:
             self._output = None
             self._interrupt(interrupted.args[0])
         except OSError as problem:
-            # Nobody gets the replies any more.
+            # The replies have no reader any more.
             self._output = None
             self._stop(f"standard output: {problem.strerror}", NOT_ALL)
 
@@ -303,7 +300,7 @@ class Sending:
         self._reactor.callLater(INTERVAL, self._tick)
 
     def _summed(self) -> tuple[int, str]:
-        """Keep what is to be kept; return the exit status and what to say."""
+        """Keep what was not acknowledged; return the exit status and a message or ""."""
         self._bar.clear()
         summary = self._summary
         if self._stopped and not summary.why:
@@ -327,13 +324,13 @@ class Sending:
             )
         )
         if self._output is None and summary.why not in faults:
-            # Not even that could be written.
+            # Not even the totals could be written.
             faults.insert(0, summary.why)
         connected = self._client is not None or self._sender is not None
         return summary.outcome(faults, sent if connected else None)
 
     def _kept(self) -> list[str]:
-        """Keep the lines that were not acknowledged; return what to say of that."""
+        """Keep the lines that were not acknowledged; return how that is told."""
         for burst in self._flight.bursts:
             self._unacked.add(burst.lines[burst.count :])
         self._unacked.add(self._unsent)

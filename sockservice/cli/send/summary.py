@@ -1,4 +1,4 @@
-"""What became of the lines of `sockservice send`: counted, and told in one line at the end."""
+"""Sum up `sockservice send`: counts, exit status, and one line of explanation."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class Summary:
             self.why, self.status = why, status
 
     def faults(self, first: int, left: int) -> list[str]:
-        """Return what went wrong, part by part.
+        """Return what went wrong, one phrase for each fault.
 
         `left` lines are unacknowledged, the first of them number `first`.
         """
@@ -49,11 +49,11 @@ class Summary:
         return faults
 
     def exits(self, faults: list[str]) -> int:
-        """Return the exit status where these are the faults."""
+        """Return the exit status for these faults."""
         return (self.status or NOT_ALL) if faults else 0
 
     def outcome(self, faults: list[str], sent: int | None) -> tuple[int, str]:
-        """Return the exit status, and one line that tells the faults, or "".
+        """Return the exit status, and one line on the faults, or "".
 
         `sent` lines have left at least once; None if there was never a connection.
         """
@@ -64,7 +64,7 @@ class Summary:
 
 
 def kept(unacked: Unacked) -> list[str]:
-    """Put the file of unacknowledged lines in its place; return what to say of it, if anything."""
+    """Keep the unacknowledged lines; return how that is told, in a list of at most one phrase."""
     if unacked.keep():
         verb = "is" if unacked.count == 1 else "are"
         return [f"{counted(unacked.count)} {verb} in {unacked.path}"]
