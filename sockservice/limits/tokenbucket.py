@@ -2,25 +2,25 @@
 
 from collections import OrderedDict
 
-#: Sources whose buckets are remembered; of more, those not heard of longest are forgotten.
+#: Sources whose buckets are remembered; beyond, those not heard from longest are forgotten.
 SOURCES = 10_000
 
 
 class Bucket:
-    """Holds what may be taken: `rate` a second come in, as many are held at most.
+    """A token bucket: `rate` tokens a second are added, and as many are held at most.
 
-    Times are seconds of any clock; one that is set back brings nothing and costs nothing.
+    Times are seconds of any clock; one that is set back adds and removes nothing.
     """
 
     __slots__ = ("_at", "left")
 
     def __init__(self, rate: int, now: float) -> None:
-        #: What may be taken; below 0 it is owed.
+        #: Tokens left; below 0, tokens owed.
         self.left = float(rate)
         self._at = now
 
     def fill(self, rate: int, now: float) -> float:
-        """Put in what has come since the last time; return what is left now."""
+        """Add the tokens of the time since the last call; return the tokens left."""
         left = self.left
         if now > self._at:
             left += (now - self._at) * rate
@@ -34,10 +34,10 @@ class Rate:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()  # those heard of latest behind
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()  # latest last
 
     def take(self, source: str, now: float) -> bool:
-        """Take one for `source`; False when it has had its share."""
+        """Take one for `source`; return whether there was one left."""
         if not self.most:
             return True
         bucket = self._buckets.get(source)
@@ -54,7 +54,7 @@ class Rate:
 
 
 class Pace(Bucket):
-    """A bucket of lines that is told how many there have been so far, not of each of them."""
+    """A bucket for lines that is told how many there have been so far, not of each one."""
 
     __slots__ = ("_lines", "wait")
 

@@ -47,7 +47,7 @@ def work(settings: Settings, parent: Connection, others: list[Connection]) -> No
     async def run(reactor: Any) -> None:
         working = Working(reactor, settings, parent)
         reactor.addSystemEventTrigger("before", "shutdown", working.stop)
-        # The parent may have gone: nobody wants to know any more.
+        # The parent may have gone.
         with suppress(BrokenPipeError, ConnectionResetError):
             try:
                 parent.send(await working.run())
@@ -141,7 +141,7 @@ class Working:
                 timer.cancel()
         load.close()
         if self._stopped:
-            # Of what was under way nobody can say that it got no reply.
+            # Lines in flight when it was stopped cannot be said to have no reply.
             load.tally.unanswered = 0
         if load.unheard and not load.tally.answered:
             return Unmeasured(NOT_CONNECTED, f"{settings.target}: nobody listens there")

@@ -40,7 +40,7 @@ class Flight:
         self._fastest = 0.0  # bytes a second
 
     def admits(self, lines: int, bytes: int) -> bool:
-        """Whether so many more lines, of so many bytes, may be sent now."""
+        """Return whether so many more lines, of so many bytes, may be sent now."""
         if not self.awaited:
             return True
         room = window(self._shortest, self._fastest) - self._awaitedBytes
