@@ -18,8 +18,8 @@ from twisted.python.failure import Failure
 from sockservice import Ack, LineFactory, LineServer
 from sockservice.errors import StoreError
 from sockservice.limits.memory import Memory
+from sockservice.net.outbox import BUFFER_SIZE
 from sockservice.server.answers import Answer
-from sockservice.server.outbox import BUFFER_SIZE
 from sockservice.server.replies import AWAITED_SIZE
 from sockservice.store.engine import Batch
 from sockservice.wire.chunks import Chunks, Packets

@@ -24,7 +24,7 @@ from sockservice.cli import main
 from sockservice.cli.output import Output
 from sockservice.cli.ping.link import LineLink, Link, linked
 from sockservice.cli.ping.pinging import Pinging
-from sockservice.cli.ping.report import Report, told
+from sockservice.cli.ping.report import Printer, told
 from sockservice.client.line import REPLY_LIMIT
 from sockservice.client.takeover import longest
 from sockservice.client.targets import connect
@@ -215,7 +215,7 @@ class Run:
             self.clock.seconds,
             self.wire,
             Probes(10, 1.0, stream=False),
-            report=Report("udp:x:7", 10, Output(), asJson, quiet=False),
+            report=Printer("udp:x:7", 10, Output(), asJson, quiet=False),
             **{"count": None, "interval": 1.0, "flood": None, **settings},
         )
         self.pinging.run().addCallback(self.results.append)
@@ -354,7 +354,7 @@ def over(reactor: HandReactor, target: str, size: int = 56, **settings: Any) -> 
     """Run the command's part behind the options."""
     link = linked(reactor.result(connect(reactor, target)))
     stream = isinstance(link, LineLink)
-    report = Report(target, size, Output(), asJson=True, quiet=True)
+    report = Printer(target, size, Output(), asJson=True, quiet=True)
     given = {"count": 5, "interval": 0.01, "flood": None, **settings}
     probes = Probes(size, 1.0, stream)
     return Pinging(reactor, reactor.seconds, link, probes, report=report, **given).run()
@@ -560,7 +560,7 @@ def test_ctrl_c_while_it_connects(children: Children, opened: ExitStack, command
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, output) == (130, b"")
-    assert errors.decode() == f"interrupted before {target} was connected\n"
+    assert errors.decode() == f"interrupted before there was a connection to {target}\n"
 
 
 def connecting(port: int) -> bool:

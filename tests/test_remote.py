@@ -14,9 +14,10 @@ from zope.interface import implementer
 
 from sockservice.errors import StoreError
 from sockservice.store.engine import Batch
-from sockservice.store.groupcommit import COMMIT_LIMIT, Store
+from sockservice.store.groupcommit import Store
 from sockservice.store.memory import Memory
 from sockservice.store.pipe import Frames, Keeping, Remote, framed, packed, unpacked
+from sockservice.store.writer import COMMIT_LIMIT
 from tests.conftest import Reactor, failure, turn
 
 FULL = StoreError("disk full", retry=True)

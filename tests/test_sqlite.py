@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sockservice.errors import CannotStart, StoreError
 from sockservice.store import sqlite
 from sockservice.store.engine import EVERYTHING, Batch, Retention
+from sockservice.store.retention import STEP
 from sockservice.store.sqlite import SQLite
 from tests.soak import disks
 
@@ -680,7 +681,7 @@ def test_old_lines_go_in_small_steps(path: Path) -> None:
         kept.commit(old)
         kept.commit([batch(b"young")])
         # The latest commit was a small one; 10,000 lines are removed none the less.
-        assert steps(kept, path) == [sqlite.STEP] * 10
+        assert steps(kept, path) == [STEP] * 10
         assert lines(path) == [b"young"]
 
 

@@ -27,6 +27,7 @@ from sockservice.daemon.allornone import AllOrNone
 from sockservice.daemon.engines import backend
 from sockservice.errors import CannotStart, StoreError
 from sockservice.store import groupcommit as commit
+from sockservice.store import writer
 from sockservice.store.engine import EVERYTHING, Backend, Batch
 from sockservice.store.groupcommit import Store
 from sockservice.store.memory import Memory
@@ -279,7 +280,7 @@ def test_a_commit_has_a_limit_and_no_append_is_divided(
     turned.append(batch(b"first"))
     reactor.iterate(0)
     assert engine.begun.get(timeout=PATIENCE) == [b"first"]
-    half = commit.COMMIT_LIMIT // 2
+    half = writer.COMMIT_LIMIT // 2
     last = [turned.append(batch(*[b"%d" % n] * (half + 1))) for n in range(5)][-1]
     reactor.iterate(0)
     engine.release()
@@ -516,7 +517,7 @@ def test_upkeep_has_its_turn_between_commits_however_many_follow_each_other(
 async def test_upkeep_is_looked_for_while_nothing_is_stored(
     real: Reactor, engine: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "TIDY_INTERVAL", 0.01)
+    monkeypatch.setattr(writer, "TIDY_INTERVAL", 0.01)
     store = Store(real, engine)
     store.start()
     await until(lambda: engine.tidied > 5)

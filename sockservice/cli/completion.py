@@ -1,4 +1,4 @@
-"""`sockservice completion`: the Tab key, in bash, zsh and fish."""
+"""`sockservice completion`: shell completion for bash, zsh and fish."""
 
 import os
 
@@ -12,7 +12,7 @@ from click.shell_completion import (
     split_arg_string,
 )
 
-#: How targets begin, and what each is.
+#: The schemes of targets, with their descriptions.
 SCHEMES = {
     "tcp:": "lines to HOST:PORT",
     "tls:": "lines to HOST:PORT, encrypted",
@@ -26,7 +26,7 @@ SCHEMES = {
 def targets(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list["CompletionItem[str]"]:
-    """Complete a target: its scheme, and where that wants one, a path."""
+    """Complete a target: its scheme, or the path of a UNIX socket."""
     scheme, colon, path = incomplete.partition(":")
     if not colon:
         return [
@@ -40,7 +40,7 @@ def targets(
 
 
 def _paths(begun: str) -> list[str]:
-    """Give the files whose paths begin so; folders end in a slash."""
+    """Return the paths that start with `begun`; those of directories end in a slash."""
     folder, slash, name = begun.rpartition("/")
     try:
         entries = sorted(os.scandir(folder + slash or "."), key=lambda entry: entry.name)
@@ -53,8 +53,8 @@ def _paths(begun: str) -> list[str]:
     ]
 
 
-# bash breaks words at colons and equals signs, too, and replaces only what is behind
-# the last. No space follows what is to be gone on with.
+# bash splits words at colons and equals signs as well, and replaces only what follows
+# the last one. No space follows a completion that is to be continued.
 _BASH = """\
 %(complete_func)s() {
     local IFS=$'\\n' response kind value
@@ -105,7 +105,7 @@ fi
 
 
 class Bash(BashComplete):
-    """Completion for bash that takes a target for one word."""
+    """Completion for bash that treats a target as one word."""
 
     source_template = _BASH
 
@@ -117,7 +117,7 @@ class Bash(BashComplete):
 
 
 class Zsh(ZshComplete):
-    """Completion for zsh that writes no space behind what is to be gone on with."""
+    """Completion for zsh that adds no space after a completion that is to be continued."""
 
     source_template = _ZSH
 

@@ -1,4 +1,4 @@
-"""`sockservice lines`: what a store has kept."""
+"""`sockservice lines`: print the lines in a store."""
 
 import os
 import re
@@ -15,15 +15,15 @@ from typing import Any
 
 import click
 
+from sockservice.cli.output import discard
+from sockservice.cli.status import INTERRUPTED
 from sockservice.cli.text import printable
 from sockservice.store.reader import LINE, Query, Reader, Unreadable
 
 #: Seconds between looks for new lines.
 FOLLOW_INTERVAL = 0.2
-#: Seconds a line may take from when it was received to when it is in the store.
+#: Seconds that may pass between the receipt of a line and its being in the store.
 UNDER_WAY = 2.0
-#: What the shell reports of a command that Ctrl-C has ended.
-INTERRUPTED = 130
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -116,18 +116,18 @@ def lines(
             printable(os.fsencode(f"{path}: {problem}")).decode()
         ) from problem
     except BrokenPipeError:
-        # Whoever read this has enough.
-        _discard()
+        # The reader has closed the pipe.
+        discard()
     except OSError as problem:
-        _discard()
+        discard()
         raise click.ClickException(f"standard output: {problem.strerror}") from problem
     except KeyboardInterrupt:
-        _discard()
+        discard()
         raise SystemExit(INTERRUPTED) from None
 
 
 def wanted(since: int | None, until: int | None, peer: str | None) -> Query:
-    """Say in SQL which lines are asked for."""
+    """Return the query for the lines that the options select."""
     condition = ""
     values: list[int | str] = []
     if since is not None:
@@ -156,10 +156,10 @@ def pages(
     limit: int | None,
     wait: Callable[[], bool] | None = None,
 ) -> Iterator[list[Any]]:
-    """Read page after page.
+    """Yield the lines that `query` selects, a page at a time.
 
-    At the end `wait` is called, if there is one: it waits, and says whether there is
-    to be more than one further look.
+    At the end `wait`, if given, is called: it waits, and returns whether to go on
+    waiting after the next look.
     """
     ending = wait is None
     while limit is None or limit > 0:
@@ -176,9 +176,9 @@ def pages(
 
 
 def _waiting(output: int, until: int | None) -> Callable[[], bool]:
-    """Wait for more to be stored, but not for longer than it can be printed or is asked for."""
+    """Return what waits for more lines, while they can be printed and until `until`."""
     poll = select.poll()
-    # No events but that whoever reads it has gone.
+    # No events other than that the reader has gone.
     poll.register(output, 0)
 
     def wait() -> bool:
@@ -187,11 +187,6 @@ def _waiting(output: int, until: int | None) -> Callable[[], bool]:
         return until is None or time.time_ns() // 1000 < until + UNDER_WAY * 1_000_000
 
     return wait
-
-
-def _discard() -> None:
-    """Leave nothing to be printed that could fail, or wait, when the process ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _plain(rows: list[Any]) -> bytes:
@@ -203,10 +198,10 @@ def _escaped(rows: list[Any]) -> bytes:
 
 
 def objects(rows: list[Any]) -> bytes:
-    """Give rows of all columns as objects of JSON, one a line."""
+    """Return rows of all columns as JSON objects, one per line."""
     encode = JSONEncoder().encode
     written = []
-    # Lines that arrived together have most in common, which is written out once.
+    # Lines that arrived together have most columns in common; these are encoded once.
     common: tuple[int, str, str] | None = None
     second = -1
     day = columns = ""

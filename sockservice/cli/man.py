@@ -1,4 +1,4 @@
-"""`sockservice man`: the manual page, made of what the commands say of themselves."""
+"""`sockservice man`: the manual page, generated from the help of the commands."""
 
 import inspect
 import re
@@ -23,7 +23,7 @@ def man(context: click.Context) -> None:
 
 
 def page(group: click.Group) -> str:
-    """Give the manual page of `group` and its commands, in roff."""
+    """Return the manual page of `group` and its commands, in roff."""
     context = click.Context(group, info_name="sockservice", **group.context_settings)
     commands = {
         name: command
@@ -63,11 +63,11 @@ def page(group: click.Group) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Make roff of plain text; what stands in backquotes is bold."""
+    """Convert plain text to roff; text in backquotes becomes bold."""
     for character, written in (("\\", r"\e"), ("-", r"\-"), ("^", r"\(ha"), ("~", r"\(ti")):
         text = text.replace(character, written)
     text = re.sub(r"`([^`]*)`", r"\\fB\1\\fR", text).replace("'", r"\(aq")
-    # At the start of a line these would begin a request.
+    # At the start of a line these would start a request.
     return rf"\&{text}" if text.startswith((".", r"\(aq")) else text
 
 
@@ -76,7 +76,7 @@ def _first(command: click.Command) -> str:
 
 
 def _text(command: click.Command) -> tuple[list[str], list[str]]:
-    """Give what a command's help says, and what it says of the exit status."""
+    """Return the text of a command's help, and apart from it that on the exit status."""
     text: list[str] = []
     status: list[str] = []
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(command.help or "").strip()):

@@ -1,4 +1,4 @@
-"""The options that say how a target is reached, for every command that has one."""
+"""Options that several commands share, above all how a target is reached."""
 
 import functools
 import math
@@ -13,28 +13,28 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def seconds(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
-    """Take a number of seconds, or any other, greater than 0."""
+    """Check that a number, of seconds or anything else, is greater than 0."""
     if value is not None and not 0 < value < math.inf:
         raise click.BadParameter("not a number greater than 0")
     return value
 
 
 def inSeconds(name: str, default: float, help: str) -> Callable[[_Command], _Command]:
-    """Give an option for a number of seconds."""
+    """Return the decorator that adds an option for a number of seconds."""
     return click.option(
         name, type=float, callback=seconds, default=default, show_default=True, help=help
     )
 
 
 def sized(help: str) -> Callable[[_Command], _Command]:
-    """Give the option for the bytes of what is sent."""
+    """Return the decorator that adds the option --size, in bytes."""
     return click.option(
         "--size", type=click.IntRange(0, REPLY_LIMIT), default=56, show_default=True, help=help
     )
 
 
 def targeted(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command these options; it gets them as `how`, the keywords of `connect`."""
+    """Add the connection options to a command, which gets them as `how`, keywords of connect()."""
 
     @inSeconds("--connect-timeout", 30.0, "Seconds to wait for a connection, TLS included.")
     @click.option("--source", metavar="ADDRESS", help="Connect from this address of this machine.")

@@ -1,4 +1,4 @@
-"""Standard output that may end before the command does."""
+"""Standard output, whose reader may go before the command ends."""
 
 import os
 import sys
@@ -6,14 +6,14 @@ from typing import Any
 
 
 def discard() -> None:
-    """Have what Python still keeps of stdout go nowhere: it must not fail again at the exit."""
+    """Redirect stdout to /dev/null, lest flushing its buffer at exit fail or block."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 class Output:
-    """Lines to stdout, each there as soon as it is written.
+    """Writes lines to stdout, each flushed at once.
 
-    `broken` says why nothing more can be written, once that is so.
+    `broken` is the reason why nothing more can be written, or "".
     """
 
     def __init__(self) -> None:

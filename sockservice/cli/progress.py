@@ -1,18 +1,18 @@
-"""A progress bar on a terminal that others write to as well."""
+"""A progress bar on a terminal to which other output goes as well."""
 
 import os
 import shutil
 import sys
 from contextlib import suppress
 
-#: Seconds until there is one, and between looks.
+#: Seconds until it appears, and between updates.
 INTERVAL = 0.25
 
 
 def drawn(
     lines: int, size: int, total: int | None, seconds: float, unacknowledged: int, width: int
 ) -> str:
-    """Give the bar in at most `width` columns.
+    """Return the text of the bar, at most `width` columns.
 
     `lines` lines of `size` bytes have been answered in `seconds` seconds; all of them
     have `total` bytes, if that is known.
@@ -46,7 +46,7 @@ def _duration(seconds: float) -> str:
 
 
 def timed(answered: int, gone: float, seconds: float, width: int) -> str:
-    """Give the bar of what takes `seconds` seconds, in at most `width` columns."""
+    """Return the bar of a run of `seconds` seconds, at most `width` columns."""
     part = min(1.0, gone / seconds)
     said = f"{part * seconds:.1f} of {seconds:g} s, {answered:,} answered"
     room = min(40, width - len(said) - 4)
@@ -56,14 +56,14 @@ def timed(answered: int, gone: float, seconds: float, width: int) -> str:
 
 
 class Bar:
-    """The last line of the terminal that stderr is, while there is something in it.
+    """The last line on stderr, if that is a terminal that can erase a line.
 
-    Where stderr is none, or one that can't take a line back, nothing is shown.
+    Otherwise nothing is shown.
     """
 
     def __init__(self) -> None:
         terminal = sys.stderr is not None and sys.stderr.isatty()
-        #: Whether it can be seen.
+        #: Whether the bar is shown at all.
         self.there = terminal and os.environ.get("TERM", "dumb") != "dumb"
         self._descriptor = sys.stderr.fileno() if self.there else -1
         self._shown = False
@@ -77,14 +77,14 @@ class Bar:
             return shutil.get_terminal_size().columns
 
     def show(self, text: str) -> None:
-        """Put `text` in the place of what was shown."""
+        """Replace what is shown by `text`."""
         if not self.there:
             return
         self._write(f"\r\x1b[K{text}")
         self._shown = True
 
     def clear(self) -> None:
-        """Take it away, so that others can write."""
+        """Erase the bar, so that other output can be written."""
         if self._shown:
             self._write("\r\x1b[K")
             self._shown = False

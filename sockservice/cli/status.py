@@ -1,16 +1,16 @@
-"""Exit statuses of the commands, and the end with one of them."""
+"""Exit statuses of the commands."""
 
 from typing import NoReturn
 
 from sockservice.cli.text import tell
 
 DONE, NOT_ALL, USAGE, NOT_CONNECTED, TIMED_OUT, INTERRUPTED = 0, 1, 2, 3, 4, 130
-#: More than the number of the signal that ended it.
+#: Added to the number of the signal that ended the command.
 SIGNALLED = 128
 
 
 def end(status: int, said: str) -> NoReturn:
-    """End the command; say the last word on stderr, if there is one."""
+    """End the command, with a message on stderr unless it is empty."""
     if said:
         tell(said)
     raise SystemExit(status)

@@ -1,4 +1,4 @@
-"""Bytes from elsewhere, made fit for a terminal; and what is told on stderr."""
+"""Messages on stderr, and bytes from elsewhere escaped for a terminal."""
 
 from contextlib import suppress
 
@@ -8,11 +8,11 @@ from sockservice.wire import escaping
 
 
 def tell(line: str) -> None:
-    """Say `line` on stderr, if anyone is there to hear it."""
+    """Write `line` to stderr, if that is open."""
     with suppress(OSError):
         click.echo(line, err=True)
 
 
 def printable(line: bytes) -> bytes:
-    """Escape what could command the terminal; text in UTF-8 stays as it is."""
+    """Escape control characters; other text in UTF-8 stays as it is."""
     return escaping.printable(line.decode("utf-8", "backslashreplace")).encode()

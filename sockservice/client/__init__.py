@@ -1,1 +1,1 @@
-"""The other end: ask, connect, send reliably."""
+"""Clients of line and datagram servers."""

@@ -1,4 +1,4 @@
-"""Ask a datagram server; replies come in any order, or not at all."""
+"""A client of a datagram server, whose replies come in any order, or not at all."""
 
 import errno
 from collections import deque
@@ -12,11 +12,11 @@ from twisted.python.failure import Failure
 
 from sockservice.client.line import UNASKED_LIMIT
 from sockservice.client.requests import Asked, Unanswered
-from sockservice.client.waiting import End, Unasked
+from sockservice.client.waiting import Gate, Unasked
 
 
 class DatagramClient(DatagramProtocol):
-    """Ask the datagram server at `peer`, a socket address.
+    """A client of the datagram server at `peer`, a socket address.
 
     Datagrams have no order: a reply equal to one outstanding is taken for its
     echo; any other for the reply to the oldest outstanding one, unless it is the
@@ -33,7 +33,7 @@ class DatagramClient(DatagramProtocol):
         self._givenUp: deque[bytes] = deque(maxlen=1000)
         self._closed = False
         self._unasked = Unasked()
-        self._end = End()
+        self._ended = Gate(False)
 
     @property
     def outstanding(self) -> int:
@@ -41,7 +41,7 @@ class DatagramClient(DatagramProtocol):
         return len(self._asked)
 
     def ask(self, datagram: bytes, timeout: float | None = 5.0) -> Deferred[bytes]:
-        """Send `datagram`, give its reply.
+        """Send `datagram`; return a Deferred of its reply.
 
         The Deferred fails with :class:`TimedOut` after `timeout` seconds, and with
         :class:`Unanswered` when it can't be sent or nobody listens there.
@@ -56,16 +56,16 @@ class DatagramClient(DatagramProtocol):
                 raise OSError(errno.EBADF, "the socket is closed")
             self.transport.write(datagram, self.peer)
         except ConnectionRefusedError:
-            # The system says so once, of whichever datagram.
+            # The system reports it once, for whichever datagram.
             self.connectionRefused()
         except OSError as error:
             asked.fail(Unanswered(f"not sent: {error.strerror}"))
         return reply
 
     def datagrams(self) -> AsyncIterator[bytes]:
-        """Give the datagrams that answer none, late ones too, from now until the socket is closed.
+        """Yield the datagrams that answer none, late ones included, until the socket is closed.
 
-        While nobody reads them, the latest UNASKED_LIMIT.
+        Once reading has begun, the latest UNASKED_LIMIT are kept while nobody takes them.
         """
         return self._unasked.each(lambda: None)
 
@@ -80,8 +80,8 @@ class DatagramClient(DatagramProtocol):
     abort = close
 
     def disconnected(self) -> Deferred[None]:
-        """Give a Deferred that fires when the socket is closed."""
-        return self._end.watch()
+        """Return a Deferred that fires when the socket is closed."""
+        return self._ended.wait()
 
     # What follows is called by the transport.
 
@@ -107,7 +107,7 @@ class DatagramClient(DatagramProtocol):
     def stopProtocol(self) -> None:
         self._closed = True
         self._failAll("the socket is closed")
-        self._end.come()
+        self._ended.open()
         self._unasked.end()
 
     def _failAll(self, why: str) -> None:

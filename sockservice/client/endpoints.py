@@ -1,4 +1,4 @@
-"""Client endpoints that Twisted lacks: deadlines, full backlogs of UNIX sockets, packets."""
+"""Client endpoints with a deadline, for full backlogs of UNIX sockets, and for SOCK_SEQPACKET."""
 
 import errno
 import socket
@@ -17,13 +17,13 @@ from zope.interface import implementer
 
 from sockservice.net.seqpacket import PacketServer
 
-#: Seconds until a UNIX socket is tried again that had no room for one more to wait.
+#: Seconds until another attempt at a UNIX socket whose backlog is full.
 QUEUED = 0.05
 
 
 @implementer(IStreamClientEndpoint)
 class Timed:
-    """An endpoint that gives up after `timeout` seconds, the time for names and TLS included."""
+    """An endpoint that gives up after `timeout` seconds, name lookup and TLS included."""
 
     def __init__(self, reactor: Any, endpoint: Any, timeout: float) -> None:
         self._reactor = reactor
@@ -43,7 +43,7 @@ def timedOut(result: Any, timeout: float) -> Any:
 
 @implementer(IStreamClientEndpoint)
 class Queued:
-    """The endpoint of a UNIX socket, tried again while as many wait for its server as may."""
+    """The endpoint of a UNIX socket, tried again while its backlog is full."""
 
     def __init__(self, reactor: Any, endpoint: Any) -> None:
         self._reactor = reactor
@@ -56,7 +56,7 @@ class Queued:
     def _again(self, failure: Failure, factory: Any) -> Any:
         error = failure.check(ConnectError) and failure.value
         said = getattr(error, "args", None) or (None,)
-        # Twisted takes it for the end of a connection.
+        # Twisted mistakes it for the end of a connection.
         closed = isinstance(said[0], Failure) and said[0].check(ConnectionDone)
         if closed or getattr(error, "osError", None) == errno.EAGAIN:
             return deferLater(self._reactor, QUEUED, self.connect, factory)

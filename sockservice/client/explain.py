@@ -1,4 +1,4 @@
-"""Say on one line why there is no connection, or no longer."""
+"""Explain failures of connections, each in one line."""
 
 import os
 
@@ -9,7 +9,7 @@ from sockservice.net.tls.client import refusal
 
 
 def lost(reason: Failure) -> str:
-    """Say why a connection has ended."""
+    """Return in one line why a connection has ended."""
     assert reason.value is not None
     why = refusal(reason.value)
     if isinstance(reason.value, OSError):
@@ -19,16 +19,16 @@ def lost(reason: Failure) -> str:
     elif not why:
         why = reason.getErrorMessage().partition("fashion: ")[2].rstrip(".")
     if why in ("", "Connection lost"):
-        # Twisted seldom tells the one from the other.
+        # Twisted seldom distinguishes the two.
         why = "reset, or the server is out of reach"
     return f"connection lost: {why}"
 
 
 def explained(problem: BaseException) -> str:
-    """Say on one line why a connection could not be made."""
+    """Return in one line why a connection could not be made."""
     if refused := refusal(problem):
         return refused
-    # Twisted says the number and the words of an OSError twice.
+    # Twisted repeats the number and the text of an OSError.
     number = getattr(problem, "osError", None)
     words = problem.args[0] if problem.args else ""
     if isinstance(number, int):

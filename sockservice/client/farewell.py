@@ -1,11 +1,11 @@
-"""The lines with which a server ends a connection, told from replies."""
+"""Tell the line with which a server ends a connection from a reply."""
 
-#: How lines begin with which a server ends a connection: they answer no line of ours.
+#: Beginnings of lines with which a server ends a connection, and which answer none of ours.
 FAREWELLS = (b"error busy: ", b"error not allowed: ", b"error idle for ")
-#: Seconds from which on such a line is a reply after all, if the connection goes on.
+#: Seconds after which such a line is a reply after all, if the connection goes on.
 DOUBT = 1.0
 
 
-def turnedAway(refusal: str) -> bool:
-    """Say whether a LineClient's `refusal` is that of a server that let nobody in."""
+def rejected(refusal: str) -> bool:
+    """Return whether a LineClient's `refusal` says that the connection was rejected."""
     return refusal.startswith(("error busy: ", "error not allowed: "))

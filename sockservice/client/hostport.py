@@ -1,11 +1,11 @@
-"""Read `HOST:PORT`, addresses and paths as a person writes them."""
+"""Parse `HOST:PORT`, IP addresses and paths of sockets."""
 
 import ipaddress
 import os
 
 
 def hostAndPort(text: str) -> tuple[str, int]:
-    """Read `HOST:PORT`, IPv6 in brackets.
+    """Parse `HOST:PORT`, IPv6 in brackets.
 
     :raises ValueError: It is something else.
     """
@@ -26,7 +26,7 @@ def pathOf(text: str) -> str:
 
 
 def ipVersion(text: str) -> int | None:
-    """Give the version of IP that an address is of; None for what is none."""
+    """Return the IP version of an address, or None if it is no address."""
     try:
         return ipaddress.ip_address(text).version
     except ValueError:

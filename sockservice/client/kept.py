@@ -1,4 +1,4 @@
-"""Lines that are kept until they are answered."""
+"""Lines that a sender keeps until they are answered."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 
 
 class Kept:
-    """Lines given at once, and how many of them have been answered."""
+    """Lines passed to a sender together, and how many of them have been answered."""
 
     __slots__ = ("answered", "count", "done", "lines", "sent")
 

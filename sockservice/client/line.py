@@ -1,4 +1,4 @@
-"""Ask a line server over one connection; each line gets its reply."""
+"""A client of a line server: one connection, and a reply to each line."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -12,19 +12,19 @@ from twisted.python.failure import Failure
 from sockservice.client.explain import lost
 from sockservice.client.farewell import DOUBT, FAREWELLS
 from sockservice.client.requests import Asked, Run, TimedOut, Unanswered
-from sockservice.client.waiting import End, Room, Unasked
+from sockservice.client.waiting import Gate, Room, Unasked
 from sockservice.net.transports import overTCP
 from sockservice.wire.framer import Framer
 from sockservice.wire.framing import CRLF, LF, Body, Control, Framing, Lines
 
-#: Lines that answer none and wait for whoever reads them.
+#: Most lines that answer none and wait to be read.
 UNASKED_LIMIT = 1000
-#: Longest reply line in bytes that a client takes in.
+#: Longest reply in bytes that a client accepts.
 REPLY_LIMIT = 1024 * 1024
 
 
 class LineClient(Protocol):
-    """Ask a line server, which answers each line with one line, in order.
+    """A client of a line server, which answers each line with one line, in order.
 
     `clock` times replies out; `framing` is the server's; lines end in `ending`. Get
     one from :func:`connect`, or give it to any of Twisted's stream endpoints.
@@ -49,14 +49,14 @@ class LineClient(Protocol):
         self._doubting: IDelayedCall | None = None
         self._asked: deque[Asked | Run] = deque()  # in the order of the lines sent
         self._closed: str | None = None  # why nothing more can be asked
-        self._end = End()
+        self._ended = Gate(False)
         #: Lines whose reply is awaited.
         self.outstanding = 0
-        #: What the server said of the connection when it ended it, as `error busy: ...`; or "".
+        #: The line with which the server ended the connection, as `error busy: ...`, or "".
         self.refusal = ""
 
     def ask(self, line: bytes, timeout: float | None = None) -> Deferred[bytes]:
-        """Send `line`, give its reply; neither has a line ending.
+        """Send `line`; return a Deferred of its reply; neither has a line ending.
 
         Any number may be outstanding. The Deferred fails with :class:`TimedOut`
         after `timeout` seconds and with :class:`Unanswered` when the connection
@@ -86,15 +86,15 @@ class LineClient(Protocol):
 
         The Deferred fires when all have come. It fails with :class:`TimedOut` when no
         reply has come for `timeout` seconds, to these lines or to any before; with
-        :class:`Unanswered` when the connection ends first. A reply too long to be taken
-        in is given as a refusal. A million lines cost much less so than with `ask`;
-        wait for `ready` before the next.
+        :class:`Unanswered` when the connection ends first. A reply too long to be
+        accepted is passed on as a refusal. For many lines this is much faster than `ask`;
+        wait for `ready` before the next call.
 
         :raises ValueError: A line holds an LF, which would make two of it.
         """
         plain = isinstance(self._framing, Framer)
         if plain:
-            # One look at all of them: joined, they hold one LF less than they are.
+            # Checked all at once: joined, they hold one LF less than there are lines.
             data = LF.join(lines)
             if data.count(LF) >= max(1, len(lines)):
                 raise ValueError("a line holds no LF")
@@ -117,7 +117,7 @@ class LineClient(Protocol):
         return run.done
 
     def ready(self) -> Deferred[None]:
-        """Give a Deferred that fires when there is room to send more, or no connection."""
+        """Return a Deferred that fires when there is room to send more, or the connection ends."""
         return self._room.wait()
 
     def _check(self, line: bytes) -> None:
@@ -125,12 +125,12 @@ class LineClient(Protocol):
             raise ValueError("a line holds no LF")
 
     def _write(self, line: bytes) -> None:
-        # Behind a CR, an LF alone would make that CR a part of the ending.
+        # After a CR, a single LF would make that CR a part of the ending.
         ending = CRLF if line.endswith(b"\r") else self._ending
         self.transport.write(self._framing.encode([line], ending))
 
     def _look(self, again: bool = False) -> None:
-        """See whether the oldest of the lines sent at once has waited too long."""
+        """Check whether the oldest of the lines sent at once has waited too long."""
         self._timer = None
         for run in list(self._asked):
             if isinstance(run, Run) and run.answered and run.timeout is not None:
@@ -139,13 +139,13 @@ class LineClient(Protocol):
                     self._timer = self._clock.callLater(left, self._look)
                     return
                 if not again:
-                    # The process may have been stopped meanwhile, and replies wait to be read.
+                    # The process may have been suspended, and replies may be waiting to be read.
                     self._timer = self._clock.callLater(0, self._look, True)
                     return
                 self._giveUp(run, TimedOut(f"no reply within {run.timeout:g} seconds"))
 
     def _giveUp(self, run: Run, why: Unanswered) -> None:
-        # It stays where it is, to take the replies that may still come.
+        # It stays in its place, to receive the replies that may still come.
         run.answered = None
         self.outstanding -= run.left
         run.done.errback(why)
@@ -153,10 +153,10 @@ class LineClient(Protocol):
             self._closeIfDone()
 
     def unasked(self, line: bytes) -> None:
-        """Take a line that came though no reply was due.
+        """Receive a line that came though no reply was due.
 
-        As it is here it keeps the line for `lines`; while nobody reads those, the
-        latest UNASKED_LIMIT. To be overridden.
+        This implementation keeps it for `lines`; while nobody reads those, the latest
+        UNASKED_LIMIT. Meant to be overridden.
         """
         self._unasked.kept.append(line)
         if len(self._unasked.kept) >= UNASKED_LIMIT:
@@ -167,18 +167,18 @@ class LineClient(Protocol):
         self._unasked.wake()
 
     def lines(self) -> AsyncIterator[bytes]:
-        """Give the lines that answer none, one by one, until the connection ends.
+        """Yield the lines that answer none, one by one, until the connection ends.
 
         While UNASKED_LIMIT of them wait, nothing is read.
         """
         return self._unasked.each(self._resume)
 
     def _resume(self) -> None:
-        if len(self._unasked.kept) == UNASKED_LIMIT - 1 and not self._end.came:
+        if len(self._unasked.kept) == UNASKED_LIMIT - 1 and not self._ended.isOpen:
             self.transport.resumeProducing()
 
     def close(self) -> Deferred[None]:
-        """Ask nothing more; close when no reply is awaited; fires when that is done."""
+        """Send nothing more, and close once all replies are in; fires when that is done."""
         if self._closed is None:
             self._closed = "the connection is closed"
         disconnected = self.disconnected()
@@ -186,20 +186,20 @@ class LineClient(Protocol):
         return disconnected
 
     def abort(self) -> Deferred[None]:
-        """Close now, whatever is awaited or not even sent; fires when that is done."""
-        if not self._end.came:
+        """Close now, with replies outstanding or lines unsent; fires when that is done."""
+        if not self._ended.isOpen:
             self.transport.abortConnection()
         return self.disconnected()
 
     def disconnected(self) -> Deferred[None]:
-        """Give a Deferred that fires when the connection has ended, whoever ended it."""
-        return self._end.watch()
+        """Return a Deferred that fires when the connection has ended, whoever ended it."""
+        return self._ended.wait()
 
     # What follows is called by the transport.
 
     def connectionMade(self) -> None:
         if overTCP(self.transport):
-            # Each write is as many lines as there are: nothing is won by waiting for more.
+            # Lines are written as many at once as there are: waiting for more gains nothing.
             self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self._room, True)
 
@@ -244,12 +244,12 @@ class LineClient(Protocol):
                 asked.fail(why)
             elif asked.answered is not None:
                 self._giveUp(asked, why)
-        self._end.come()
-        self._room.resumeProducing()
+        self._ended.open()
+        self._room.open()
         self._unasked.end()
 
     def _doubt(self, lines: list[bytes]) -> list[bytes]:
-        """Keep the last line if it may be the server's farewell; give the others."""
+        """Hold back the last line if it may be the server's farewell; return the others."""
         if not lines[-1].startswith(FAREWELLS):
             return lines
         self._farewell = lines[-1]
@@ -257,7 +257,7 @@ class LineClient(Protocol):
         return lines[:-1]
 
     def _believe(self, doubted: bool = False) -> None:
-        """Take what was kept for a line like any other, for the connection goes on."""
+        """Treat the line held back as a reply, for the connection goes on."""
         line, self._farewell = self._farewell, None
         doubting, self._doubting = self._doubting, None
         if doubting is not None and not doubted:
@@ -296,7 +296,7 @@ class LineClient(Protocol):
         return result
 
     def _closeIfDone(self) -> None:
-        if not self.outstanding and not self._end.came:
-            # With a producer a transport that is backed up would never close.
+        if not self.outstanding and not self._ended.isOpen:
+            # With a producer, a transport with a backlog would never close.
             self.transport.unregisterProducer()
             self.transport.loseConnection()

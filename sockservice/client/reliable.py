@@ -1,4 +1,4 @@
-"""Lines to a server, whatever becomes of the connection: kept until they are answered."""
+"""Send lines reliably: reconnect, and send again what has no reply."""
 
 from collections import deque
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from sockservice.wire.chunks import Packets
 from sockservice.wire.framer import Framer
 from sockservice.wire.framing import LF, Framing
 
-#: Most lines, and most bytes of them, that are kept until they are answered.
+#: Most lines, and most bytes of lines, that are kept until they are answered.
 LINES, BYTES = 100_000, 16 * 1024 * 1024
 
 log = Logger()
@@ -33,26 +33,26 @@ _growing = backoffPolicy(initialDelay=0.1, maxDelay=40.0, factor=2.0, jitter=lam
 
 
 def backoff(attempts: int) -> float:
-    """Give the seconds to wait behind so many attempts: more each time, at most 60, by chance."""
+    """Return the seconds to wait after so many attempts: random, longer each time, at most 60."""
     return _growing(attempts - 1) * uniform(0.5, 1.5)
 
 
 class Full(Exception):
-    """As many lines as may be kept wait for their replies; `ready` tells of room."""
+    """The limit of lines that wait for their replies is reached; `ready` waits for room."""
 
 
 class ReliableSender(Service):
-    """Keep a connection to a line server and send it lines until each has its reply.
+    """Maintains a connection to a line server, and sends it each line until it has a reply.
 
     When the connection breaks, or no reply comes for `timeout` seconds, another is
     made, after a delay that grows up to a minute, differently each time; then the
-    lines without a reply are sent again, and no others, in their order. A line is
+    lines without a reply, and no others, are sent again in their order. A line is
     so sent **at least once**: the server may have had one whose reply was lost.
 
     `target` is a stream that :func:`~sockservice.connect` takes, with the same
     keywords (`connectTimeout` is its `timeout`), or a client endpoint. At most `lines`
-    lines and `bytes` bytes of them are kept. `backoff` gives the delay in seconds
-    behind the so many attempts in which nothing was answered.
+    lines and `bytes` bytes of them are kept. `backoff` returns the delay in seconds
+    after that many attempts in a row without a reply.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class ReliableSender(Service):
 
     @property
     def unacknowledged(self) -> list[bytes]:
-        """The lines that have no reply yet, in their order."""
+        """The lines without a reply so far, in their order."""
         return [line for kept in self._kept for line in kept.lines[kept.count :]]
 
     def send(self, line: bytes) -> Deferred[bytes]:
-        """Send `line`, without its ending; give its reply.
+        """Send `line`, without its ending; return a Deferred of its reply.
 
         The Deferred fails with :class:`Full` when too many lines are kept, and with
         :class:`Unanswered` when the service is stopped before the reply has come.
@@ -147,16 +147,16 @@ class ReliableSender(Service):
         return kept.done
 
     def ready(self) -> Deferred[None]:
-        """Give a Deferred that fires when there is room for a line; whoever asks first is first."""
+        """Return a Deferred that fires when there is room for a line, in the order of the calls."""
         waiting: Deferred[None] = Deferred(self._waiting.remove)
         self._waiting.append(waiting)
         self._tell()
         return waiting
 
     def retrying(self, why: str, delay: float) -> None:
-        """There is no connection, and `why`; another is tried in `delay` seconds.
+        """Report why there is no connection; the next attempt is in `delay` seconds.
 
-        As it is here it logs that. To be overridden.
+        This implementation logs it. Meant to be overridden.
         """
         log.warn(
             "{why}; trying again in {delay:.1f} seconds, {lines} unacknowledged",
@@ -166,9 +166,9 @@ class ReliableSender(Service):
         )
 
     def unasked(self, line: bytes) -> None:
-        """Take a line that came though no reply was due.
+        """Receive a line that came though no reply was due.
 
-        As it is here it logs that one came. To be overridden.
+        This implementation logs it. Meant to be overridden.
         """
         log.warn("a line came that nobody asked for: {line}", line=ascii(line)[2:-1])
 
@@ -178,9 +178,9 @@ class ReliableSender(Service):
         self._connecting.startService()
 
     def stopService(self) -> Deferred[list[bytes]]:
-        """Take no more, wait for the replies due, up to `drainTimeout` seconds; disconnect.
+        """Accept no more lines, wait up to `drainTimeout` seconds for replies, disconnect.
 
-        The Deferred fires with the lines that have no reply then.
+        The Deferred fires with the lines that have no reply by then.
         """
         super().stopService()
         self._stopped = "the sender is stopped"
@@ -241,14 +241,14 @@ class ReliableSender(Service):
             client.abort()
 
     def connected(self, client: LineClient) -> None:
-        """A connection is there; what has no reply yet is sent over it."""
+        """Send what has no reply yet over a new connection."""
         self._client = client
         self._why = ""
         for kept in list(self._kept):
             self._send(client, kept)
 
     def disconnected(self, client: LineClient, why: str) -> None:
-        """A connection has ended."""
+        """Note that a connection has ended, and why."""
         if client is self._client:
             self._client = None
             self._why = self._why or why
@@ -264,13 +264,13 @@ class ReliableSender(Service):
         try:
             self.retrying(self._why, delay)
         except Exception:
-            # What another wrote must not end the attempts.
+            # An error in a subclass must not end the attempts.
             log.failure("retrying of {sender} failed", sender=self)
         return delay
 
 
 class _Connection(LineClient):
-    """A connection that tells the sender of its begin and its end."""
+    """A connection that tells the sender of its start and end."""
 
     def __init__(self, sender: ReliableSender, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -290,7 +290,7 @@ class _Connection(LineClient):
 
 @implementer(IStreamClientEndpoint)
 class _Telling:
-    """An endpoint that tells when it can't connect."""
+    """An endpoint that reports each failure to connect."""
 
     def __init__(self, endpoint: Any, failed: Callable[[Failure], Failure]) -> None:
         self._endpoint = endpoint

@@ -1,4 +1,4 @@
-"""What was asked and waits for its reply, and how waiting ends."""
+"""Requests that wait for their replies."""
 
 from collections.abc import Callable
 
@@ -7,11 +7,11 @@ from twisted.internet.interfaces import IReactorTime
 
 
 class Unanswered(Exception):
-    """No reply came, or none that can be told from others; the text says why."""
+    """There is no reply, or none that can be told from others; the text says why."""
 
 
 class TimedOut(Unanswered):
-    """No reply came in time; it may still come, and will not be given to another."""
+    """There was no reply in time; a late one is not taken for another's."""
 
 
 class Asked:
@@ -42,7 +42,7 @@ class Asked:
         return waiting
 
     def _due(self, timeout: float) -> None:
-        # The process may have been stopped meanwhile, and the reply wait to be read.
+        # The process may have been suspended, and the reply may be waiting to be read.
         self.timeout = self._clock.callLater(0, self._expire, timeout)
 
     def _expire(self, timeout: float) -> None:
@@ -53,7 +53,7 @@ class Asked:
 
 
 class Run:
-    """Lines that were sent at once, and who takes the replies to them."""
+    """Lines that were sent at once, and the callback for their replies."""
 
     __slots__ = ("answered", "done", "left", "since", "timeout")
 

@@ -1,4 +1,4 @@
-"""A protocol of one's own on the connection of a client."""
+"""Replace the protocol on the connection of a client."""
 
 import socket
 from typing import Any
@@ -13,12 +13,12 @@ LONGEST = {socket.AF_INET: 65507, socket.AF_INET6: 65527}
 
 
 def attach(client: LineClient | DatagramClient, protocol: Any) -> None:
-    """Have `protocol` get what `client` would have got, from its connection on.
+    """Connect `protocol` to the transport of `client`, in place of it.
 
-    To be called as soon as the client is there, before anything was asked.
+    To be called as soon as the client is connected, before anything is sent.
     """
     transport = client.transport
-    # The client may have asked to be told how full the transport is.
+    # The client may be registered as a producer.
     if isinstance(transport, ProtocolWrapper):  # TLS
         transport.unregisterProducer()
         transport.wrappedProtocol = protocol
@@ -30,7 +30,7 @@ def attach(client: LineClient | DatagramClient, protocol: Any) -> None:
 
 
 def longest(client: LineClient | DatagramClient) -> int:
-    """Give the length of the longest line or datagram that can be asked."""
+    """Return the length in bytes of the longest line or datagram that can be sent."""
     if isinstance(client, DatagramClient):
         return LONGEST.get(client.transport.socket.family, REPLY_LIMIT)
     return REPLY_LIMIT

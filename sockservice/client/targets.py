@@ -1,4 +1,4 @@
-"""Where to connect to, and how: targets, written as on the server, to connections."""
+"""Connect to a target, written as an endpoint is on the server."""
 
 import re
 import socket
@@ -26,13 +26,13 @@ from sockservice.wire.chunks import Packets
 from sockservice.wire.framer import Framer
 from sockservice.wire.framing import LF, Framing
 
-#: Schemes of ours, or of Twisted's endpoints; any other word before a number is a host.
+#: Our schemes and those of Twisted's endpoints; any other word before a number is a host.
 SCHEMES = (
     *("tcp", "tcp6", "tls", "ssl", "unix", "udp", "unix-datagram", "unix-seqpacket"),
     *("fd", "haproxy", "stdio", "systemd"),
 )
 
-# In a client endpoint string of Twisted's, where a backslash stands before what means something.
+# In a client endpoint string of Twisted's, where a backslash escapes special characters.
 _PRIVATE_KEY = re.compile(r":privateKey=((?:\\.|[^:\\])+)")
 
 
@@ -45,7 +45,7 @@ def connect(
     ending: bytes = LF,
     **how: Any,
 ) -> Deferred[Any]:
-    """Connect to `target`; gives a Deferred of a LineClient or, for datagrams, a DatagramClient.
+    """Connect to `target`; return a Deferred of a LineClient or, for datagrams, a DatagramClient.
 
     `tcp:HOST:PORT`, also written `HOST:PORT`, `tls:HOST:PORT` and `udp:HOST:PORT` take a
     name, an IPv4 address or an IPv6 address in brackets; `unix:PATH`,
@@ -55,13 +55,13 @@ def connect(
     `framing` is the server's, where that is not lines; lines end in `ending`. `how` may
     hold `source`, the address of ours to connect from, and for `tls:`
 
-    - `verify`: False to take any certificate, and so any server, for the right one;
-    - `cafile`: a PEM file of the certificates to trust in place of the system's;
-    - `cert`, `key`: PEM files of the certificate to show, and its key if it is not there.
+    - `verify`: False to accept any certificate, and so any server;
+    - `cafile`: a PEM file of the certificates to trust instead of the system's;
+    - `cert`, `key`: PEM files of the certificate to present, and of its key if separate.
 
     The Deferred fails with a ConnectError of Twisted's, whose `osError` is the number,
     if it has one; with TCPTimedOutError after `timeout` seconds; with ValueError when
-    `target` or `how` makes no sense. :func:`explained` puts each in one line.
+    `target` or `how` is invalid. :func:`explained` describes each in one line.
     """
     try:
         if isDatagram(target):
@@ -78,7 +78,7 @@ def connect(
 
 
 def isDatagram(target: str) -> bool:
-    """Say whether `target` takes datagrams, which have no connection."""
+    """Return whether `target` is for datagrams, which have no connection."""
     return target.startswith(("udp:", "unix-datagram:"))
 
 
@@ -93,9 +93,9 @@ def streamEndpoint(
     cert: str | None = None,
     key: str | None = None,
 ) -> Any:
-    """Give the client endpoint that `target` describes; see :func:`connect`.
+    """Return the client endpoint that `target` describes; see :func:`connect`.
 
-    :raises ValueError: It describes none, or a stream to which the rest does not apply.
+    :raises ValueError: It describes none, or one to which the other arguments do not apply.
     """
     scheme, _, rest = target.partition(":")
     if re.fullmatch(r"(\[[^\]]*\]|[^:\[\]]*):[0-9]+", target) and scheme not in SCHEMES:
@@ -120,11 +120,11 @@ def streamEndpoint(
         return Timed(reactor, queued, timeout)
     try:
         for path in _PRIVATE_KEY.findall(target):
-            # Twisted would have OpenSSL ask on the terminal for what decrypts it.
+            # Twisted would let OpenSSL ask for the passphrase on the terminal.
             pem.key(re.sub(r"\\(.)", r"\1", path))
         return Timed(reactor, clientFromString(reactor, target), timeout)
     except Exception as problem:
-        # The endpoints' constructors complain in ways of their own.
+        # The constructors of endpoints raise what they like.
         if scheme == "unix" and isinstance(problem, TypeError):
             raise ValueError("a colon in a path is written \\:") from problem
         hint = "" if scheme in SCHEMES else "; a host is written HOST:PORT, IPv6 in brackets"

@@ -1,4 +1,4 @@
-"""Wait for room in the transport, for lines that answer none, for the end."""
+"""Wait for room in the transport, for unrequested lines, for the end of a connection."""
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable
@@ -8,37 +8,49 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 
-@implementer(IPushProducer)
-class Room:
-    """Room in the transport's buffer, and those who wait for it."""
+class Gate:
+    """Holds back callers until it is open."""
 
-    def __init__(self) -> None:
-        self._there = True
+    def __init__(self, isOpen: bool) -> None:
+        self.isOpen = isOpen
         self._waiting: list[Deferred[None]] = []
 
     def wait(self) -> Deferred[None]:
+        """Return a Deferred that fires when the gate is open, now or later."""
         waiting: Deferred[None] = Deferred()
-        if self._there:
+        if self.isOpen:
             waiting.callback(None)
         else:
             self._waiting.append(waiting)
         return waiting
 
-    def pauseProducing(self) -> None:
-        self._there = False
-
-    def resumeProducing(self) -> None:
-        self._there = True
+    def open(self) -> None:
+        """Let all waiting callers through, and later ones at once."""
+        self.isOpen = True
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.callback(None)
 
+
+@implementer(IPushProducer)
+class Room(Gate):
+    """Open while there is room in the transport's buffer."""
+
+    def __init__(self) -> None:
+        super().__init__(True)
+
+    def pauseProducing(self) -> None:
+        self.isOpen = False
+
+    def resumeProducing(self) -> None:
+        self.open()
+
     def stopProducing(self) -> None:
-        self.resumeProducing()
+        self.open()
 
 
 class Unasked:
-    """What came and answers nothing, for whoever reads it."""
+    """Keeps lines or datagrams that answer none until they are read."""
 
     def __init__(self) -> None:
         self.kept: deque[bytes] = deque()
@@ -47,18 +59,18 @@ class Unasked:
         self._reading: Deferred[None] | None = None
 
     def wake(self) -> None:
-        """Have the reader look again."""
+        """Wake the reader."""
         reading, self._reading = self._reading, None
         if reading is not None:
             reading.callback(None)
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """End the reading once all is read."""
         self.ended = True
         self.wake()
 
     async def each(self, taken: Callable[[], object]) -> AsyncIterator[bytes]:
-        """Give one by one, until the end; `taken` is told of each."""
+        """Yield one by one, until the end; `taken` is called for each."""
         self.read = True
         while self.kept or not self.ended:
             if not self.kept:
@@ -68,24 +80,3 @@ class Unasked:
             item = self.kept.popleft()
             taken()
             yield item
-
-
-class End:
-    """The end of a connection, for any number of watchers."""
-
-    def __init__(self) -> None:
-        self.came = False
-        self._watchers: list[Deferred[None]] = []
-
-    def watch(self) -> Deferred[None]:
-        watcher: Deferred[None] = Deferred()
-        if self.came:
-            watcher.callback(None)
-        else:
-            self._watchers.append(watcher)
-        return watcher
-
-    def come(self) -> None:
-        self.came = True
-        for watcher in self._watchers:
-            watcher.callback(None)

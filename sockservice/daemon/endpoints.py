@@ -1,4 +1,4 @@
-"""Parse endpoint strings, Twisted's and ours, and bind what they describe."""
+"""Parse endpoint strings, Twisted's and our own, and bind what they describe."""
 
 import socket
 from collections.abc import Callable
@@ -24,15 +24,15 @@ def _asItIs(factory: Any) -> Any:
 
 @dataclass(frozen=True)
 class Opened:
-    """A bound socket, and how it is served."""
+    """A bound socket, and how it is to be served."""
 
     bound: Bound
     #: The endpoint's scheme, for the log.
     scheme: str
-    #: Wraps the factory of a stream socket: in TLS, behind a proxy.
+    #: Wraps the factory of a stream socket, in TLS or behind a proxy.
     wrapped: Wrapped = _asItIs
     backlog: int | None = None
-    #: What its service reads again when it is told to.
+    #: The TLS files, which its service can read again.
     tls: Wrapping | None = None
 
     @property
@@ -42,7 +42,7 @@ class Opened:
 
     @property
     def usual(self) -> str:
-        """The protocol it serves when none is named."""
+        """The protocol served if none is named."""
         return "ack" if self.stream else "frames" if self.scheme == "raw" else "echo"
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Foreign:
-    """A stream endpoint that Twisted or a plugin of its listens on."""
+    """A stream endpoint on which Twisted or one of its plugins listens."""
 
     endpoint: Any
     text: str
@@ -62,11 +62,11 @@ class Foreign:
     usual: ClassVar[str] = "ack"
 
     def close(self) -> None:
-        """Nothing is bound before it is listened on."""
+        """Do nothing: nothing is bound yet."""
 
 
 class _Words(NamedTuple):
-    """An endpoint string taken apart."""
+    """A parsed endpoint string."""
 
     text: str
     scheme: str
@@ -79,9 +79,9 @@ _FILE = ("mode", "user", "group")
 
 
 def opened(text: str, reactor: Any, ask: Ask = asked) -> list[Opened | Foreign]:
-    """Bind what the endpoint `text` describes; the sockets come through `ask`.
+    """Bind what the endpoint string `text` describes; `ask` supplies the sockets.
 
-    :raises CannotListen: It can't be bound, or describes nothing.
+    :raises CannotListen: It cannot be bound, or is invalid.
     """
     if text.startswith("haproxy:"):
         return [_behindProxy(text, each) for each in opened(text[8:], reactor, ask)]
@@ -134,7 +134,7 @@ def _local(words: _Words, ask: Ask) -> list["Opened | Foreign"]:
         "unix-datagram": socket.SOCK_DGRAM,
         "unix-seqpacket": socket.SOCK_SEQPACKET,
     }[words.scheme]
-    # Twisted's lockfile is for a stale socket file, which is found out otherwise here.
+    # Twisted's lockfile detects stale socket files, which is done in another way here.
     backlog = () if words.scheme == "unix-datagram" else ("backlog",)
     _only(words, 1, "address", "lockfile", *backlog, *_FILE)
     path = words.arguments[0] if words.arguments else words.options.get("address", "")
@@ -157,7 +157,7 @@ def _foreign(text: str, reactor: Any) -> Foreign:
 
 
 def _taken(text: str) -> _Words:
-    r"""Take an endpoint string apart, as Twisted does: `:` parts, `\` escapes."""
+    r"""Parse an endpoint string as Twisted does: `:` separates, `\` escapes."""
     parts = [""]
     keys: list[str | None] = [None]
     escaped = False
@@ -182,7 +182,7 @@ def _taken(text: str) -> _Words:
 
 
 def _only(words: _Words, arguments: int, *options: str) -> None:
-    """Refuse an endpoint that says anything that would be ignored."""
+    """Check that an endpoint has nothing that would be ignored."""
     for name in words.options:
         if name not in options:
             known = f"; it takes {', '.join(sorted(options))}" if options else ""

@@ -1,4 +1,4 @@
-"""Choose a storage engine by its URL."""
+"""Create the storage engine that a URL names."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ ENGINES: dict[str, Callable[[str, Retention], Backend]] = {"sqlite": _sqlite}
 def backend(url: str, retention: Retention) -> Backend:
     """Return the engine for a store's URL, `SCHEME:PLACE`; it removes what is not retained.
 
-    The scheme may be `module.Class`, too, which is called as those in `ENGINES` are.
+    The scheme may also be `module.Class`, which is called like those in `ENGINES`.
 
     :raises ValueError: There is no such engine, or no place is named.
     """

@@ -1,4 +1,4 @@
-"""Find a protocol by its name on the command line: built in, or any class."""
+"""Find the protocol that the command line names: a built-in one, or any class."""
 
 from collections.abc import Callable
 from functools import partial
@@ -32,9 +32,9 @@ DATAGRAM: dict[str, Callable[..., DatagramServer]] = {
 
 
 def streamProtocol(text: str) -> Callable[[], LineServer]:
-    """Return the constructor of the protocol that `text` names, for a connection.
+    """Return the factory function of the protocol that `text` names, for connections.
 
-    :raises CannotListen: It names none that serves streams.
+    :raises CannotListen: It does not name a protocol for streams.
     """
     name, options = _split(text)
     made = STREAM.get(name)
@@ -48,9 +48,9 @@ def streamProtocol(text: str) -> Callable[[], LineServer]:
 
 
 def datagramProtocol(text: str) -> Callable[..., DatagramServer]:
-    """Return the constructor of the protocol that `text` names, for a datagram socket.
+    """Return the factory function of the protocol that `text` names, for a datagram socket.
 
-    :raises CannotListen: It names none that serves datagrams.
+    :raises CannotListen: It does not name a protocol for datagrams.
     """
     name, options = _split(text)
     made: Any = DATAGRAM.get(name)
@@ -73,7 +73,7 @@ def datagramProtocol(text: str) -> Callable[..., DatagramServer]:
 def _tried(
     name: str, made: Callable[..., Any], options: dict[str, str], **settings: Any
 ) -> Callable[..., Any]:
-    """Return `made` with `options` for keyword arguments, once it is seen to take them."""
+    """Return `made` with `options` as keyword arguments, after a trial call with them."""
     try:
         made(**options, **settings)
     except Exception as problem:

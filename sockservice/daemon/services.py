@@ -1,4 +1,4 @@
-"""Serve a bound socket: one service for each kind of socket."""
+"""The services on listening sockets, one class for each kind."""
 
 from typing import Any
 
@@ -19,33 +19,33 @@ from sockservice.net.udp.port import DatagramPort
 from sockservice.server.datagram import DatagramServer
 from sockservice.server.factory import LineFactory
 
-#: Seconds a stopping listener waits for its last replies to leave: less than systemd
-#: and container engines give a process before they kill it.
+#: Seconds that a stopping listener waits for its last replies to be sent: less than
+#: systemd and container engines wait before they kill a process.
 DRAIN_TIMEOUT = 10.0
 
 log = Logger()
 
 
 class Listener(Service):
-    """A service on a bound socket, or on what takes its place."""
+    """The base class of services on listening sockets."""
 
-    #: Seconds until what has not drained is cut.
+    #: Seconds until connections that have not drained are cut.
     drainTimeout = DRAIN_TIMEOUT
 
-    #: What is read from files that may change: of TLS, or nothing.
+    #: The TLS files, which may change, or None.
     tls: Wrapping | None = None
 
-    #: What builds the protocols of its connections, if it has any here.
+    #: The factory of its connections, if this process serves any.
     _factory: LineFactory | None = None
 
-    #: Whether another process says where it listens.
+    #: Whether another process logs where it listens.
     quiet = False
 
     def abandon(self) -> None:
-        """Undo the binding, when another listener can't come up."""
+        """Undo the binding, when another listener cannot start."""
 
     def change(self, lineLimit: int, drainTimeout: float) -> None:
-        """Change the longest line, for connections from now on, and the time to drain."""
+        """Set the line limit of new connections, and the drain timeout."""
         self.drainTimeout = drainTimeout
         if self._factory is not None:
             self._factory.lineLimit = lineLimit
@@ -53,7 +53,7 @@ class Listener(Service):
     def reload(self) -> None:
         """Read files again that may have changed.
 
-        :raises CannotListen: They are not what they should be; all stays as it is.
+        :raises CannotListen: One is missing or invalid; the old contents stay in use.
         """
         if self.tls is not None:
             self.tls.reload()
@@ -83,7 +83,7 @@ class BoundListener(Listener):
 
 
 class HeldListener(Listener):
-    """A bound socket that other processes serve, as `listener` would in this one."""
+    """Holds a bound socket that other processes serve as `listener` would in this one."""
 
     def __init__(self, listener: BoundListener) -> None:
         self._listener = listener
@@ -102,7 +102,7 @@ class HeldListener(Listener):
 
 
 class StreamListener(BoundListener):
-    """Serve the connections that come to a bound socket; `served` may wrap `factory`."""
+    """Serves connections to a bound socket; `served`, if given, is `factory` wrapped."""
 
     def __init__(
         self,
@@ -121,9 +121,9 @@ class StreamListener(BoundListener):
 
     @inlineCallbacks
     def stopService(self) -> Any:
-        """Accept nothing more; fires when all received lines are answered and all is closed.
+        """Stop accepting; fires when all lines received are answered and all connections closed.
 
-        What is left after `drainTimeout` seconds is cut.
+        Connections left after `drainTimeout` seconds are cut.
         """
         super().stopService()
         self._port.stopListening()
@@ -132,7 +132,7 @@ class StreamListener(BoundListener):
 
 
 class DatagramListener(BoundListener):
-    """Serve the datagrams that come to a bound socket."""
+    """Serves datagrams to a bound socket."""
 
     def __init__(self, reactor: Any, bound: Bound, name: str, protocol: DatagramServer) -> None:
         super().__init__(bound, name)
@@ -142,7 +142,7 @@ class DatagramListener(BoundListener):
 
     @inlineCallbacks
     def stopService(self) -> Any:
-        """Read nothing more; fires when every awaited answer is sent and the socket closed."""
+        """Stop reading; fires when every awaited answer has been sent and the socket is closed."""
         super().stopService()
         self._port.pauseProducing()
         yield _drained(self._reactor, self._protocol, self.drainTimeout)
@@ -151,21 +151,21 @@ class DatagramListener(BoundListener):
 
 
 class FrameListener(BoundListener):
-    """Log the frames that come to a bound packet socket."""
+    """Logs the frames that a bound packet socket receives."""
 
     def __init__(self, reactor: Any, bound: Bound, name: str) -> None:
         super().__init__(bound, name)
         self._port = FramePort(reactor, bound.socket)
 
     def stopService(self) -> None:
-        """Read nothing more."""
+        """Stop reading."""
         super().stopService()
         self._port.stopListening()
         self._bound.close()
 
 
 class ForeignListener(Listener):
-    """Serve the connections that come to an endpoint of Twisted's or a plugin's."""
+    """Serves connections to an endpoint of Twisted's or of a plugin."""
 
     def __init__(
         self,
@@ -200,12 +200,12 @@ class ForeignListener(Listener):
     def _cannot(self, failure: Failure) -> None:
         self._problem = f"cannot listen on {self._text}: {failure.getErrorMessage()}"
         if self.running:
-            # Too late to be raised where it was asked for.
+            # Too late to be raised from privilegedStartService.
             giveUp(self._reactor, self._problem)
 
     @inlineCallbacks
     def stopService(self) -> Any:
-        """As a StreamListener's."""
+        """Stop as a StreamListener does."""
         super().stopService()
         if self._port is None:
             self._listening.cancel()
@@ -214,7 +214,7 @@ class ForeignListener(Listener):
         yield _drained(self._reactor, self._factory, self.drainTimeout)
 
     def abandon(self) -> None:
-        """Undo the listening, without a reactor to wait for."""
+        """Stop listening, without a running reactor."""
         if self._port is not None:
             self._port.connectionLost(Failure(CONNECTION_DONE))
 

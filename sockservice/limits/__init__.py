@@ -1,1 +1,1 @@
-"""What the process permits, and counts."""
+"""Limits of the process, and its counters."""

@@ -1,4 +1,4 @@
-"""Which networks may connect: allowed and denied, the most specific one deciding."""
+"""Access rules: which networks may connect."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -8,12 +8,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 def plainIP(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     ip = ipaddress.ip_address(host.partition("%")[0])
-    # Whoever comes from an IPv4 address is that, by whatever socket.
+    # An IPv4 peer counts as one on an IPv6 socket, too.
     return (ip.version == 6 and ip.ipv4_mapped) or ip
 
 
 def network(text: str) -> Network:
-    """Read an address or a network; IPv4-mapped ones are the IPv4 ones they stand for.
+    """Parse an address or a network; an IPv4-mapped one becomes the IPv4 one it stands for.
 
     :raises ValueError: It is neither.
     """
@@ -24,23 +24,22 @@ def network(text: str) -> Network:
 
 
 class Access:
-    """Networks that may and that may not; the most specific one that holds a host decides.
+    """Networks allowed and denied; of those that contain a host the most specific decides.
 
-    A host in none of them is allowed unless something is allowed by name, or `only` what
-    is allowed by name may, even if that is nothing.
+    A host in none of them is allowed if `allow` is empty and `only` is false.
     """
 
     def __init__(
         self, allow: Iterable[Network] = (), deny: Iterable[Network] = (), *, only: bool = False
     ) -> None:
-        # Of two rules for the same network the denial counts.
+        # If a network is both allowed and denied, it is denied.
         named = dict.fromkeys(allow, True)
         rules = named | dict.fromkeys(deny, False)
         self._otherwise = not (only or named)
-        #: Whether there is no rule: everybody is let in.
+        #: Whether there is no rule, and everybody is allowed.
         self.everybody = self._otherwise and not rules
-        # A list of ten thousands of networks costs a host no more than one: what is looked up
-        # is the host without its last bits, for each number of these that a network has.
+        # Tens of thousands of networks cost no more than one: for each prefix length in use,
+        # the prefix of the host is looked up.
         found: dict[int, dict[int, dict[int, bool]]] = {4: {}, 6: {}}
         for network, allowed in rules.items():
             bits = network.max_prefixlen - network.prefixlen
@@ -49,7 +48,7 @@ class Access:
         self._rules = {version: sorted(each.items()) for version, each in found.items()}
 
     def permits(self, host: str) -> bool:
-        """Whether `host`, an IP address, is let in."""
+        """Return whether `host`, an IP address, is allowed."""
         if self.everybody:
             return True
         ip = plainIP(host)

@@ -1,4 +1,4 @@
-"""Whether one more connection is let in: limits, and the connections counted against them."""
+"""Admission control: count connections, and refuse those beyond the limits."""
 
 import ipaddress
 from collections import Counter
@@ -14,7 +14,7 @@ from sockservice.net.addresses import LocalPeer
 
 
 def source(address: IAddress | None) -> str | None:
-    """Say whom an address is counted to: an IPv4 address, an IPv6 /64, a UNIX user."""
+    """Return the source an address counts for: an IPv4 address, an IPv6 /64, a UNIX user."""
     if isinstance(address, (IPv4Address, IPv6Address)):
         return hostSource(address.host)
     if isinstance(address, LocalPeer):
@@ -24,7 +24,7 @@ def source(address: IAddress | None) -> str | None:
 
 @lru_cache(maxsize=128)  # asked as a connection comes and as it goes: a tenth of its cost
 def hostSource(host: str) -> str:
-    """Say whom an IP address is counted to."""
+    """Return the source that an IP address counts for."""
     ip = plainIP(host)
     if ip.version == 4:
         return str(ip)
@@ -33,7 +33,7 @@ def hostSource(host: str) -> str:
 
 @dataclass
 class Limits:
-    """What the process allows all its listeners together; 0 stands for no limit."""
+    """Limits of all listeners of the process together; 0 is no limit."""
 
     access: Access = field(default_factory=Access)
     connections: int = 0
@@ -50,12 +50,12 @@ class Limits:
 
     @property
     def perSource(self) -> bool:
-        """Whether anything is counted for each source."""
+        """Whether any limit applies to each source."""
         return bool(self.connectionsPerSource or self.connectionRate or self.datagramRate)
 
 
 class Admission:
-    """The connections of the process, counted; and whether one more is let in."""
+    """Counts the connections of the process, and decides on new ones."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -65,13 +65,13 @@ class Admission:
         self._datagrams = Rate(limits.datagramRate)
 
     def change(self, limits: Limits) -> None:
-        """Let `limits` hold from now on; who was let in stays."""
+        """Apply `limits` from now on; connections admitted before stay."""
         self.limits = limits
         self._rate.most = limits.connectionRate
         self._datagrams.most = limits.datagramRate
 
     def permits(self, host: str) -> bool:
-        """Whether `host` may connect, and have its datagrams answered."""
+        """Return whether `host` may connect, and have its datagrams answered."""
         return self.limits.access.permits(host)
 
     def answers(self, host: str, now: float) -> bool:
@@ -79,7 +79,7 @@ class Admission:
         return not self.limits.datagramRate or self._datagrams.take(hostSource(host), now)
 
     def refusal(self, address: IAddress | None, now: float) -> str | None:
-        """Count a connection in, or say why it is refused."""
+        """Count a connection in and return None, or return why it is refused."""
         limits = self.limits
         host = getattr(address, "host", None)
         if isinstance(host, str) and not self.permits(host):

@@ -1,4 +1,4 @@
-"""What the service has done so far, in numbers: one object for a process."""
+"""Counters of what the service has done, one set for each process."""
 
 from dataclasses import asdict, dataclass
 
@@ -51,7 +51,7 @@ class Counters:
         return self.answered - self.refused - self.silent
 
     def counts(self) -> dict[str, int]:
-        """Give all by name, for the fields of a log event."""
+        """Return all counts by name, for the fields of a log event."""
         return {**asdict(self), "acknowledged": self.acknowledged}
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Log lines that a flood can't multiply: so many of a kind are written, the rest are counted."""
+"""Limit the rate of log lines: so many of a kind are written, the rest are counted."""
 
 from collections import Counter
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-#: Seconds after which what was not written is summed up.
+#: Seconds after which the lines not written are summed up.
 PERIOD = 10.0
-#: Kinds with a limit of their own told apart in that time; more of them are one.
+#: Kinds with a limit of their own that are distinguished in that time; others are one.
 KINDS = 100
 #: Lines of one kind written in that time: as many as somebody may want to read.
 LOG_LIMIT = 200
@@ -17,9 +17,9 @@ log = Logger()
 
 
 class Journal:
-    """Says which log lines are written; `most` of each kind in PERIOD seconds, 0 is no limit.
+    """Decides which log lines are written: `most` of each kind in PERIOD seconds; 0 is no limit.
 
-    `clock` tells the time.
+    `clock` is an IReactorTime.
     """
 
     def __init__(self, clock: Any, most: int = LOG_LIMIT) -> None:
@@ -31,7 +31,7 @@ class Journal:
         self._summing: IDelayedCall | None = None
 
     def admits(self, kind: str, most: int | None = None) -> bool:
-        """Whether one more line of this kind is written; otherwise it is counted.
+        """Return whether one more line of this kind is to be written; otherwise count it.
 
         `kind` is words that fit behind `3 more in 10 seconds: `. `most` is this
         kind's own limit, for kinds of which peers can make many.
@@ -43,7 +43,7 @@ class Journal:
         if self._summing is None and not now < self._began + PERIOD:
             self._began = now
             self._seen.clear()
-        # The kinds that we name are few; nobody can crowd them out.
+        # Kinds without a limit of their own are few; peers cannot crowd them out.
         if most is not None and kind not in self._seen and len(self._seen) >= KINDS:
             kind = "of other kinds"
         elif self._seen[kind] < limit:

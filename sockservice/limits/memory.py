@@ -1,4 +1,4 @@
-"""The bytes that all connections hold together, and what happens when they are too many."""
+"""Limit the bytes that all connections hold together."""
 
 from typing import Protocol
 
@@ -11,14 +11,13 @@ class Holder(Protocol):
     """A connection that holds bytes."""
 
     def makeRoom(self, reason: str) -> None:
-        """Give up all that is held, and end; `reason` is fit for a reply."""
+        """Release all that is held, and end; `reason` is fit for a reply."""
 
 
 class Memory:
-    """Counts what connections hold, and has those that hold most end when it is too much.
+    """Counts what connections hold; beyond `most` bytes, ends those that hold most.
 
-    `most` is the limit in bytes, 0 is none. Then a quarter of it is freed, so that this
-    need not be done again at once.
+    0 is no limit. A quarter of the limit is freed, so that this is not needed again at once.
     """
 
     def __init__(self, most: int = MEMORY_LIMIT) -> None:
@@ -29,7 +28,7 @@ class Memory:
         self._relieving = False
 
     def hold(self, holder: Holder, size: int) -> None:
-        """Take note that `holder` holds `size` bytes now."""
+        """Note that `holder` holds `size` bytes now."""
         self.held += size - self._of.pop(holder, 0)
         if size:
             self._of[holder] = size

@@ -1,4 +1,4 @@
-"""See that as many connections as are allowed can be open at once."""
+"""Raise the limit on open files to what the connections need."""
 
 import resource
 
@@ -14,7 +14,7 @@ log = Logger()
 def allow(connections: int) -> None:
     """Raise the limit on open files as far as needed and permitted; warn if that's not enough.
 
-    0 connections are as many as can be.
+    0 connections stands for as many as possible.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = connections + OTHERS if connections else hard

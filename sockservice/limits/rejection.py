@@ -1,4 +1,4 @@
-"""Connections turned away: told why, and closed so that they hear it."""
+"""Reject connections: say why, and close so that the reason arrives."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from sockservice.limits.lograte import Journal
 from sockservice.net.linger import Linger
 from sockservice.net.transports import halfCloses
 
-#: Seconds in which whoever is turned away has to close, or to finish its handshake.
+#: Seconds that a rejected peer has to close, or to finish its handshake.
 PATIENCE = 5.0
-#: Connections waited for at once; of more, some may lose the reason to a reset.
+#: Rejected connections waited for at once; beyond, a reset may destroy the reason.
 WAITED_FOR = 1000
 
 log = Logger()
 
 
 class Turning:
-    """Turns connections away, for all listeners of the process."""
+    """Rejects connections, for all listeners of the process."""
 
     def __init__(self, reactor: Any, journal: Journal) -> None:
         self.reactor = reactor
@@ -37,7 +37,7 @@ class Turning:
 
 @implementer(IHalfCloseableProtocol)
 class TurnedAway(Protocol):
-    """Says one line and closes; what comes is dropped meanwhile."""
+    """Sends one line and closes; drops what arrives meanwhile."""
 
     transport: Any
 
@@ -62,7 +62,7 @@ class TurnedAway(Protocol):
         self.transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """The refusal is out."""
+        """Do nothing: the reason has been sent."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._turning.waiting -= 1

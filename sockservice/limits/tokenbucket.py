@@ -2,8 +2,31 @@
 
 from collections import OrderedDict
 
-#: Sources whose rates are remembered; of more, those not heard of longest are forgotten.
+#: Sources whose buckets are remembered; beyond, those not heard from longest are forgotten.
 SOURCES = 10_000
+
+
+class Bucket:
+    """A token bucket: `rate` tokens a second are added, and as many are held at most.
+
+    Times are seconds of any clock; one that is set back adds and removes nothing.
+    """
+
+    __slots__ = ("_at", "left")
+
+    def __init__(self, rate: int, now: float) -> None:
+        #: Tokens left; below 0, tokens owed.
+        self.left = float(rate)
+        self._at = now
+
+    def fill(self, rate: int, now: float) -> float:
+        """Add the tokens of the time since the last call; return the tokens left."""
+        left = self.left
+        if now > self._at:
+            left += (now - self._at) * rate
+        self._at = now
+        self.left = left = left if left < rate else float(rate)
+        return left
 
 
 class Rate:
@@ -11,45 +34,42 @@ class Rate:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._known: OrderedDict[str, tuple[float, float]] = OrderedDict()  # left, when
+        self._buckets: OrderedDict[str, Bucket] = OrderedDict()  # latest last
 
     def take(self, source: str, now: float) -> bool:
-        """Take one for `source`; False when it has had its share."""
+        """Take one for `source`; return whether there was one left."""
         if not self.most:
             return True
-        left, before = self._known.pop(source, (float(self.most), now))
-        # A clock may be set back.
-        left = min(self.most, left + max(0.0, now - before) * self.most)
-        taken = left >= 1
-        self._known[source] = (left - taken, now)
-        if len(self._known) > SOURCES:
-            self._known.popitem(last=False)
-        return taken
+        bucket = self._buckets.get(source)
+        if bucket is None:
+            bucket = self._buckets[source] = Bucket(self.most, now)
+            if len(self._buckets) > SOURCES:
+                self._buckets.popitem(last=False)
+        else:
+            self._buckets.move_to_end(source)
+        if bucket.fill(self.most, now) < 1:
+            return False
+        bucket.left -= 1
+        return True
 
 
-class Pace:
-    """A bucket that fills with `rate` lines a second and holds as many.
+class Pace(Bucket):
+    """A bucket for lines that is told how many there have been so far, not of each one."""
 
-    It is told how many lines there have been so far instead of each of them.
-    """
-
-    __slots__ = ("_at", "_left", "_lines", "wait")
+    __slots__ = ("_lines", "wait")
 
     def __init__(self, rate: int, now: float, lines: int) -> None:
-        self._left = float(rate)
-        self._at = now
+        super().__init__(rate, now)
         self._lines = lines
         #: Seconds until there is something to take.
         self.wait = 0.0
 
     def allowed(self, rate: int, now: float, lines: int) -> int:
-        """Give how many more lines may be taken `now`, when there have been `lines`."""
-        self._left += (now - self._at) * rate - (lines - self._lines)
-        # Neither the time before, nor a clock that is set back, nor lines taken while there
-        # was another rate or none count for more than a second.
-        self._left = max(-float(rate), min(self._left, float(rate)))
-        self._at = now
+        """Return how many more lines may be taken `now`, when there have been `lines`."""
+        self.left -= lines - self._lines
         self._lines = lines
+        # Lines taken while there was another rate, or none, count for no more than a second.
+        self.left = left = max(-float(rate), self.fill(rate, now))
         # A little more than one, so that few lines at a time don't cost a call each.
-        self.wait = max(0.01, (1 - self._left) / rate)
-        return int(self._left)
+        self.wait = max(0.01, (1 - left) / rate)
+        return int(left)

@@ -1,1 +1,1 @@
-"""Probes, load and histograms."""
+"""Measurements: probes, load and histograms."""

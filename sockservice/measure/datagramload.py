@@ -9,7 +9,7 @@ from sockservice.measure.schedule import SECOND, Schedule
 
 
 class DatagramLoad(DatagramProtocol):
-    """One socket, numbered datagrams, each expected to come back as it is."""
+    """One socket that sends numbered datagrams and expects each to be echoed."""
 
     noisy = False
     transport: Any
@@ -25,7 +25,7 @@ class DatagramLoad(DatagramProtocol):
         self._socket = self.transport.socket
 
     def fill(self, now: int) -> None:
-        """Send what may be sent."""
+        """Send the datagrams that may be sent now."""
         load, probes = self._load, self._probes
         if self.ended:
             return
@@ -44,12 +44,12 @@ class DatagramLoad(DatagramProtocol):
                 self.connectionRefused()
                 return
             except OSError:
-                # Sent, as far as that goes: it will be lost.
+                # Counted as sent: it will be lost.
                 pass
             probes.sent(now)
 
     def sweep(self, now: int) -> None:
-        """Give up what is lost, and send in its place."""
+        """Give up lost datagrams, and send others in their place."""
         del self._probes.roundTrips[:]
         lost = self._probes.expire(now)
         self._load.tally.lost += len(lost)
@@ -58,7 +58,7 @@ class DatagramLoad(DatagramProtocol):
             self._load.settle()
 
     def outstanding(self, until: int) -> int:
-        """Say how many datagrams have no reply, those that were due and not sent included."""
+        """Return how many datagrams have no reply, including those due but not sent."""
         load, probes = self._load, self._probes
         due = probes.count if load.rate is None else load.due(self._place, until)
         return probes.awaited + max(0, due - probes.count)

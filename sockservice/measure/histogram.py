@@ -1,7 +1,7 @@
-"""A histogram of any range, each value known to one part in 128.
+"""A histogram of a wide range of values, each accurate to one part in 128.
 
-Values are whole numbers, as nanoseconds. Below 256 each has a bucket of its own; from
-there on each doubling of the value is cut into 128 buckets alike (as HdrHistogram does).
+Values are integers, such as nanoseconds. Below 256 each has a bucket of its own; from
+there on each power of two is divided into 128 equal buckets (as in HdrHistogram).
 """
 
 import math
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 _BITS = 7
 _HALF = 1 << _BITS
-#: Greater values count as this one: 18 minutes in nanoseconds.
+#: Greater values are counted as this one: 18 minutes in nanoseconds.
 GREATEST = (1 << 40) - 1
 
 
@@ -19,7 +19,7 @@ def _bucket(value: int) -> int:
 
 
 def _last(bucket: int) -> int:
-    """Give the greatest value of a bucket."""
+    """Return the greatest value of a bucket."""
     shift = max(0, (bucket >> _BITS) - 1)
     return ((bucket - (shift << _BITS) + 1) << shift) - 1
 
@@ -32,14 +32,14 @@ class Histogram:
         self._greatest = 0
 
     def record(self, value: int, count: int = 1) -> None:
-        """Count `value` so many times; a negative one as 0."""
+        """Count `value`, `count` times; a negative one counts as 0."""
         value = min(max(value, 0), GREATEST)
         self._counts[_bucket(value)] += count
         if value > self._greatest:
             self._greatest = value
 
     def add(self, other: "Histogram") -> None:
-        """Count what `other` has counted, too."""
+        """Add the counts of `other`."""
         self._counts = [a + b for a, b in zip(self._counts, other._counts, strict=True)]
         self._greatest = max(self._greatest, other._greatest)
 
@@ -49,7 +49,7 @@ class Histogram:
         return sum(self._counts)
 
     def quantile(self, part: float) -> int:
-        """Give the value that `part` of the values, 0 to 1, do not exceed; 1 gives the greatest.
+        """Return the quantile `part`, 0 to 1: a value that this part of the values do not exceed.
 
         :raises ValueError: There are no values.
         """
@@ -61,9 +61,9 @@ class Histogram:
         raise ValueError("an empty histogram has no quantiles")
 
     def bars(self, most: int) -> Iterator[tuple[int, int]]:
-        """Give at most `most` ranges that hold all values: the greatest of each, and its count.
+        """Yield at most `most` ranges that cover all values: the upper bound and count of each.
 
-        They hold as many buckets each, so they are wider where values are greater.
+        Each has as many buckets, so the ranges of greater values are wider.
         """
         held = [bucket for bucket, count in enumerate(self._counts) if count]
         if not held:

@@ -1,25 +1,23 @@
-"""Load over one stream connection: lines, and the replies compared as they come."""
+"""Load over one stream connection."""
 
 from collections import deque
 from typing import Any
 
-from twisted.internet.interfaces import IPullProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from sockservice.client.explain import lost
 from sockservice.client.line import REPLY_LIMIT
 from sockservice.measure.schedule import Schedule
+from sockservice.net.outbox import Outbox
 from sockservice.net.seqpacket import PacketServer
-from sockservice.net.transports import plainSocket, tune
+from sockservice.net.transports import tune
 
 
-@implementer(IPullProducer)
 class LineLoad(Protocol):
-    """One connection: lines alike, so that the replies of most servers are, too.
+    """One connection, all of whose lines are equal, and so are most servers' replies to them.
 
-    Those are compared as they come, many at once; only others are taken apart.
+    Equal replies are compared many at once; only others are split into lines.
     """
 
     transport: Any
@@ -33,23 +31,21 @@ class LineLoad(Protocol):
         self._answered = 0
         # Without a rate: when lines were sent, and how many at that time.
         self._batches: deque[list[int]] = deque()
-        # The reply that is expected, with its ending; as often as a read may hold it.
+        # The expected reply, with its ending; and repeated, as often as a read may hold it.
         self._reply = b""
         self._replies = b""
-        # Of the reply that is coming: how much is as expected; or, if it isn't, all of it.
+        # Of an incomplete reply: how many bytes are as expected; or, if not, the bytes.
         self._offset = 0
         self._odd = b""
-        self._plain: Any = None
-        self._queued = False
         self.ended = False
 
     def connectionMade(self) -> None:
         tune(self.transport)
-        self._plain = plainSocket(self.transport)
+        self._outbox = Outbox(self.transport)
         self._packets = isinstance(self.transport, PacketServer)
 
     def fill(self, now: int) -> None:
-        """Send what may be sent."""
+        """Send the lines that may be sent now."""
         load = self._load
         if self.ended:
             return
@@ -66,14 +62,14 @@ class LineLoad(Protocol):
         self._sent += count
         if self._packets:
             for _ in range(count):
-                self.transport.write(self._line)
+                self._outbox.write(self._line)
         else:
-            self._write(
+            self._outbox.write(
                 self._lines if count == load.pipeline else self._lines[: count * len(self._line)]
             )
 
     def outstanding(self, until: int) -> int:
-        """Say how many lines have no reply, those that were due and not sent included."""
+        """Return how many lines have no reply, including those due but not sent."""
         load = self._load
         sent = self._sent if load.rate is None else load.due(self._place, until)
         return max(sent, self._sent) - self._answered
@@ -103,35 +99,8 @@ class LineLoad(Protocol):
             self._load.tally.fault("ended", lost(reason))
             self._load.settle()
 
-    def resumeProducing(self) -> None:
-        # Called as soon as it is registered, and then when all that was queued is sent.
-        if self._queued:
-            self._queued = False
-            self.transport.unregisterProducer()
-
-    def stopProducing(self) -> None:
-        """The connection ends."""
-
-    def _write(self, data: bytes) -> None:
-        """Send at once what the system takes, without the reactor's detour."""
-        if self._plain is not None and not self._queued:
-            try:
-                data = data[self._plain.send(data) :]
-            except BlockingIOError:
-                pass
-            except OSError:
-                # Reading will tell.
-                return
-            if not data:
-                return
-            self.transport.write(data)
-            self.transport.registerProducer(self, False)
-            self._queued = True
-        else:
-            self.transport.write(data)
-
     def _take(self, count: int, now: int) -> None:
-        """Count replies, and how long each took."""
+        """Count replies, and record their latencies."""
         load, tally = self._load, self._load.tally
         asked = self._sent - self._answered
         if count > asked:
@@ -161,7 +130,7 @@ class LineLoad(Protocol):
             tally.inTime += count
 
     def _sort(self, data: bytes) -> int:
-        """Look at each reply; give how many there are, without refusals of the connection."""
+        """Examine each reply; return how many there are, refusals of the connection excluded."""
         tally = self._load.tally
         asked = self._sent - self._answered
         lines = ((self._odd or self._reply[: self._offset]) + data).split(b"\n")

@@ -1,11 +1,11 @@
-"""Load for a server: lines and datagrams as fast as it answers, or at a constant rate.
+"""Generate load for a server: as fast as it answers, or at a constant rate.
 
 A :class:`Load` has connections, each with so many lines in flight. Without a rate,
-each reply is followed by the next line. With one, each line has a time at which it is
-due, whatever the server does, and its latency counts from that time: a server that
-stalls is charged for all that would have been sent meanwhile.
+each reply is followed by the next line. With one, each line is due at a fixed time,
+whatever the server does, and its latency counts from that time: a server that stalls
+is charged for all lines that would have been sent meanwhile.
 
-Times are nanoseconds of any clock that never goes back.
+Times are nanoseconds of any monotonic clock.
 """
 
 from collections.abc import Callable
@@ -24,9 +24,9 @@ from sockservice.measure.schedule import SECOND, Schedule
 from sockservice.net.epoll import Descriptors
 from sockservice.net.udp.port import DatagramPort
 
-#: Seconds between looks for datagrams that are lost, or had no room.
+#: Seconds between checks for datagrams that are lost, or had no room.
 SWEEP = 0.02
-#: Timers are late by up to so many seconds; what is due sooner is waited for awake.
+#: Timers are late by up to this many seconds; shorter waits are busy.
 COARSE = 0.0015
 
 
@@ -56,7 +56,7 @@ class Load(Schedule):
         self._closed = False
 
     def add(self, client: LineClient | DatagramClient) -> None:
-        """Take over the connection of a client that has asked nothing yet."""
+        """Take over the connection of a client that has not been used yet."""
         place = len(self._connections)
         connection: LineLoad | DatagramLoad
         if isinstance(client, DatagramClient):
@@ -73,7 +73,7 @@ class Load(Schedule):
         self.connections += 1
 
     def start(self) -> None:
-        """Begin to send, and to count."""
+        """Start to send, and to count."""
         self.begun = self.since = self.now()
         if self.rate is None:
             for connection in self._connections:
@@ -84,27 +84,27 @@ class Load(Schedule):
             self._sweep()
 
     def forget(self) -> None:
-        """Measure anew from now on: what went before was to warm up; its faults stay."""
+        """Start measuring again: what went before was the warm-up; its faults stay."""
         tally = self.tally
         tally.answered = tally.inTime = 0
         tally.latencies = Histogram()
         self.since = self.now()
 
     def finish(self) -> Deferred[None]:
-        """Send nothing more that is not due yet; fires when all replies have come."""
+        """Send nothing more than is due by now; fires when all replies have come."""
         self.until = self.now()
         if self._ticking is not None and self._ticking.active():
             self._ticking.cancel()
         settled = self._settled = Deferred()
         if self.rate is not None:
-            # What has become due since the last tick.
+            # Lines that have become due since the last tick.
             for connection in self._connections:
                 connection.fill(self.until)
         self.settle()
         return settled
 
     def close(self) -> None:
-        """End it all; what has not been answered never will be."""
+        """Close all connections; lines without a reply count as unanswered."""
         for call in (self._ticking, self._sweeping):
             if call is not None and call.active():
                 call.cancel()
@@ -117,7 +117,7 @@ class Load(Schedule):
             connection.close()
 
     def settle(self) -> None:
-        """See whether all is answered."""
+        """Check whether all is answered."""
         settled = self._settled
         if settled is None or settled.called or self.until is None:
             return
@@ -131,7 +131,7 @@ class Load(Schedule):
         return sum(not each.ended for each in self._connections)
 
     def _tick(self) -> None:
-        """Send what is due, and come back when something is."""
+        """Send the lines that are due, and set the timer for the next."""
         now = self.now()
         due = self.dueOfAll(now)
         count = len(self._connections)

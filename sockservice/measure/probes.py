@@ -1,4 +1,4 @@
-"""Probes and what became of them, without I/O: answered, lost, late, twice, out of order, corrupt.
+"""Keep track of probes, without I/O: answered, lost, late, duplicated, reordered or corrupt.
 
     probes = Probes(size=56, timeout=1.0, stream=False)
     link.write(probes.following)
@@ -6,7 +6,7 @@
     event = probes.receive(reply, now)      # as often as replies arrive
     events = probes.expire(now)             # when probes.deadline has come
 
-Times are seconds of any clock that never goes back.
+Times are seconds of any monotonic clock.
 """
 
 import math
@@ -17,10 +17,10 @@ from itertools import pairwise, takewhile
 from statistics import median
 from typing import NamedTuple
 
-#: Digits of a probe's number. Shorter probes carry its last digits, or none.
+#: Digits of a probe's number. Shorter probes have its last digits, or none.
 DIGITS = 6
-_UNIT = DIGITS + 1  # the number and what separates it from the next
-#: Probes that were given up and whose reply is still known when it comes.
+_UNIT = DIGITS + 1  # the number and the separator
+#: Lost probes that are remembered, so that their late replies are recognized.
 REMEMBERED = 100_000
 
 
@@ -31,7 +31,7 @@ class Fate(StrEnum):
     #: It came after the timeout; the probe stays lost.
     LATE = "late"
     DUPLICATE = "duplicate"
-    #: It is no probe that was sent.
+    #: It is not the echo of any probe.
     CORRUPT = "corrupt"
     #: A line server's `error …` instead of a reply.
     REFUSED = "refused"
@@ -39,18 +39,18 @@ class Fate(StrEnum):
 
 
 class Event(NamedTuple):
-    """One thing to tell: what came, or that nothing did."""
+    """The arrival of a reply, or the loss of a probe."""
 
     fate: Fate
-    #: Of which probe; None where that cannot be known.
+    #: The probe's number, or None if unknown.
     number: int | None
-    #: Length in bytes of what came.
+    #: Length of the reply in bytes.
     size: int = 0
     #: Seconds.
     roundTrip: float | None = None
     #: A probe sent later was answered before (RFC 4737).
     reordered: bool = False
-    #: A refusal's words.
+    #: The text of a refusal.
     reason: bytes = b""
 
 
@@ -66,7 +66,7 @@ class Spread(NamedTuple):
 
 
 def spread(roundTrips: Sequence[float]) -> Spread:
-    """Sum up at least one round trip, in the order of their arrival."""
+    """Return statistics of the round trips, at least one, in the order of their arrival."""
     ranked = sorted(roundTrips)
     count = len(ranked)
     steps = (abs(b - a) for a, b in pairwise(roundTrips))
@@ -81,7 +81,7 @@ def spread(roundTrips: Sequence[float]) -> Spread:
 
 
 def content(number: int, size: int) -> bytes:
-    """Give the probe: its number, again and again; fit for a line, and for a terminal."""
+    """Return the probe: its number, repeated; fit for a line, and for a terminal."""
     if size < DIGITS:
         return (b"%0*d" % (DIGITS, number))[-size:] if size else b""
     unit = b"%0*d-" % (DIGITS, number % 10**DIGITS)
@@ -89,7 +89,7 @@ def content(number: int, size: int) -> bytes:
 
 
 class Probes:
-    """Numbered probes of `size` bytes, from 1, and the count of what became of them.
+    """Numbered probes of `size` bytes, from 1, and counts of their fates.
 
     A probe is lost when `timeout` seconds pass without its reply. The counts keep
     `count == received + lost + awaited`. On a `stream` replies come in order, so
@@ -100,9 +100,9 @@ class Probes:
         self._size = size
         self._timeout = timeout
         self._stream = stream
-        # Whether the peer echoes; None while that isn't known.
+        # Whether the peer echoes; None while unknown.
         self._echoes: bool | None = None if stream else True
-        self._plain = 0  # replies that were no echo
+        self._plain = 0  # replies that were no echoes
         self._modulus: int = 10 ** min(size, DIGITS)
         # Numbers and when they were sent, oldest first.
         self._awaited: dict[int, float] = {}
@@ -113,13 +113,13 @@ class Probes:
         #: Probes with a reply in time, corrupt ones and refusals included.
         self.received = 0
         self.lost = 0
-        #: Of the lost, those whose reply came after all.
+        #: Lost probes whose reply arrived after all.
         self.late = 0
         self.duplicated = 0
         self.reordered = 0
         self.corrupt = 0
         self.refused = 0
-        #: Seconds, of the right replies, in the order of their arrival.
+        #: Seconds, of the correct replies, in the order of their arrival.
         self.roundTrips = array("d")
 
     @property
@@ -155,17 +155,17 @@ class Probes:
         return bool(self.received) and not (self.lost or self.corrupt or self.refused)
 
     def sent(self, now: float) -> int:
-        """Take note that the next probe is on its way; give its number."""
+        """Note that the next probe has been sent; return its number."""
         self.count += 1
         self._awaited[self.count] = now
         return self.count
 
     def receive(self, data: bytes, now: float) -> Event:
-        """Take a datagram, or a line without its ending."""
+        """Receive a datagram, or a line without its ending."""
         newest = self._echoed(data)
         if newest is not None:
             if self._echoes is False:
-                # So what came before should have been echoes.
+                # So the replies before should have been echoes.
                 self.corrupt += self._plain
             self._echoes = True
             number = self._meant(newest)
@@ -178,13 +178,13 @@ class Probes:
         return self._torn(data)
 
     def expire(self, now: float) -> list[Event]:
-        """Give up the probes whose time is over."""
+        """Give up the probes that have timed out."""
         awaited = self._awaited
         due = list(takewhile(lambda number: awaited[number] + self._timeout <= now, awaited))
         return [self._lose(number) for number in due]
 
     def giveUp(self) -> list[Event]:
-        """Give up all probes: no reply can come any more."""
+        """Give up all probes: no more replies can arrive."""
         return [self._lose(number) for number in list(self._awaited)]
 
     def fail(self, number: int) -> None:
@@ -192,14 +192,14 @@ class Probes:
         self._lose(number)
 
     def _echoed(self, data: bytes) -> int | None:
-        """Give the newest probe that `data` is the echo of."""
+        """Return the newest probe that `data` is the echo of."""
         if len(data) != self._size:
             return None
         number = self._newest(data[:DIGITS])
         return number if number and data == content(number, self._size) else None
 
     def _newest(self, digits: bytes) -> int:
-        """Give the newest probe whose number ends in `digits`; 0 if there is none."""
+        """Return the newest probe whose number ends in `digits`; 0 if there is none."""
         if not digits:
             return self.count
         if not digits.isdigit():
@@ -207,7 +207,7 @@ class Probes:
         return max(0, self.count - (self.count - int(digits)) % self._modulus)
 
     def _meant(self, newest: int) -> int | None:
-        """Give the probe that an echo answers, of all that look like `newest`."""
+        """Return the probe that an echo answers, of those that look like `newest`."""
         if self._modulus == 10**DIGITS:
             return newest if newest in self._awaited or newest in self._givenUp else None
         for unanswered in (self._awaited, self._givenUp):
@@ -228,7 +228,7 @@ class Probes:
         self.reordered += reordered
         self._highest = max(number, self._highest)
         if self._stream:
-            # On a stream nothing comes any more for those before.
+            # On a stream, earlier ones are never answered after this.
             while self._givenUp and self._echoes:
                 if (first := next(iter(self._givenUp))) > number:
                     break
@@ -236,14 +236,14 @@ class Probes:
         return Event(Fate.REPLY, number, len(data), roundTrip, reordered)
 
     def _line(self, data: bytes, now: float) -> Event:
-        """Take a line that is no echo."""
+        """Receive a line that is no echo."""
         number = next(iter(self._givenUp or self._awaited), None)
         if number is not None and data.startswith(b"error "):
             self._settle(number)
             self.refused += 1
             return Event(Fate.REFUSED, number, len(data), reason=data)
         if self._echoes is None:
-            # An echo gone wrong has the probe's length, as a rule.
+            # A corrupt echo usually has the length of the probe.
             self._echoes = data != b"ok" and len(data) == self._size
         if self._echoes or number is None:
             return self._torn(data)
@@ -252,14 +252,14 @@ class Probes:
 
     def _torn(self, data: bytes) -> Event:
         self.corrupt += 1
-        # The number stands there more than once, where there is room.
+        # If there is room, the number is repeated.
         for digits in (data[:DIGITS], data[_UNIT : _UNIT + DIGITS]):
             number = self._newest(digits) if len(digits) == DIGITS <= self._size else 0
             if number in self._awaited:
                 self._settle(number)
                 return Event(Fate.CORRUPT, number, len(data))
         if self._stream and self._awaited:
-            # The order tells.
+            # On a stream the order tells which.
             number = next(iter(self._awaited))
             self._settle(number)
             return Event(Fate.CORRUPT, number, len(data))

@@ -1,6 +1,6 @@
-"""When lines are due, and what their connections share while they are sent.
+"""The schedule of a load, and the state that its connections share.
 
-Times are nanoseconds of any clock that never goes back.
+Times are nanoseconds of any monotonic clock.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,9 @@ SECOND = 1_000_000_000
 
 
 class Schedule:
-    """What all connections of a load have in common.
+    """The state that all connections of a load share.
 
-    `now` gives nanoseconds. `rate` is in lines a second, for all connections; without
+    `now` returns nanoseconds. `rate` is in lines a second, for all connections; without
     one each of them has `pipeline` lines of `size` bytes in flight all the time.
     `timeout`, in seconds, is that of datagrams.
     """
@@ -32,18 +32,18 @@ class Schedule:
         self.rate = rate
         self.timeout = timeout
         self.tally = Tally()
-        #: Connections among which lines are divided.
+        #: Number of connections among which the lines are divided.
         self.connections = 0
-        #: When the first line was due.
+        #: Time at which the first line was due.
         self.begun = 0
-        #: When what is counted began, and when it ended.
+        #: Start and end of what is counted.
         self.since = 0
         self.until: int | None = None
-        #: Whether the system said that nobody takes the datagrams.
+        #: Whether the system has reported that nobody listens for the datagrams.
         self.unheard = False
 
     def due(self, place: int, now: int) -> int:
-        """Say how many lines of the connection at `place` are due, from the beginning on."""
+        """Return how many lines of the connection at `place` are due, since the start."""
         assert self.rate is not None
         if self.until is not None and now > self.until:
             now = self.until
@@ -51,15 +51,15 @@ class Schedule:
         return max(0, (self.dueOfAll(now) - place + count - 1) // count)
 
     def moment(self, place: int, number: int) -> int:
-        """Say when line `number`, from 0, of the connection at `place` is due."""
+        """Return the time at which line `number`, from 0, of the connection at `place` is due."""
         assert self.rate is not None
         overall = number * self.connections + place
         return self.begun + int(overall * SECOND / self.rate)
 
     def dueOfAll(self, now: int) -> int:
-        """Say how many lines of all connections are due."""
+        """Return how many lines of all connections are due."""
         assert self.rate is not None
         return int((now - self.begun) * self.rate / SECOND) + 1
 
     def settle(self) -> None:
-        """Called by a connection when replies have come or none will."""
+        """Note that replies have come, or will not; called by the connections."""

@@ -1,4 +1,4 @@
-"""What a load has counted."""
+"""The results of a load: counts and latencies."""
 
 from dataclasses import dataclass, field
 
@@ -7,29 +7,29 @@ from sockservice.measure.histogram import Histogram
 
 @dataclass
 class Tally:
-    """What was counted."""
+    """Counts and latencies."""
 
     #: Replies, refusals and wrong ones included.
     answered: int = 0
     #: Of those, the ones that came before the end.
     inTime: int = 0
     refused: int = 0
-    #: Replies of an echo that are no echo.
+    #: Replies of an echo server that are no echoes.
     wrong: int = 0
-    #: Replies to nothing: more than were asked for, or to a datagram twice.
+    #: Replies to no line: surplus ones, or a second one to a datagram.
     unasked: int = 0
     #: Lines without a reply at the end.
     unanswered: int = 0
     #: Datagrams without a reply in time.
     lost: int = 0
-    #: Connections that ended before the end.
+    #: Connections that ended early.
     ended: int = 0
-    #: In words, the first refusal or end of a connection.
+    #: The first refusal or end of a connection, in words.
     reason: str = ""
     latencies: Histogram = field(default_factory=Histogram)
 
     def add(self, other: "Tally") -> None:
-        """Count what `other` has counted, too."""
+        """Add the counts of `other`."""
         for name in (*FAULTS, "answered", "inTime"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.reason = self.reason or other.reason

@@ -1,1 +1,1 @@
-"""Sockets, ports, TLS and UDP that Twisted lacks; knows no protocol."""
+"""Networking beyond Twisted's own: sockets, ports, TLS, UDP; independent of any protocol."""

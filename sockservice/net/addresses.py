@@ -1,4 +1,4 @@
-"""Addresses as the log, the client and the documents write them."""
+"""Format addresses."""
 
 import socket
 from typing import Any, NamedTuple
@@ -17,15 +17,15 @@ class LocalPeer(NamedTuple):
 
 
 def scoped(address: tuple[Any, ...]) -> str:
-    """Give the host of an IPv6 socket address, with its scope if it has one (RFC 4007, 11)."""
+    """Return the host of an IPv6 socket address, with its scope if it has one (RFC 4007, 11)."""
     host, _, _, scope = address
     return f"{host}%{socket.if_indextoname(scope)}" if scope and "%" not in host else str(host)
 
 
 def hostPort(host: str, port: int) -> str:
-    """Write an IP address and a port, IPv6 in brackets (RFC 3986, 3.2.2).
+    """Return `HOST:PORT`, IPv6 in brackets (RFC 3986, 3.2.2).
 
-    An IPv4 address mapped into IPv6 is written as the IPv4 address it is.
+    An IPv4-mapped IPv6 address is written as the IPv4 address.
     """
     if "." in host:
         host = host.removeprefix("::ffff:")
@@ -33,7 +33,7 @@ def hostPort(host: str, port: int) -> str:
 
 
 def named(address: object) -> str:
-    """Write an address of Twisted's, or of a socket, on one line."""
+    """Return an address of Twisted's, or of a socket, on one line."""
     if isinstance(address, LocalPeer):
         return f"unix:pid={address.pid},uid={address.uid}"
     if isinstance(address, tuple):
@@ -41,5 +41,5 @@ def named(address: object) -> str:
     host, port = getattr(address, "host", None), getattr(address, "port", None)
     if isinstance(host, str) and isinstance(port, int):
         return hostPort(host, port)
-    # Anything else may hold bytes that a peer chose.
+    # Anything else may contain bytes that a peer chose.
     return ascii(str(address))[1:-1]

@@ -1,10 +1,10 @@
-"""Many connections as one descriptor of the reactor: an epoll set inside its own.
+"""A nested epoll set: many connections as one descriptor of the reactor.
 
 Twisted's reactor passes each event through a logging context, which costs as much as
-answering a line. :class:`Descriptors` stands in the reactor's place for Twisted's
-transports, which stay as they are; it is read by the reactor when any of them is ready.
-What the reactor's own loop promises is kept: an exception in one connection is logged
-and ends that connection alone, and other descriptors and timers get their turns.
+answering a line. :class:`Descriptors` replaces the reactor for Twisted's transports,
+which are unchanged; the reactor reads it when any of them is ready. The guarantees of
+the reactor's own loop hold: an exception in one connection is logged and ends that
+connection alone, and other descriptors and timers get their turns.
 """
 
 import select
@@ -22,13 +22,13 @@ from zope.interface import implementer
 _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _GONE = select.EPOLLHUP | select.EPOLLERR
 
-#: Descriptors looked at in one turn of the reactor.
+#: Descriptors polled in one turn of the reactor.
 TURN = 512
-#: Seconds that a turn of one of them takes at most if it is light.
+#: Seconds that the turn of a light descriptor takes at most.
 LIGHT = 0.0002
-#: Seconds for all that are not light in one turn of the reactor, and for one of them.
+#: Seconds for all heavy descriptors in one turn of the reactor, and for each of them.
 SLICE = 0.0003
-#: Bytes read at once: at first, and at least of one that takes too long.
+#: Bytes read at once: at first, and at least, from a descriptor that takes too long.
 MOST, LEAST = 65536, 2048
 
 log = Logger()
@@ -36,28 +36,28 @@ log = Logger()
 
 @implementer(IReadDescriptor)
 class Descriptors:
-    """A reactor to transports, a reader to the reactor.
+    """A reactor to the transports, and a reader to the reactor.
 
-    Everything but the watching of descriptors is the reactor's. Those that cost little are
-    served first, in every turn; of the others, and of new ones, as many as fit into a slice
-    of time, and they are read in smaller pieces. So nobody who sends what is dear to answer
-    holds up those who send a line and wait.
+    All but the watching of descriptors is left to the reactor. Descriptors that take little
+    time are light, and are served first in every turn; the heavy ones, and new ones, as many
+    as fit into a time slice, and they are read in smaller pieces. So a peer that sends what
+    takes long to answer does not delay those that send a line and wait.
     """
 
     def __init__(self, reactor: Any, clock: Callable[[], float] = perf_counter) -> None:
         self._reactor = reactor
         self._clock = clock
         self._poll: Any = None
-        # By their numbers, which are small: a third of a dict's memory, and sooner found.
+        # Indexed by descriptor, a small number: a third of a dict's memory, and faster.
         self._watched: list[Any] = []
         self._events = bytearray()
         self._light = bytearray()
-        self._later: dict[int, int] = {}  # events of others, in the order of their turns
+        self._later: dict[int, int] = {}  # events of the heavy ones, in the order of their turns
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
-    # What transports ask for.
+    # What follows is called by transports.
 
     def addReader(self, descriptor: Any) -> None:
         self._add(descriptor, _IN)
@@ -73,7 +73,7 @@ class Descriptors:
 
     def _add(self, descriptor: Any, event: int) -> None:
         if self._poll is None:
-            # Only now, when the process is the one that serves.
+            # Created late: by now twistd has forked, if it was to become a daemon.
             self._poll = select.epoll()
             self._reactor.addReader(self)
         number = descriptor.fileno()
@@ -107,7 +107,7 @@ class Descriptors:
             self._later.pop(number, None)
         self._events[number] = events
 
-    # What the reactor asks for.
+    # What follows is called by the reactor.
 
     def fileno(self) -> int:
         return int(self._poll.fileno())
@@ -121,7 +121,7 @@ class Descriptors:
         for number, event in self._poll.poll(0, TURN):
             if light[number]:
                 if event == _IN:
-                    # What _serve would do, without a call: 4 % of a line's time.
+                    # What _serve would do, inlined: the call is 4 % of a line's time.
                     descriptor = watched[number]
                     try:
                         why = descriptor.doRead()
@@ -136,13 +136,13 @@ class Descriptors:
                     light[number] = False
                 began = now
             elif watched[number] is not None:
-                # One that was served before it may have closed it.
+                # Not closed by one that was served before it.
                 later[number] = event
         ends = began + SLICE
         while later and began < ends:
             number = next(iter(later))
             descriptor = watched[number]
-            # It may have paused since.
+            # It may have been paused since.
             self._serve(number, later.pop(number) & (self._events[number] | _GONE))
             now = clock()
             if watched[number] is descriptor:
@@ -150,7 +150,7 @@ class Descriptors:
             began = now
 
     def _judge(self, number: int, descriptor: Any, took: float) -> None:
-        """Say by the seconds that a turn took what the next one is."""
+        """Decide by the seconds that a turn took whether the descriptor is light."""
         size = getattr(descriptor, "bufferSize", LEAST)
         if took > SLICE and size > LEAST:
             descriptor.bufferSize = size // 2
@@ -160,7 +160,7 @@ class Descriptors:
                 descriptor.bufferSize = size * 2
 
     def _serve(self, number: int, event: int) -> None:
-        """Do what a descriptor is ready for."""
+        """Let a descriptor do what it is ready for."""
         watched = self._watched
         descriptor: Any = watched[number]
         reading = event == _IN
@@ -169,7 +169,7 @@ class Descriptors:
             if reading:
                 why = descriptor.doRead()
             else:
-                # First what is to be sent: what is read may be the end.
+                # Write first: reading may find the end.
                 if event & _OUT:
                     why = descriptor.doWrite()
                 if why or watched[number] is not descriptor:
@@ -190,14 +190,14 @@ class Descriptors:
         return problem
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor is stopping, and with it what is left here."""
+        """End all connections that are left: the reactor is stopping."""
         for descriptor in list(self._watched):
             if descriptor is not None:
                 self._lose(descriptor, CONNECTION_LOST, False)
         self._poll.close()
 
     def _lose(self, descriptor: Any, why: Exception, reading: bool) -> None:
-        """End a connection, or the one half of it."""
+        """End a connection, or its reading half."""
         try:
             self._end(descriptor, why, reading)
         except Exception:

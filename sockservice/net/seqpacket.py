@@ -1,4 +1,4 @@
-"""Connections that keep packets apart: UNIX sockets of the type SOCK_SEQPACKET."""
+"""The transport of UNIX sockets of type SOCK_SEQPACKET, which preserves packets."""
 
 from collections import deque
 from typing import Any
@@ -11,10 +11,10 @@ LONGEST = 1024 * 1024
 
 
 class PacketServer(Server):
-    """Twisted's server transport for UNIX sockets, a packet a read and a packet a write.
+    """Twisted's server transport for UNIX sockets, for packets.
 
     `dataReceived` gets one packet, `write` sends one. A packet longer than LONGEST
-    is passed on cut short.
+    is truncated.
     """
 
     producer: Any
@@ -51,12 +51,12 @@ class PacketServer(Server):
             except BlockingIOError:
                 return None
             except OSError as problem:
-                # As it is, for it may say that the packet is too long.
+                # Unchanged, for it may say that the packet is too long.
                 return problem
             self._queued -= len(self._packets.popleft())
-        # Nothing is left: what a transport does then.
+        # Nothing is left: whatever the transport does then.
         return super().doWrite()
 
     def writeSomeData(self, data: bytes) -> int:
-        # What is to be written is in _packets; an empty packet would be sent here.
+        # The data is in _packets; this would send an empty packet.
         return 0

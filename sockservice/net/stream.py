@@ -1,4 +1,4 @@
-"""Accept connections on a bound stream socket: what Twisted's own ports lack."""
+"""A listening port for stream sockets that are bound already."""
 
 import errno
 import socket
@@ -27,7 +27,7 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class StreamServer(Server):
-    """Twisted's server transport, read in one call instead of two, and closed in one turn."""
+    """Twisted's server transport, with one call less for each read and one turn for closing."""
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -46,7 +46,7 @@ class StreamServer(Server):
         try:
             data = self.socket.recv(self.bufferSize)
         except OSError:
-            # It tells what has happened from what passes.
+            # Twisted distinguishes passing errors from others.
             return super().doRead()
         if not data:
             return CONNECTION_DONE
@@ -56,7 +56,7 @@ class StreamServer(Server):
     def readConnectionLost(self, reason: Failure) -> None:
         super().readConnectionLost(reason)
         if self.disconnecting:
-            # Now, if nothing is left to send, and not when the system says that more could be.
+            # At once if nothing is left to send, not when the socket is found to be writable.
             why = self.doWrite()
             if why:
                 self.connectionLost(Failure(why))
@@ -64,22 +64,21 @@ class StreamServer(Server):
 
 @implementer(IReadDescriptor)
 class StreamPort:
-    """Accept connections on a bound socket, TCP or UNIX, and have `factory` serve them.
+    """Accepts connections on a bound socket, TCP or UNIX, which `factory` serves.
 
-    Beyond Twisted's own ports: it takes any socket that was bound before, the
-    `SOCK_SEQPACKET` kind too, says which process a UNIX peer is, and when the
-    process is out of descriptors it says so once and pauses instead of spinning.
-    `descriptors` watches its connections in the reactor's place, if given. The socket
-    is closed by whoever bound it.
+    Unlike Twisted's own ports it takes any bound socket, `SOCK_SEQPACKET` too, identifies
+    the process of a UNIX peer, and when the process is out of descriptors logs that once
+    and pauses instead of spinning. `descriptors`, if given, watches its connections in
+    place of the reactor. Whoever bound the socket closes it.
     """
 
-    #: Connections accepted in one turn, before others get theirs, whom each costs about a
-    #: round trip. One at a time a connection costs a fifth more of the processor.
+    #: Connections accepted in one turn; each delays the others by about a round trip. With
+    #: one at a time a connection takes a fifth more processor time.
     TURN = 2
-    #: Seconds until accepting is tried again after descriptors ran out.
+    #: Seconds until the next attempt to accept after descriptors ran out.
     RETRY = 0.5
-    #: Seconds in which the log says at most once that they ran out: they may do so each time
-    #: that one is free again.
+    #: Seconds in which this is logged at most once: they may run out whenever one becomes
+    #: free.
     QUIET = 10.0
 
     def __init__(
@@ -96,22 +95,22 @@ class StreamPort:
         self._descriptors = reactor if descriptors is None else descriptors
         self._backlog = backlog
         self._accepted = 0
-        self._exhausted = False  # as the log has it
+        self._exhausted = False  # as last logged
         self._quietUntil = 0.0
         self._listening = False
-        # What the repr of Twisted's server transports names.
+        # Used by the repr of Twisted's server transports.
         self._realPortNumber = bound.getsockname()
         bound.setblocking(False)
 
     def startListening(self) -> None:
-        """Begin to accept."""
+        """Start to accept."""
         self.socket.listen(self._backlog)
         self._listening = True
         self.factory.doStart()
         self.reactor.addReader(self)
 
     def stopListening(self) -> None:
-        """Accept nothing more, but those whose connections the system has accepted already."""
+        """Stop accepting, after the connections in the backlog."""
         self._listening = False
         self.reactor.removeReader(self)
         for _ in range(self._backlog // self.TURN + 1):
@@ -131,7 +130,7 @@ class StreamPort:
         self._accept()
 
     def _accept(self) -> bool:
-        """Accept connections; say whether there may be more."""
+        """Accept some connections; return whether there may be more."""
         for _ in range(self.TURN):
             try:
                 made, address = self.socket.accept()
@@ -141,7 +140,7 @@ class StreamPort:
                 if error.errno in _EXHAUSTED:
                     self._pause(error)
                     return False
-                # That one connection has gone already; accept(2).
+                # That connection has already gone; accept(2).
                 continue
             if self._exhausted:
                 self._exhausted = False
@@ -150,7 +149,7 @@ class StreamPort:
         return True
 
     def connectionLost(self, reason: Failure) -> None:
-        """The reactor is stopping."""
+        """Do nothing: the reactor is stopping."""
 
     def _serve(self, made: socket.socket, address: Any) -> None:
         transport = None

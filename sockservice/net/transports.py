@@ -1,4 +1,4 @@
-"""What a protocol has to know of the transport it writes to."""
+"""Query and tune the transports of protocols."""
 
 import socket
 from typing import Any
@@ -11,9 +11,9 @@ from sockservice.net.seqpacket import PacketServer
 
 
 def plainSocket(transport: object) -> socket.socket | None:
-    """Give the socket to send on at once, or None where that isn't the transport's wire.
+    """Return the socket on which data can be sent past the transport, or None.
 
-    Under TLS or in a test there is no such socket; a packet socket sends packets.
+    Under TLS or in memory there is no such socket; nor may packets be sent in parts.
     """
     if isinstance(transport, PacketServer) or not isinstance(transport, Connection):
         return None
@@ -21,32 +21,32 @@ def plainSocket(transport: object) -> socket.socket | None:
 
 
 def halfCloses(transport: object) -> bool:
-    """Say whether its sending half can be closed alone: in our TLS too."""
-    # A wrapper of Twisted's passes on what it has not itself, and would cut TLS off.
+    """Return whether the sending half of a transport can be closed alone, as in our TLS."""
+    # By its class: Twisted's wrappers delegate missing methods, which would cut off TLS.
     return hasattr(type(transport), "loseWriteConnection")
 
 
 def wire(transport: Any) -> Any:
-    """Give the transport at the bottom, under TLS for example."""
+    """Return the innermost transport, under TLS for example."""
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     return transport
 
 
 def overTCP(transport: object) -> bool:
-    """Say whether TCP carries it, in TLS or not."""
+    """Return whether the transport is TCP, with TLS or without."""
     bottom = wire(transport)
     if isinstance(bottom, Connection):
-        # Twisted 23 says of UNIX sockets, too, that they are TCP.
+        # In Twisted 23 UNIX sockets claim to be TCP, too.
         return bottom.socket.family in (socket.AF_INET, socket.AF_INET6)
     return bool(ITCPTransport.providedBy(bottom))
 
 
 def tune(transport: Any) -> None:
-    """Set what a connection that carries short lines wants.
+    """Set the options for a connection that carries short lines.
 
     TCP_NODELAY: a reply does not wait for the acknowledgement of the one before.
-    SO_KEEPALIVE: a peer that vanished without a word is noticed in the end.
+    SO_KEEPALIVE: a peer that vanished silently is noticed in the end.
     SO_OOBINLINE: a telnet client sends its Data Mark as urgent data, which the
     system would otherwise take out of the stream and leave half a command
     (RFC 854, "The TELNET Synch Signal"; tcp(7)).

@@ -271,7 +271,7 @@ class Exchange(Replying):
             self._enter(CLOSING)
             return
         self._intake.resume()
-        self._outbox.end()
+        self._outbox.release()
         plain.protocol = self._upgrade.around(self)
         plain.protocol.makeConnection(plain)
 
@@ -290,7 +290,7 @@ class Exchange(Replying):
             log.info("{peer} refused: {reason}", peer=self.peer, reason=opening.ONLY_TLS)
         self._enter(SHUT)
         below = wire(self.transport)
-        self._outbox.end()
+        self._outbox.release()
         below.write(self._farewell(opening.ONLY_TLS))
         if halfCloses(below):
             expired = below.abortConnection

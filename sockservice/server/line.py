@@ -12,13 +12,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.net.addresses import named
+from sockservice.net.outbox import Outbox
 from sockservice.net.seqpacket import PacketServer
 from sockservice.net.transports import tune
 from sockservice.server.activity import Activity
 from sockservice.server.answers import Answer, Said, Told, escaped
 from sockservice.server.exchange import Exchange
 from sockservice.server.intake import Intake
-from sockservice.server.outbox import Outbox
 from sockservice.server.phase import CLOSING, DRAINING, SHUT
 from sockservice.wire.body import Expecting
 from sockservice.wire.chunks import Packets
@@ -227,31 +227,12 @@ class LineServer(Exchange):
         self._intake.pause()
         self._advance()
 
-    def inspect(self, now: float, idle: int, unfinished: int) -> None:
-        """Refuse and close the connection if it is idle, or its line unfinished, for too long.
-
-        Called every second; the limits are in seconds, 0 is none.
-        """
-        complaint = self._activity.complaint(
-            now,
-            self.lines,
-            busy=bool(self._replies.outstanding) or self._linger is not None,
-            begun=self._handshaken and self._phase != SHUT and self._intake.begun,
-            idle=idle,
-            unfinished=unfinished,
-        )
-        if not self._handshaken and unfinished and self._activity.quiet(now) >= unfinished:
-            complaint = f"no TLS handshake for {unfinished} seconds"
-        if complaint is not None:
-            self.factory.counters.timedOut += 1
-            self._dismiss(complaint)
-
     # What follows is called by the transport.
 
     def connectionMade(self) -> None:
         transport, factory = self.transport, self.factory
         if self._upgrade is not None:
-            self._outbox = Outbox(self)
+            self._outbox = Outbox(self.transport, self.flushed)
             self._intake.moved(transport)
             self._handshaken = False
             return
@@ -262,7 +243,7 @@ class LineServer(Exchange):
             self._packets = True
             framing = Packets if framing is Framer else framing
         self._intake = Intake(transport, measured(framing(factory.lineLimit)))
-        self._outbox = Outbox(self)
+        self._outbox = Outbox(self.transport, self.flushed)
         self._activity = Activity(factory.reactor.seconds())
         if self._acknowledges and factory.store is None and not factory.verbose:
             self._counts = LF not in (self.acknowledgement or b"")
@@ -344,7 +325,8 @@ class LineServer(Exchange):
             self._linger.cancel()
             self._linger = None
         self._intake.hasten()
-        self._outbox.wake()
+        self._wake()
+        self._outbox.end()
         self._replies.cancel()
         self._empty()
         self.factory.left(self, reason)
@@ -352,6 +334,7 @@ class LineServer(Exchange):
 
     def flushed(self) -> None:
         """The peer has read all that was sent; called by the outbox."""
+        self._wake()
         self._advance()
         below: Any = getattr(self.transport, "transport", None)
         if getattr(below, "disconnecting", False) and self._phase != SHUT:

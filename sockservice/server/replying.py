@@ -10,11 +10,11 @@ from twisted.python.failure import Failure
 
 from sockservice.errors import Refused
 from sockservice.net.linger import Linger
+from sockservice.net.outbox import Outbox
 from sockservice.net.transports import halfCloses
 from sockservice.server.activity import Activity
 from sockservice.server.answers import escaped, reason, said
 from sockservice.server.intake import Intake
-from sockservice.server.outbox import Outbox
 from sockservice.server.phase import CLOSING, SERVING, SHUT
 from sockservice.server.replies import NONE_AWAITED, Due, Ready, Replies
 from sockservice.wire.framer import Framer
@@ -45,6 +45,7 @@ class Replying(Protocol):
     _outbox: Outbox
     _activity: Activity
     _replies = NONE_AWAITED
+    _waiting: Sequence[Deferred[None]] = ()  # for the peer to read
     _linger: Linger | None = None
     _handshaken = True  # or there is no TLS
     _swerved = False  # a line that is answered tells others, or ends the connection
@@ -58,6 +59,10 @@ class Replying(Protocol):
         called before there is a connection, for peers that are rejected.
         """
         return b"error " + reason.encode()
+
+    def flushed(self) -> None:
+        """The peer has read all that was sent."""
+        raise NotImplementedError
 
     def _advance(self) -> None:
         """Answer what was received, if nothing is in the way any more."""
@@ -186,7 +191,19 @@ class Replying(Protocol):
 
         Await it before each `tell` of many: then none of them is refused while the peer is there.
         """
-        return self._outbox.room()
+        ready: Deferred[None] = Deferred(lambda _: None)
+        if self._phase == SHUT or not self._outbox.unsent:
+            ready.callback(None)
+        else:
+            self._waiting = [*self._waiting, ready]
+        return ready
+
+    def _wake(self) -> None:
+        """Fire what `ready` has returned."""
+        waiting, self._waiting = self._waiting, ()
+        for ready in waiting:
+            if not ready.called:
+                ready.callback(None)
 
     # Refusals.
 
@@ -224,8 +241,8 @@ class Replying(Protocol):
         """Close after the last reply: lingering, if the peer may still be sending."""
         self._enter(SHUT)
         transport = self.transport
-        self._outbox.end()
-        if self._outbox.streams and not self._packets:
+        self._outbox.release()
+        if self._outbox.plain is None and not self._packets:
             # TLS ends when the peer has answered its end, which has to be read.
             transport.resumeProducing()
         if self._intake.ended or not halfCloses(transport):
@@ -260,6 +277,25 @@ class Replying(Protocol):
         """Return the bytes that tell a peer, which has no connection yet, why it gets none."""
         self._intake = Intake(self.transport, measured(self.framing(self.factory.lineLimit)))
         return self._farewell(reason)
+
+    def inspect(self, now: float, idle: int, unfinished: int) -> None:
+        """Refuse and close the connection if it is idle, or its line unfinished, for too long.
+
+        Called every second; the limits are in seconds, 0 is none.
+        """
+        complaint = self._activity.complaint(
+            now,
+            self.lines,
+            busy=bool(self._replies.outstanding) or self._linger is not None,
+            begun=self._handshaken and self._phase != SHUT and self._intake.begun,
+            idle=idle,
+            unfinished=unfinished,
+        )
+        if not self._handshaken and unfinished and self._activity.quiet(now) >= unfinished:
+            complaint = f"no TLS handshake for {unfinished} seconds"
+        if complaint is not None:
+            self.factory.counters.timedOut += 1
+            self._dismiss(complaint)
 
     def makeRoom(self, reason: str) -> None:
         """Drop all that is held, and close; the peer is told the reason, if it reads."""

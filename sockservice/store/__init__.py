@@ -1,1 +1,1 @@
-"""Durable lines: the engines, group commit, and reading back."""
+"""Durable storage of lines: the engines, group commit, and reading back."""

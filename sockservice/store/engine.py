@@ -1,4 +1,4 @@
-"""What a storage engine is given, and what it has to offer."""
+"""The interface of storage engines."""
 
 from typing import NamedTuple, Protocol
 
@@ -22,7 +22,7 @@ class Retention(NamedTuple):
     size: int | None = None
 
 
-#: What is kept for good.
+#: No line is ever removed.
 EVERYTHING = Retention()
 
 
@@ -42,10 +42,10 @@ class Backend(Protocol):
         """
 
     def tidy(self) -> bool:
-        """Do one small step of upkeep; called between commits. False: nothing was left to do.
+        """Do one small step of maintenance, between commits; return whether there was any to do.
 
         :raises StoreError: The engine failed.
         """
 
     def close(self) -> None:
-        """Leave everything in good order; called once, also after a failure."""
+        """Close the store in good order; called once, after a failure too."""

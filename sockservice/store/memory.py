@@ -1,11 +1,11 @@
-"""An engine that keeps lines in memory: for tests of protocols that store."""
+"""A storage engine in memory, for tests of protocols that store lines."""
 
 from sockservice.errors import StoreError
 from sockservice.store.engine import Batch
 
 
 class Memory:
-    """Keep lines in the list `kept`, until the process ends.
+    """Keeps lines in the list `kept`.
 
     Set `problem` to make commits fail with it, and to None to make them work again.
     """

@@ -1,7 +1,7 @@
-"""A worker's lines on their way to the one process that stores them, and what became of them.
+"""The pipes between a worker and the process that stores its lines.
 
 Two pipes carry frames: 4 bytes that say how many follow, and these. A frame to the store
-holds the batches of one commit, each one after the other: when it was received (8 bytes),
+holds the batches of one commit, one after the other: when it was received (8 bytes),
 the lengths of the peer's and the listener's name, the number of lines (4 bytes each); the
 two names; the length of each line (4 bytes each); the lines. The frame that answers it is
 one byte, S when all is durable, R when nothing is stored and may be tried again, F when
@@ -23,18 +23,18 @@ _HEAD = Struct("!qIII")
 
 
 def framed(payload: bytes) -> bytes:
-    """Put the length before what it is the length of."""
+    """Return `payload` as a frame, with its length in front."""
     return _LENGTH.pack(len(payload)) + payload
 
 
 class Frames:
-    """Cuts a stream into frames, however it arrives."""
+    """Splits a stream into frames, however it arrives."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()
 
     def received(self, data: bytes) -> Iterator[bytes]:
-        """Take bytes in; give the frames that are whole."""
+        """Yield the frames that `data` completes."""
         self._buffer += data
         while len(self._buffer) >= _LENGTH.size:
             end = _LENGTH.size + _LENGTH.unpack_from(self._buffer)[0]
@@ -46,7 +46,7 @@ class Frames:
 
 
 def packed(batches: list[Batch]) -> bytes:
-    """Write batches as a frame holds them."""
+    """Return batches as the payload of a frame."""
     parts = []
     for received, peer, listener, lines in batches:
         names = peer.encode(), listener.encode()
@@ -60,7 +60,7 @@ def packed(batches: list[Batch]) -> bytes:
 
 
 def unpacked(frame: bytes) -> list[Batch]:
-    """Read the batches that `packed` wrote."""
+    """Return the batches that `packed` wrote."""
     batches = []
     at = 0
     while at < len(frame):
@@ -79,9 +79,9 @@ def unpacked(frame: bytes) -> list[Batch]:
 
 
 class Remote:
-    """An engine for a worker: another process stores what goes down the pipe `there`.
+    """The engine of a worker: another process stores what is written to the pipe `there`.
 
-    What became of it comes back through the pipe `back`; both are descriptors.
+    The outcome comes back through the pipe `back`; both are descriptors.
     """
 
     def __init__(self, there: int, back: int) -> None:
@@ -90,10 +90,10 @@ class Remote:
         self._frames = Frames()
 
     def open(self) -> None:
-        """The other process has opened the store."""
+        """Do nothing: the other process has opened the store."""
 
     def commit(self, batches: list[Batch]) -> None:
-        """Have all lines of `batches` stored.
+        """Let the other process store all lines of `batches`.
 
         :raises StoreError: None of them is stored.
         """
@@ -114,15 +114,15 @@ class Remote:
         raise BrokenPipeError
 
     def tidy(self) -> bool:
-        """The other process looks after the store."""
+        """Do nothing: the other process maintains the store."""
         return False
 
     def close(self) -> None:
-        """The other process closes the store."""
+        """Do nothing: the other process closes the store."""
 
 
 class Keeping:
-    """What a worker sends, kept in `store`; `answer` takes the frame that goes back."""
+    """Stores in `store` what a worker sends; `answer` takes the frame that goes back."""
 
     def __init__(self, store: Store, answer: Callable[[bytes], None]) -> None:
         self._store = store
@@ -130,7 +130,7 @@ class Keeping:
         self._frames = Frames()
 
     def received(self, data: bytes) -> None:
-        """Take in what has come through the pipe."""
+        """Store the frames that `data` completes."""
         for frame in self._frames.received(data):
             self._store.putAll(unpacked(frame), self._settled)
 

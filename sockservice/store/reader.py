@@ -1,10 +1,10 @@
-"""What the embedded engine has stored, read while it writes or while it does not run.
+"""Read what the SQLite engine has stored, whether or not it is running.
 
-Reading needs no right to write. SQLite wants it for a database with a write-ahead log
-(https://www.sqlite.org/wal.html#read_only_databases), unless the log and its index are
-there and can be read, as they are while a server runs. Where there is nothing in the log
-all is in the database file, which is then read as one that does not change
-(https://www.sqlite.org/uri.html#uriimmutable), and read again if it did.
+Reading needs no permission to write. SQLite requires it for a database with a write-ahead
+log (https://www.sqlite.org/wal.html#read_only_databases), unless the log and its index
+exist and are readable, as while a server runs. If the log is empty, everything is in the
+database file, which is then read as immutable
+(https://www.sqlite.org/uri.html#uriimmutable), and read again if it has changed.
 """
 
 import os
@@ -23,10 +23,10 @@ PAGE_BYTES = 1 << 20
 #: Seconds between tries, while another process starts, ends or recovers the database.
 RETRY_INTERVAL = 0.02
 
-#: The column of the line, as bytes also if somebody has put in text by hand.
+#: The column of the line, as bytes even if somebody has inserted text by hand.
 LINE = "CAST(line AS BLOB)"
 
-# What another process causes for a moment only.
+# Errors that another process causes, and that pass.
 _PASSING = (
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -36,11 +36,11 @@ _PASSING = (
 
 
 class Unreadable(Exception):
-    """A store can't be read; the text is the reason, on one line."""
+    """A store cannot be read; the text is the reason, one line."""
 
 
 class Query(NamedTuple):
-    """Which lines are asked for: their columns, and a condition of SQL with its values.
+    """The lines to read: their columns, and an SQL condition with its values.
 
     The first column is the id, the last the line.
     """
@@ -51,18 +51,18 @@ class Query(NamedTuple):
 
 
 class State(NamedTuple):
-    """What stays the same for as long as one connection to the database is good."""
+    """The state of the files; a connection to the database is good while it stays the same."""
 
     #: The database file.
     file: tuple[int, int]
-    #: The log, if there is something in it; then SQLite sees for itself what changes.
+    #: The log, unless it is empty; then SQLite itself notices changes.
     log: tuple[int, int] | None
-    #: Size and time of the database file, if there is not.
+    #: Size and time of the database file if the log is empty.
     content: tuple[int, int] | None
 
 
 class Reader:
-    """Read the SQLite database at `path`; nothing is ever written.
+    """Reads the SQLite database at `path`; never writes.
 
     :raises Unreadable: It is no store, or can't be read.
     """
@@ -75,9 +75,9 @@ class Reader:
         self._state = self._look()
 
     def page(self, query: Query, after: int, limit: int | None = None) -> tuple[list[Any], int]:
-        """Give the next lines behind the id `after`, and the id up to which that are all.
+        """Return the next lines after the id `after`, and the id up to which there are no others.
 
-        There may be none among those looked at. If the id is `after`, nothing is behind it.
+        There may be none in that range. If the id is `after`, it is the last.
 
         :raises Unreadable: The store failed, or is not the one it was.
         """
@@ -101,7 +101,7 @@ class Reader:
                     return found
 
     def _look(self) -> State:
-        """See what there is now."""
+        """Return the state of the files now."""
         try:
             found = os.stat(self._path)
         except FileNotFoundError:
@@ -122,7 +122,7 @@ class Reader:
         return State(file, (log.st_dev, log.st_ino), None)
 
     def _changed(self) -> bool:
-        """Say whether what was read may be wrong, and another connection is needed.
+        """Return whether what was read may be wrong, and needs another connection.
 
         :raises Unreadable: There is another file by that name, or none.
         """
@@ -170,7 +170,7 @@ class Reader:
 
     def _logLost(self) -> bool:
         log, index = f"{self._real}-wal", f"{self._real}-shm"
-        # Looked at twice: a server makes the log first, and removes it last.
+        # Checked twice: a server creates the log first and removes it last.
         return not os.path.exists(log) and os.path.exists(index) and not os.path.exists(log)
 
     def close(self) -> None:
@@ -193,8 +193,8 @@ class Reader:
 def _page(
     database: sqlite3.Connection, query: Query, after: int, limit: int | None
 ) -> tuple[list[Any], int]:
-    # By ranges of ids, so that a page is short also where few lines are wanted. All up to
-    # the highest id are there: ids are given in order, by one writer.
+    # By ranges of ids, so that a page is short even if few lines match. No id below the
+    # highest is still to come: one writer assigns them in order.
     first, last = database.execute(
         "SELECT (SELECT min(id) FROM lines WHERE id > ?), (SELECT max(id) FROM lines)", (after,)
     ).fetchone()

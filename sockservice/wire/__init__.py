@@ -1,1 +1,1 @@
-"""Bytes to lines and back: framings, telnet, PROXY headers, escaping; no I/O and no Twisted."""
+"""Wire formats, without I/O and Twisted: framings, telnet, PROXY headers, escaping."""

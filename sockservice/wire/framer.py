@@ -1,4 +1,4 @@
-"""Bytes to lines, without I/O: cut them, bound them, know how each one ended.
+"""Split a stream into lines that end in LF or CRLF, of limited length.
 
     framer = Framer(limit=65536)
     framer.receive(chunk)                    # as often as bytes arrive
@@ -6,26 +6,26 @@
         ...                                  # Lines, or a Refusal in their place
     framer.finish()                          # at the end of the stream
 
-The same bytes give the same lines and refusals however they were cut into
-chunks. `receive` only keeps bytes; `take` cuts at most as many lines as its
-caller can answer now, so what waits for a slow peer waits as plain bytes.
+The same bytes give the same lines and refusals however they arrive. `receive`
+only keeps bytes; `take` splits off at most as many lines as its caller can answer
+now, so what waits for a slow peer waits as plain bytes.
 """
 
 from itertools import groupby
 
 from sockservice.wire.framing import CRLF, LF, LINE_SIZE, LINES_SIZE, Framing, Lines, Refusal
 
-# As a number, for that is found in a seventh of the time that bytes are.
+# As a number: the search takes a seventh of the time of that for bytes.
 _CR = CRLF[0]
 
-# What Lines(…) comes down to, in a third of the time.
+# The same as Lines(…), in a third of the time.
 _lines = tuple.__new__
 
 
 class Framer(Framing):
-    """Cut one stream into lines that end in LF or CRLF.
+    """Splits one stream into lines that end in LF or CRLF.
 
-    `limit` is the length in bytes of the longest line, its ending not counted.
+    `limit` is the length in bytes of the longest line, without its ending.
     A longer one is dropped as it arrives, in constant memory, and a
     :class:`Refusal` takes its place when it ends.
     """
@@ -37,13 +37,13 @@ class Framer(Framing):
 
     def __init__(self, limit: int) -> None:
         super().__init__(limit)
-        #: What is begun and not ended, and known to hold no LF: never searched again,
-        #: so that a line arriving byte by byte costs O(n), not O(n * n).
+        #: An incomplete line, known to hold no LF: never searched again, so that a line
+        #: arriving byte by byte costs O(n), not O(n * n).
         self.begun: bytearray | bytes = b""
         # The last byte seen of a line that is too long; empty while none is.
         self._dropped = b""
         self._items: list[Lines | Refusal] | tuple[()] = ()
-        #: How the line that was taken last ended.
+        #: The ending of the line taken last.
         self.ending = LF
 
     @property
@@ -64,10 +64,10 @@ class Framer(Framing):
         return held
 
     def whole(self, data: bytes) -> list[bytes] | None:
-        """Give the lines of `data` if they can be had at once, as usual; else None.
+        """Return the lines of `data` if they can be split at once, as usual; otherwise None.
 
-        It is as if `data` had been received and taken: nothing was kept before,
-        nothing is now, and all lines end alike and fit.
+        The same as receiving `data` and taking its lines, if nothing was kept before,
+        nothing is afterwards, and all lines end alike and are within the limit.
         """
         if self.data or self.begun or self._dropped or self._items:
             return None
@@ -81,16 +81,16 @@ class Framer(Framing):
         return lines
 
     def count(self, data: bytes) -> int:
-        """Take the lines of `data` at once for their number alone; 0 if they can't be.
+        """Take the lines of `data` and return their number only; 0 if that is not possible.
 
-        It is as if `data` had been received and its lines taken, if there are any and
-        all end alike and fit; else nothing happens.
+        The same as receiving `data` and taking its lines, if there are any and all end
+        alike and are within the limit; otherwise nothing happens.
         """
         if self.data or self._dropped or self._items:
             return 0
         end = data.find(LF) + 1
         if 0 < end == len(data) <= self.limit and not self.begun and _CR not in data:
-            # A lone line: half the time.
+            # A single line: half the time.
             self.ending = LF
             return 1
         ending = self._alike(data)
@@ -103,7 +103,7 @@ class Framer(Framing):
         return lines
 
     def take(self, most: int) -> Lines | Refusal | None:
-        """Give the next lines, at most `most` (at least 1), or None when no line is whole."""
+        """Return the next lines, at most `most` (at least 1), or None if no line is complete."""
         if self._items:
             return self._items.pop(0)
         data = self.data
@@ -126,9 +126,9 @@ class Framer(Framing):
         return _lines(Lines, (lines, ending))
 
     def finish(self) -> Refusal | None:
-        """Say, once everything was taken, what is wrong with the end of the stream.
+        """Return, once everything was taken, what is wrong with the end of the stream.
 
-        A last line without an ending may be torn, so it is refused. Its reply
+        A last line without an ending may be truncated, so it is refused. Its reply
         ends as the line before did.
         """
         if self._dropped:
@@ -138,7 +138,7 @@ class Framer(Framing):
         return None
 
     def encode(self, replies: list[bytes], ending: bytes) -> bytes:
-        """Give the bytes to send: each reply ends as its line did.
+        """Return the bytes to send: each reply ends as its line did.
 
         :raises ValueError: A reply holds an LF, which would make two of it.
         """
@@ -150,10 +150,10 @@ class Framer(Framing):
         return data
 
     def _alike(self, data: bytes) -> bytes | None:
-        """Give what ends all lines that `data` ends, if they end alike and are known to fit.
+        """Return the ending of all lines that `data` ends, if it is one and they fit the limit.
 
-        A whole read is seldom longer than one line may be, so most reads are spared the
-        look at each line.
+        A read is seldom longer than the limit of one line, so for most reads the length of
+        each line need not be checked.
         """
         begun = self.begun
         if len(data) > self.limit:
@@ -168,9 +168,9 @@ class Framer(Framing):
         return CRLF if crlf == data.count(LF) else None
 
     def _begin(self) -> None:
-        """Keep the begin of a line apart from what may hold an LF."""
+        """Keep an incomplete line apart from data that may hold an LF."""
         data, self.data = self.data, b""
-        # A buffer only for who needs one: an idle connection is smaller by that.
+        # Created on demand: an idle connection takes less memory without it.
         self.begun = self.begun or bytearray()
         self.begun += data
         length = len(self.begun)
@@ -180,7 +180,7 @@ class Framer(Framing):
             self.begun = b""
 
     def _drop(self, data: bytes) -> Refusal | None:
-        """Drop what belongs to a line that is too long; refuse it when it ends."""
+        """Drop the rest of a line that is too long; refuse it when it ends."""
         end = data.find(LF)
         if end < 0:
             self.data = b""
@@ -196,7 +196,7 @@ class Framer(Framing):
         return Refusal(b"line longer than %d bytes" % self.limit, ending)
 
     def _sort(self, lines: list[bytes]) -> Lines | Refusal:
-        """Group lines that end alike and set aside those too long; give the first group."""
+        """Group lines with the same ending, refuse those too long; return the first group."""
         self._items = []
         for crlf, group in groupby(lines, lambda line: line.endswith(b"\r")):
             ending = CRLF if crlf else LF

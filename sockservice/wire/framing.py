@@ -1,24 +1,24 @@
-"""What a framing is: bytes to lines and back, without I/O; a base class for one's own."""
+"""The interface of framings, which convert bytes to lines and replies to bytes."""
 
 from typing import Any, NamedTuple
 
 LF = b"\n"
 CRLF = b"\r\n"
 
-#: Bytes that a line kept in a list takes up besides its own, about; and a list of lines.
+#: Bytes of overhead, about, for each line kept in a list, and for the list itself.
 LINE_SIZE = 40
 LINES_SIZE = 160
 
 
 class Lines(NamedTuple):
-    """Consecutive lines that ended alike, without their endings."""
+    """Consecutive lines with the same ending, which is removed."""
 
     lines: list[bytes]
     ending: bytes
 
 
 class Refusal(NamedTuple):
-    """Stands where a line stood that cannot be taken; `reason` is fit for a reply."""
+    """Takes the place of a line that is refused; `reason` is fit for a reply."""
 
     reason: bytes
     ending: bytes
@@ -38,14 +38,14 @@ class Body(NamedTuple):
 
 
 class Framing:
-    """What cuts one stream into lines and writes the replies: a base class for one's own.
+    """Splits one stream into lines and encodes the replies: the base class of framings.
 
-    LineServer's `framing` makes one for each connection, with the longest line in bytes.
-    A subclass writes `take` and `encode`, and finds in `data` what was received and not
-    taken yet; one that keeps bytes elsewhere says in `held` how many.
+    LineServer's `framing` creates one for each connection, with the limit of a line in
+    bytes. A subclass implements `take` and `encode`, and finds in `data` what was received
+    and not taken yet; one that keeps bytes elsewhere returns their number from `held`.
 
-    A ValueError from `receive` or `take` says that the stream makes no sense any
-    more: its text is sent as a refusal and the connection closed.
+    A ValueError from `receive` or `take` means that the stream is invalid from there on:
+    its text is sent as a refusal, and the connection is closed.
     """
 
     __slots__ = ("data", "limit")
@@ -81,7 +81,7 @@ class Framing:
 
     @property
     def startsLine(self) -> bool:
-        """Whether no line is begun: one that is has the line timeout to end."""
+        """Whether no line is incomplete; an incomplete one is subject to the line timeout."""
         return not self.held
 
     def receive(self, data: bytes) -> None:
@@ -119,7 +119,7 @@ class Framing:
     def encode(self, replies: list[bytes], ending: bytes) -> bytes:
         """Return the bytes to send for the replies to lines that ended in `ending`.
 
-        :raises TypeError: A reply is no bytes.
-        :raises ValueError: A reply can't be framed.
+        :raises TypeError: A reply is not bytes.
+        :raises ValueError: A reply cannot be framed.
         """
         raise NotImplementedError(f"{type(self).__name__} has no encode()")

@@ -1,4 +1,4 @@
-"""Measure from outside what a framing keeps that does not say so."""
+"""Measure from outside how many bytes a framing keeps, if it does not tell."""
 
 from typing import Any
 
@@ -6,21 +6,21 @@ from sockservice.wire.framing import Body, Control, Framing, Lines, Refusal
 
 
 class Measured(Framing):
-    """A framing that does not say what it keeps, measured from outside.
+    """Wraps a framing that does not tell how many bytes it keeps.
 
-    What was received and came out in no line is held, and a line is begun once a read has
-    brought none. What stands between lines counts as held until the next read.
+    Bytes received that were in no line count as held, and a line counts as incomplete once
+    a read has completed none. Bytes between lines count as held until the next read.
     """
 
     __slots__ = ("_begun", "_brought", "_framing", "_held", "_read", "_says")
 
     def __init__(self, framing: Any) -> None:
         self._framing = framing
-        # What it derived from Framing it need not mean.
+        # An inherited `held` need not be right for it.
         self._says = getattr(type(framing), "held", Framing.held) is not Framing.held
         self._held = 0
         self._read = 0  # bytes since all was taken
-        self._brought = False  # a line, since then
+        self._brought = False  # whether there was a line since then
         self._begun = False
 
     @property
@@ -30,7 +30,7 @@ class Measured(Framing):
 
     @property
     def startsLine(self) -> bool:
-        """Whether no line is begun, as far as can be seen."""
+        """Whether no line is incomplete, as far as can be seen."""
         return not (self._framing.held if self._says else self._begun)
 
     def receive(self, data: bytes) -> None:
@@ -49,7 +49,7 @@ class Measured(Framing):
         elif self._read:
             self._begun = not self._brought
             if self._brought:
-                # The line that it ended had all that was held before.
+                # All that was held before belonged to the line that it completed.
                 self._held = min(self._held, self._read)
             self._read = 0
             self._brought = False
@@ -67,7 +67,7 @@ class Measured(Framing):
 
 
 def measured(framing: Any) -> Framing:
-    """Return `framing` such that it says what it keeps, whoever wrote it."""
+    """Return `framing`, wrapped if it does not tell how many bytes it keeps."""
     kind = type(framing)
     if isinstance(framing, Framing):
         if kind.held is not Framing.held or kind.receive is Framing.receive:

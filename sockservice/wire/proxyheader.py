@@ -1,7 +1,7 @@
-"""Parse PROXY headers, versions 1 and 2, in which a proxy says who the real peer is.
+"""Parse PROXY headers, versions 1 and 2, with which a proxy names the real peer.
 
 Source: "The PROXY protocol", HAProxy Technologies, 2020/03/05 (proxy-protocol.txt).
-Whatever way the header is cut into segments, it is the same header.
+A header may arrive in any number of segments.
 """
 
 import re
@@ -25,16 +25,16 @@ HEADER_LIMIT = 4096
 
 
 class Header(NamedTuple):
-    """A whole header: how long it is, and the host and port of the peer it names, if any."""
+    """A complete header: its length, and the host and port of the peer that it names, if any."""
 
     length: int
     peer: tuple[str, int] | None
 
 
 def parsed(data: bytes) -> Header | None:
-    """Read the header that `data` begins with; None when more of it is needed.
+    """Return the header at the start of `data`, or None if it is incomplete.
 
-    :raises ValueError: `data` begins with no PROXY header.
+    :raises ValueError: `data` does not start with a PROXY header.
     """
     if data[:12] == _V2_SIGNATURE[: len(data)]:
         return _parsedV2(data)

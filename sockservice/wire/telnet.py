@@ -1,12 +1,12 @@
-"""Take a telnet client's commands out of its lines, and answer them.
+"""Remove a telnet client's commands from its lines, and answer them.
 
-:class:`Telnet` stands before a :class:`~sockservice.wire.framer.Framer` and has
-the same methods. It is the plain end of RFC 854 and RFC 855: every option
-is refused. For an end that never has an option on, RFC 1143 comes down to:
-answer WILL with DONT and DO with WONT, each time, and never answer DONT or WONT.
+:class:`Telnet` wraps a :class:`~sockservice.wire.framer.Framer` and has the same
+methods. It is a minimal implementation of RFC 854 and RFC 855: every option is
+refused. For an end that never enables an option, RFC 1143 amounts to this: answer
+WILL with DONT and DO with WONT, each time, and never answer DONT or WONT.
 
-Only a connection that shows itself to be a telnet client's is treated as one,
-since a line may hold any byte, 0xFF too. What counts as showing is OPENING.
+A connection is treated as that of a telnet client only if it is recognized as one,
+since a line may hold any byte, including 0xFF. OPENING and FIRST recognize it.
 """
 
 import re
@@ -14,7 +14,7 @@ import re
 from sockservice.wire.framing import Body, Control, Framing, Lines, Refusal
 
 IAC = b"\xff"
-#: What begins each command. A byte as a number is found in a seventh of the time.
+#: The first byte of each command, as a number: the search takes a seventh of the time.
 COMMAND = IAC[0]
 NUL_AFTER_CR = b"\r\0"  # RFC 1123, 3.3.1: from a telnet client the same as CR LF
 
@@ -29,39 +29,39 @@ _OPTIONS = rb"[\x00\x01\x03\x05\x06\x18\x19\x1f-\x27\x2a]"
 # EOF, SUSP and ABORT (RFC 1184), NOP to GA (RFC 854).
 _SINGLE = rb"[\xec-\xee\xf1-\xf9]"
 
-# A client's first WILL or DO stands at the start of a line; Ctrl-C and its like
-# send a command and DO TIMING-MARK wherever they are; a command before a line of
-# plain text that ends in CRLF was sent by hand; any but a few may stand first of all.
+# A client's first WILL or DO is at the start of a line; Ctrl-C and the like send a
+# command and DO TIMING-MARK anywhere; a command before a line of plain text that ends
+# in CRLF was sent by hand; at the very start almost any command counts.
 # Random bytes match OPENING twice in a million lines and FIRST once in five thousand
 # connections.
 _MARKED = rb"\xff" + _SINGLE + rb"\xff\xfd\x06"
 _ASKING = rb"(?<=\n)\xff[\xfb\xfd]" + _OPTIONS
 _TYPED = rb"(?<=\n)(?:\xff" + _SINGLE + rb")+[\t\x20-\x7e]{0,1000}"
 OPENING = re.compile(_MARKED + rb"|" + _ASKING + rb"|" + _TYPED + rb"\r\n")
-# Without DM and BRK, with which MP3 files begin.
+# Without DM and BRK, with which MP3 files start.
 FIRST = re.compile(rb"\xff(?:[\xec-\xee\xf1\xf4-\xf9]|[\xfb\xfd]" + _OPTIONS + rb")")
-# The end of what was received, where more bytes could still make an OPENING.
+# The end of the data, if more bytes could still complete an OPENING.
 _UNDECIDED = re.compile(
     rb"(?:\xff(?:[\xfb\xfd]|" + _SINGLE + rb"(?:\xff\xfd?)?)?|" + _TYPED + rb"\r?)\Z"
 )
 
-# Commands of one kind in a row, each dealt with at once. An option that is an LF
-# or beyond those assigned is none: a line's end is never taken for a part of a command.
+# Consecutive commands of one kind, handled together. An LF, or a byte beyond those
+# assigned, is no option: the end of a line is never mistaken for a part of a command.
 _ASKED = re.compile(rb"(?:\xff[\xfb\xfd][\x00-\x09\x0b-\xef])+")
 _TAKEN_BACK = re.compile(rb"(?:\xff[\xfc\xfe][\x00-\x09\x0b-\xef])+")
 _IGNORED = re.compile(rb"(?:\xff[\xec-\xf5\xf7-\xf9])+")
 _WONT_MARK, _WILL_MARK = bytes((255, WONT, TIMING_MARK)), bytes((255, WILL, TIMING_MARK))
 _REFUSING = bytes.maketrans(bytes((WILL, DO)), bytes((DONT, WONT)))
-#: Longest subnegotiation in bytes: those in use have less than 100.
+#: Longest subnegotiation in bytes: those in use have fewer than 100.
 SUBNEGOTIATION_LIMIT = 4096
-#: Bytes that are told a client at once.
+#: Bytes of answers that are sent to a client at once.
 _TOLD_LIMIT = 4096
 
 
 class Telnet(Framing):
-    """A framer for a connection whose bytes may be those of a telnet client.
+    """A framer for a connection that may come from a telnet client.
 
-    `framer` has received all that came before; `first` says that this is nothing.
+    `framer` has received all earlier bytes; `first` says that there were none.
     """
 
     __slots__ = (
@@ -110,7 +110,7 @@ class Telnet(Framing):
             self._watch()
 
     def take(self, most: int) -> Lines | Refusal | Control | Body | None:
-        """Give the next lines, at most `most`, or what to tell the client, or None."""
+        """Return the next lines, at most `most`, or what to send to the client, or None."""
         while True:
             item = self._framer.take(most)
             if item is not None:
@@ -122,7 +122,7 @@ class Telnet(Framing):
                 return None
 
     def finish(self) -> Refusal | None:
-        """Say what is wrong with the end of the stream; a torn command is a torn line."""
+        """Return what is wrong with the end of the stream, a truncated command included."""
         rest = self._return + (IAC if self._inside else self._raw[self._at :])
         if rest:
             self._framer.receive(rest)
@@ -135,12 +135,12 @@ class Telnet(Framing):
         return self._framer.release() + data
 
     def encode(self, replies: list[bytes], ending: bytes) -> bytes:
-        """Give the bytes to send; for a telnet client a 0xFF is written twice (RFC 854)."""
+        """Return the bytes to send; for a telnet client a 0xFF is written twice (RFC 854)."""
         data = self._framer.encode(replies, ending)
         return data.replace(IAC, IAC + IAC) if self._active else data
 
     def _watch(self) -> None:
-        """Hand on what is no telnet client's; what is undecided is kept."""
+        """Pass on what is not from a telnet client; keep what is undecided."""
         data = self._raw
         opening = FIRST.match(data) if self._first else None
         if opening is not None:
@@ -151,7 +151,7 @@ class Telnet(Framing):
             end = opening.start() - 1
             self._active = True
         else:
-            # From the last line's start, but the byte before it is looked at, too.
+            # From the start of the last line, including the byte before it.
             last = max(0, data.rfind(b"\n", 0, -1))
             undecided = _UNDECIDED.search(self._before + data, last)
             end = len(data) if undecided is None else undecided.start() - 1
@@ -162,7 +162,7 @@ class Telnet(Framing):
             self._raw = data[end:]
 
     def _advance(self) -> bool:
-        """Hand on the text up to the next command that is answered; False if none was left."""
+        """Pass on the text up to the next answered command; return False if nothing was left."""
         data, at = self._raw, self._at
         text: list[bytes] = []
         start = at
@@ -191,16 +191,16 @@ class Telnet(Framing):
                 at += taken
                 break
             at += taken
-        # What has been read through need not be kept.
+        # What has been processed need not be kept.
         self._raw, self._at = (data, at) if at < len(data) else (b"", 0)
         said = self._return + b"".join(text)
-        # What comes next decides what a CR at the end is.
+        # The next byte decides what a CR at the end means.
         self._return = b"\r" if said.endswith(b"\r") else b""
         self._framer.receive(said.removesuffix(b"\r").replace(NUL_AFTER_CR, b"\r\n"))
         return at > start
 
     def _command(self, data: bytes, at: int, text: list[bytes]) -> int:
-        """Obey a command, or several alike; say how many bytes they took, 0 if not whole yet."""
+        """Obey a command, or several of a kind; return their length, 0 if incomplete."""
         if at + 1 == len(data):
             return 0
         name = data[at + 1]
@@ -223,14 +223,14 @@ class Telnet(Framing):
             return len(found[0])
         if name >= WILL and name != IAC[0] and at + 2 == len(data):
             return 0
-        # IAC twice is a 0xFF; before anything else that is no command, so is one.
+        # A double IAC is a 0xFF; so is a single one before anything that is no command.
         text.append(IAC)
         return 2 if name == IAC[0] else 1
 
     def _skip(self, data: bytes, at: int) -> int:
-        """Pass over a subnegotiation; say up to where it is passed over.
+        """Skip a subnegotiation; return the position up to which it is skipped.
 
-        :raises ValueError: It is longer than any.
+        :raises ValueError: It is longer than SUBNEGOTIATION_LIMIT.
         """
         end = data.find(IAC, at)
         passed = len(data) if end < 0 else end

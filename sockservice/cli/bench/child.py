@@ -1,4 +1,4 @@
-"""One process that loads: it connects, waits for the others, loads and counts."""
+"""A process of `sockservice bench`: it connects, waits for the others, loads and counts."""
 
 import ipaddress
 import os
@@ -10,16 +10,15 @@ from time import perf_counter_ns
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservice.cli.bench.settings import Refusal, Settings, received
-from sockservice.cli.status import INTERRUPTED, NOT_CONNECTED, USAGE
+from sockservice.cli.bench.settings import Settings, Unmeasured, received
+from sockservice.cli.connecting import NotConnected, connected
+from sockservice.cli.status import NOT_CONNECTED, USAGE
 from sockservice.client.datagram import DatagramClient
-from sockservice.client.explain import explained
 from sockservice.client.line import LineClient
 from sockservice.client.takeover import longest
 from sockservice.client.targets import connect
@@ -30,9 +29,6 @@ from sockservice.measure.tally import Tally
 
 #: Seconds between reports of a process on how far it is.
 PROGRESS = 0.2
-
-
-# The processes that load
 
 
 def work(settings: Settings, parent: Connection, others: list[Connection]) -> None:
@@ -51,20 +47,19 @@ def work(settings: Settings, parent: Connection, others: list[Connection]) -> No
     async def run(reactor: Any) -> None:
         working = Working(reactor, settings, parent)
         reactor.addSystemEventTrigger("before", "shutdown", working.stop)
-        # The parent may have gone: nobody wants to know any more.
+        # The parent may have gone.
         with suppress(BrokenPipeError, ConnectionResetError):
             try:
                 parent.send(await working.run())
-            except CancelledError:
-                said = f"interrupted before {settings.target} was connected"
-                parent.send(Refusal(INTERRUPTED, said))
+            except NotConnected as problem:
+                parent.send(Unmeasured(problem.status, problem.why))
 
     react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
 
 
 @implementer(IReadDescriptor)
-class Told:
-    """The parent's word that all are connected, as a Deferred."""
+class StartSignal:
+    """The parent's signal that all processes are connected, as a Deferred."""
 
     def __init__(self, reactor: Any, parent: Connection) -> None:
         self._reactor = reactor
@@ -111,7 +106,7 @@ class Working:
             settings.timeout,
         )
 
-    async def run(self) -> Refusal | tuple[Tally, float]:
+    async def run(self) -> Unmeasured | tuple[Tally, float]:
         try:
             return await self._run()
         finally:
@@ -119,22 +114,19 @@ class Working:
             self._done.callback(None)
 
     def stop(self) -> Deferred[None]:
-        """End now, with what was measured; fires when that is told."""
+        """End now, with what was measured; fires when the parent has been told."""
         self._stopped = True
         if self._waiting is not None:
             self._waiting.cancel()
         return self._done
 
-    async def _run(self) -> Refusal | tuple[Tally, float]:
+    async def _run(self) -> Unmeasured | tuple[Tally, float]:
         settings, load = self._settings, self._load
         allow(settings.connections)
         for _ in range(settings.connections):
-            client = await self._connected()
-            if isinstance(client, Refusal):
-                return client
-            load.add(client)
+            load.add(await self._connected())
         self._parent.send(True)
-        await self._until(Told(self._reactor, self._parent).came)
+        await self._connecting(StartSignal(self._reactor, self._parent).came)
         load.start()
         await self._sleep(settings.warmup)
         if not self._stopped:
@@ -149,46 +141,50 @@ class Working:
                 timer.cancel()
         load.close()
         if self._stopped:
-            # Of what was under way nobody can say that it got no reply.
+            # Lines in flight when it was stopped cannot be said to have no reply.
             load.tally.unanswered = 0
         if load.unheard and not load.tally.answered:
-            return Refusal(NOT_CONNECTED, f"{settings.target}: nobody listens there")
+            return Unmeasured(NOT_CONNECTED, f"{settings.target}: nobody listens there")
         return load.tally, elapsed / SECOND
 
-    async def _connected(self) -> LineClient | DatagramClient | Refusal:
+    async def _connected(self) -> LineClient | DatagramClient:
+        """Return a client of the target, if that is one to load."""
         target = self._settings.target
-        try:
-            client: LineClient | DatagramClient = await self._until(
-                connect(self._reactor, target, **self._settings.how)
-            )
-        except ValueError as problem:
-            return Refusal(USAGE, f"{target}: {problem}")
-        except (CancelledError, ConnectingCancelledError):
-            raise CancelledError from None
-        except Exception as problem:
-            return Refusal(NOT_CONNECTED, f"could not connect to {target}: {explained(problem)}")
+        client: LineClient | DatagramClient = await self._connecting(
+            connect(self._reactor, target, **self._settings.how)
+        )
         if not (self._settings.yes or local(client)):
             client.abort()
-            return Refusal(USAGE, f"{target} is not on this machine: --yes loads it all the same")
+            raise NotConnected(
+                USAGE, f"{target} is not on this machine: --yes loads it all the same"
+            )
         if self._settings.size > (most := longest(client)):
             client.abort()
-            return Refusal(USAGE, f"--size: {target} takes at most {most} bytes")
+            raise NotConnected(USAGE, f"--size: {target} takes at most {most} bytes")
         return client
 
-    async def _until(self, deferred: Deferred[Any]) -> Any:
-        """Wait, until it comes or all is stopped."""
+    async def _connecting(self, deferred: Deferred[Any]) -> Any:
+        """Wait for a connection.
+
+        :raises NotConnected: It failed, or all is stopped.
+        """
         self._waiting = deferred
         try:
-            return await deferred
+            return await connected(self._settings.target, deferred)
         finally:
             self._waiting = None
 
     async def _quietly(self, deferred: Deferred[Any]) -> None:
-        with suppress(CancelledError):
-            await self._until(deferred)
+        """Wait until it fires, or all is stopped."""
+        self._waiting = deferred
+        try:
+            with suppress(CancelledError):
+                await deferred
+        finally:
+            self._waiting = None
 
     async def _sleep(self, seconds: float) -> None:
-        """Wait, and tell the parent now and then; less when stopped or when nobody is left."""
+        """Wait, telling the parent now and then; less if stopped or no connection is left."""
         end = self._reactor.seconds() + seconds
         while not self._stopped and self._load.alive:
             left = end - self._reactor.seconds()
@@ -201,7 +197,7 @@ class Working:
 
 
 def local(client: LineClient | DatagramClient) -> bool:
-    """Whether what a client is connected to is on this machine for sure."""
+    """Return whether the far end of a client is certainly on this machine."""
     if isinstance(client, DatagramClient):
         used = client.transport.socket
         host = "" if used.family == socket.AF_UNIX else used.getpeername()[0]

@@ -9,7 +9,7 @@ import click
 
 from sockservice.cli.bench.parent import Benching
 from sockservice.cli.bench.report import summary, table
-from sockservice.cli.bench.settings import Refusal, Settings
+from sockservice.cli.bench.settings import Settings, Unmeasured
 from sockservice.cli.completion import targets
 from sockservice.cli.options import inSeconds, seconds, sized, targeted
 from sockservice.cli.output import Output
@@ -90,7 +90,7 @@ def bench(asJson: bool, **given: Any) -> None:
         raise click.UsageError("--processes: each needs one of the --connections")
     benching = Benching(settings)
     outcome = benching.run()
-    if isinstance(outcome, Refusal):
+    if isinstance(outcome, Unmeasured):
         end(*outcome)
     tally, elapsed = outcome
     output = Output()

@@ -1,4 +1,4 @@
-"""Start the processes that load a server, and gather what they count."""
+"""Start the processes that load a server, and add up what they count."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from sockservice.cli.bench.child import work
-from sockservice.cli.bench.settings import Refusal, Settings, received
+from sockservice.cli.bench.settings import Settings, Unmeasured, received
 from sockservice.cli.progress import Bar, timed
 from sockservice.cli.status import INTERRUPTED, NOT_ALL
 from sockservice.measure.tally import Tally
@@ -18,15 +18,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Benching:
-    """The processes that load, seen from the one that started them."""
+    """The processes that load a server, seen from their parent."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pids: list[int] = []
         self.interrupted = False
 
-    def run(self) -> Refusal | tuple[Tally, float]:
-        """Load; give what was counted and in how many seconds."""
+    def run(self) -> Unmeasured | tuple[Tally, float]:
+        """Load the server; return the counts, and the seconds measured."""
         before = {each: signal.signal(each, self._interrupt) for each in SIGNALS}
         # Each process begins as this one is now: with no reactor yet.
         context = get_context("fork")
@@ -57,11 +57,12 @@ class Benching:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
 
-    def _gather(self, ours: list[Connection]) -> Refusal | tuple[Tally, float]:
+    def _gather(self, ours: list[Connection]) -> Unmeasured | tuple[Tally, float]:
         for each in ours:
-            refusal = received(each)
-            if refusal is not True:
-                return refusal or self._ended(f" before {self._settings.target} was connected")
+            message = received(each)
+            if message is not True:
+                when = f" before there was a connection to {self._settings.target}"
+                return message or self._ended(when)
         for each in ours:
             each.send(True)
         tally, elapsed = Tally(), 0.0
@@ -79,7 +80,7 @@ class Benching:
                     continue
                 ours.remove(each)
                 each.close()
-                if isinstance(message, tuple) and not isinstance(message, Refusal):
+                if isinstance(message, tuple) and not isinstance(message, Unmeasured):
                     tally.add(message[0])
                     elapsed = max(elapsed, message[1])
                 else:
@@ -88,8 +89,8 @@ class Benching:
         bar.clear()
         return tally, elapsed
 
-    def _ended(self, when: str = "") -> Refusal:
-        """Say why a process has ended without a word."""
+    def _ended(self, when: str = "") -> Unmeasured:
+        """Return why a process ended without sending anything."""
         if self.interrupted:
-            return Refusal(INTERRUPTED, f"interrupted{when}")
-        return Refusal(NOT_ALL, "a process that loads has failed")
+            return Unmeasured(INTERRUPTED, f"interrupted{when}")
+        return Unmeasured(NOT_ALL, "a process that loads has failed")

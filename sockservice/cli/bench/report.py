@@ -1,4 +1,4 @@
-"""What `sockservice bench` prints."""
+"""Format the results of `sockservice bench`: JSON, table, histogram."""
 
 import math
 from typing import Any
@@ -8,17 +8,14 @@ from sockservice.cli.text import printable
 from sockservice.measure.schedule import SECOND
 from sockservice.measure.tally import FAULTS, Tally
 
-#: Parts of the latencies that they are told for.
+#: Quantiles of the latency that are printed.
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 BARS = 16
 WIDTH = 40
 
 
-# What is printed
-
-
 def summary(settings: Settings, tally: Tally, elapsed: float) -> dict[str, Any]:
-    """Give all that was measured, in seconds and bytes."""
+    """Return all results as a JSON object, in seconds and bytes."""
     found: dict[str, Any] = {
         "target": settings.target,
         "connections": settings.connections,
@@ -40,7 +37,7 @@ def summary(settings: Settings, tally: Tally, elapsed: float) -> dict[str, Any]:
 
 
 def table(settings: Settings, tally: Tally, elapsed: float, bars: bool) -> list[str]:
-    """Give the same for people, with a histogram of the latencies if `bars` asks for it."""
+    """Return the results as lines for a person to read, with a histogram if `bars` is true."""
     perSecond = tally.inTime / elapsed if elapsed else 0.0
     faults = ((name, getattr(tally, name)) for name in FAULTS)
     lines = [
@@ -63,7 +60,7 @@ def table(settings: Settings, tally: Tally, elapsed: float, bars: bool) -> list[
 
 
 def histogram(tally: Tally) -> list[str]:
-    """Draw the latencies: up to which, and what part of them."""
+    """Return the histogram of the latencies: the upper bound of each bar, its share, the bar."""
     bars = list(tally.latencies.bars(BARS))
     most = max(count for _, count in bars)
     total = tally.latencies.total

@@ -1,11 +1,11 @@
-"""What passes between the processes of a load: settings, refusals, counts."""
+"""Messages between the processes of `sockservice bench`."""
 
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 
 class Settings(NamedTuple):
-    """What is to be measured, by all processes together."""
+    """What all processes together measure."""
 
     target: str
     connections: int
@@ -20,21 +20,21 @@ class Settings(NamedTuple):
     how: dict[str, Any]
 
     def part(self, place: int) -> "Settings":
-        """Give the share of one process."""
+        """Return the settings of one process: its share of the connections and of the rate."""
         connections = (self.connections + self.processes - place - 1) // self.processes
         rate = self.rate and self.rate * connections / self.connections
         return self._replace(connections=connections, rate=rate)
 
 
-class Refusal(NamedTuple):
-    """Nothing was measured."""
+class Unmeasured(NamedTuple):
+    """Why nothing was measured, and the exit status."""
 
     status: int
     reason: str
 
 
 def received(connection: Connection) -> Any:
-    """Give what a process sends; None at its end."""
+    """Return what a process sends, or None when it has ended."""
     try:
         return connection.recv()
     except (EOFError, ConnectionResetError):

@@ -1,1 +1,1 @@
-"""`sockservice ping`: numbered probes, and what became of them."""
+"""`sockservice ping`: numbered probes, and the fate of each."""

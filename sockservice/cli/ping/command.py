@@ -1,23 +1,21 @@
-"""`sockservice ping`: numbered probes to a server, the round trip of each, and what was lost."""
+"""`sockservice ping`: its options, and its start."""
 
 from time import perf_counter
 from typing import Any
 
 import click
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from sockservice.cli.completion import targets
+from sockservice.cli.connecting import NotConnected, connectedBeforeStop
 from sockservice.cli.options import inSeconds, sized, targeted
 from sockservice.cli.output import Output
 from sockservice.cli.ping.link import LineLink, linked
 from sockservice.cli.ping.pinging import Pinging
-from sockservice.cli.ping.report import Report
-from sockservice.cli.status import INTERRUPTED, NOT_CONNECTED, USAGE, end
-from sockservice.client.explain import explained
+from sockservice.cli.ping.report import Printer
+from sockservice.cli.status import USAGE, end
 from sockservice.client.takeover import longest
-from sockservice.client.targets import connect
 from sockservice.measure.probes import Probes
 
 #: Probes sent with --flood when no --count is given.
@@ -69,17 +67,10 @@ def ping(
     """
 
     async def run(reactor: Any) -> None:
-        connecting = connect(reactor, target, **how)
-        trigger = reactor.addSystemEventTrigger("before", "shutdown", connecting.cancel)
         try:
-            client = await connecting
-        except ValueError as problem:
-            end(USAGE, f"{target}: {problem}")
-        except (CancelledError, ConnectingCancelledError):
-            end(INTERRUPTED, f"interrupted before {target} was connected")
-        except Exception as problem:
-            end(NOT_CONNECTED, f"could not connect to {target}: {explained(problem)}")
-        reactor.removeSystemEventTrigger(trigger)
+            client = await connectedBeforeStop(reactor, target, how)
+        except NotConnected as problem:
+            end(problem.status, problem.why)
         if size > longest(client):
             end(USAGE, f"--size: {target} takes at most {longest(client)} bytes")
         link = linked(client)
@@ -88,7 +79,7 @@ def ping(
             perf_counter,
             link,
             Probes(size, timeout, isinstance(link, LineLink)),
-            report=Report(target, size, Output(), asJson, quiet or bool(flood)),
+            report=Printer(target, size, Output(), asJson, quiet or bool(flood)),
             count=count or (FLOOD_COUNT if flood else None),
             interval=interval,
             flood=flood,

@@ -1,4 +1,4 @@
-"""What probes travel on: lines, packets or datagrams."""
+"""The transport of probes: lines, packets or datagrams."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ from sockservice.wire.framing import Lines
 
 
 class Link:
-    """What probes travel on; says what it meets to whoever listens to it."""
+    """Carries probes; tells of replies, refusals and its end through callbacks."""
 
     def __init__(self) -> None:
         self.received: Callable[[bytes], None] = lambda data: None
@@ -33,18 +33,18 @@ class Link:
         """
 
     def close(self) -> None:
-        """Be done."""
+        """Close the connection or socket."""
 
 
 class LineLink(Link, Protocol):
-    """Probes as lines, or as packets that hold one."""
+    """Probes as lines, or as packets of one line each."""
 
     transport: Any
 
     def connectionMade(self) -> None:
         packets = isinstance(self.transport, PacketServer)
         self._framing = Packets(REPLY_LIMIT) if packets else Framer(REPLY_LIMIT)
-        # Nobody waits for a second probe to fill a packet.
+        # A probe must not wait for another to fill a packet.
         tune(self.transport)
 
     def send(self, probe: bytes) -> None:
@@ -65,7 +65,7 @@ class LineLink(Link, Protocol):
 
 
 class DatagramLink(Link, DatagramProtocol):
-    """Probes as datagrams, each of those that come back seen."""
+    """Probes as datagrams; every datagram that arrives is passed on, duplicates included."""
 
     noisy = False
     transport: Any
@@ -81,7 +81,7 @@ class DatagramLink(Link, DatagramProtocol):
         try:
             self.transport.write(probe, self._peer)
         except ConnectionRefusedError:
-            # The system says so of an earlier one, in the place of sending this.
+            # The error is that of an earlier one; this one has not been sent.
             self.refused()
             self.transport.write(probe, self._peer)
 
@@ -97,7 +97,7 @@ class DatagramLink(Link, DatagramProtocol):
 
 
 def linked(client: LineClient | DatagramClient) -> LineLink | DatagramLink:
-    """Take over the connection of a client that has asked nothing yet."""
+    """Return the link over the connection of a client that has not been used yet."""
     link = DatagramLink(client.peer) if isinstance(client, DatagramClient) else LineLink()
     attach(client, link)
     return link

@@ -1,4 +1,4 @@
-"""Send probes at their times, and await what becomes of each."""
+"""Send probes on schedule, and wait for the fate of each."""
 
 import os
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from sockservice.cli.ping.link import LineLink, Link
-from sockservice.cli.ping.report import Report
+from sockservice.cli.ping.report import Printer
 from sockservice.cli.status import NOT_ALL, NOT_CONNECTED
 from sockservice.measure.probes import Event, Probes
 
-#: Bytes on a stream that a server may leave unanswered before probes stay unsent.
+#: Bytes that a server may leave unanswered on a stream before probes are withheld.
 UNANSWERED = 4 * 1024 * 1024
 #: Seconds until a probe for which the system had no room is tried again.
 RETRY = 0.01
@@ -20,7 +20,7 @@ LINGER = 0.02
 
 
 class Pinging:
-    """Probes on their way, at their times, until all that were asked for are told of."""
+    """Sends `count` probes on schedule and reports the fate of each."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Pinging:
         link: Link,
         probes: Probes,
         *,
-        report: Report,
+        report: Printer,
         count: int | None,
         interval: float,
         flood: int | None,
@@ -53,7 +53,7 @@ class Pinging:
         link.ended = self._ended
 
     def run(self) -> Deferred[tuple[int, str]]:
-        """Send all probes and await all replies; gives the exit status and what to say."""
+        """Send all probes, wait for all replies; fires with the exit status and a message or ""."""
         assert self._done is not None
         done = self._done
         self._report.begin()
@@ -62,11 +62,11 @@ class Pinging:
         return done
 
     def stop(self) -> None:
-        """End now; what is awaited is left out of account."""
+        """End now; probes without a reply are not counted as lost."""
         self._finish("")
 
     def _send(self) -> None:
-        """Send what is due."""
+        """Send the probes that are due."""
         self._sending = None
         probes = self._probes
         while self._done is not None and self._may():
@@ -77,7 +77,7 @@ class Pinging:
             if not self._sendOne(now):
                 self._sending = self._clock.callLater(RETRY, self._send)
                 break
-            # Where the time for several has gone by, they are not made up for.
+            # Probes that were missed are not made up for.
             self._due = max(self._due, now - self._interval) + self._interval
         if self._done is not None:
             self._watch()
@@ -129,7 +129,7 @@ class Pinging:
             self._send()
 
     def _watch(self) -> None:
-        """Come back when the oldest probe is lost."""
+        """Set the timer for when the oldest probe counts as lost."""
         deadline = self._probes.deadline
         if self._expiring is None and deadline is not None:
             left = max(0.0, deadline - self._now())
@@ -145,7 +145,7 @@ class Pinging:
         if not self._probes.received:
             self._finish(f"{self._report.target}: nobody listens there", NOT_CONNECTED)
         elif not self._refused:
-            # Once, until a reply comes again.
+            # Once, until there is a reply again.
             self._refused = True
             self._report.note("nobody listens there any more")
 
@@ -155,7 +155,7 @@ class Pinging:
             self._finish(why, NOT_ALL)
 
     def _linger(self) -> None:
-        """All is told but what comes twice."""
+        """Wait for duplicates of the last reply, then finish."""
         if self._ending is not None:
             return
         slowest = max(self._probes.roundTrips, default=0.0)

@@ -1,4 +1,4 @@
-"""What `sockservice ping` prints."""
+"""Print what `sockservice ping` finds: a line per reply, and a summary."""
 
 import json
 from typing import Any
@@ -8,8 +8,8 @@ from sockservice.cli.text import printable
 from sockservice.measure.probes import Event, Fate, Probes, Spread, spread
 
 
-class Report:
-    """What is printed."""
+class Printer:
+    """Prints events and the summary, as text or JSON."""
 
     def __init__(self, target: str, size: int, output: Output, asJson: bool, quiet: bool) -> None:
         self.target = target
@@ -45,7 +45,7 @@ class Report:
         self._output.write(json.dumps(found))
 
     def note(self, words: str) -> None:
-        """Say what is no event of one probe."""
+        """Print what concerns no single probe."""
         if not (self._quiet or self._asJson):
             self._output.write(words)
 
@@ -78,7 +78,7 @@ class Report:
 
 
 def told(event: Event) -> str:
-    """Say what became of a probe."""
+    """Return the fate of a probe in words."""
     who = "?" if event.number is None else str(event.number)
     if event.fate is Fate.LOST:
         return f"{who}: lost"
@@ -95,6 +95,6 @@ def told(event: Event) -> str:
 
 
 def summed(found: Spread) -> str:
-    """Say the spread of round trips, in milliseconds."""
+    """Return the statistics of the round trips in words, in milliseconds."""
     values = (f"{name} {value * 1000:.3f}" for name, value in found._asdict().items())
     return f"round trip {', '.join(values)} ms"

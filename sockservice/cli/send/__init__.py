@@ -1,1 +1,1 @@
-"""`sockservice send`: lines to a server, typed or streamed."""
+"""`sockservice send`: send lines to a server, typed or streamed."""

@@ -1,4 +1,4 @@
-"""`sockservice send`: lines to a server, replies to stdout, what became of them in the status."""
+"""`sockservice send`: its options, and its start."""
 
 import os
 import signal
@@ -7,19 +7,18 @@ from functools import partial
 from typing import Any
 
 import click
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from sockservice.cli.completion import targets
+from sockservice.cli.connecting import NotConnected, connectedBeforeStop
 from sockservice.cli.options import inSeconds, seconds, targeted
 from sockservice.cli.send import prompt
-from sockservice.cli.send.output import Output
+from sockservice.cli.send.output import ReplyWriter
 from sockservice.cli.send.sending import DATAGRAMS, SIGNALS, Sending
 from sockservice.cli.send.source import Given, Input
 from sockservice.cli.send.unacked import Unacked
-from sockservice.cli.status import INTERRUPTED, NOT_CONNECTED, SIGNALLED, USAGE, end
-from sockservice.client.explain import explained
+from sockservice.cli.status import SIGNALLED, USAGE, end
 from sockservice.client.reliable import LINES
 from sockservice.client.targets import connect, isDatagram
 from sockservice.wire.chunks import Chunks
@@ -128,7 +127,7 @@ def send(
             reactor,
             target,
             source,
-            Output(1, quiet, asJson),
+            ReplyWriter(1, quiet, asJson),
             Unacked(unacked),
             timeout=timeout,
             rate=rate,
@@ -141,22 +140,14 @@ def send(
         return await sending.run(partial(connect, reactor, target, **how))
 
     async def talk(reactor: Any) -> tuple[int, str]:
-        connecting = connect(reactor, target, **how)
-        trigger = reactor.addSystemEventTrigger("before", "shutdown", connecting.cancel)
-        try:
-            client = await connecting
-        except ValueError:
-            raise
-        except (CancelledError, ConnectingCancelledError):
-            return INTERRUPTED, f"interrupted before there was a connection to {target}"
-        except Exception as problem:
-            return NOT_CONNECTED, f"could not connect to {target}: {explained(problem)}"
-        reactor.removeSystemEventTrigger(trigger)
+        client = await connectedBeforeStop(reactor, target, how)
         return await prompt.converse(reactor, client, timeout, most)
 
     async def run(reactor: Any) -> None:
         try:
             status, said = await (talk if typed else stream)(reactor)
+        except NotConnected as problem:
+            status, said = problem.status, problem.why
         except ValueError as problem:
             status, said = USAGE, f"{target}: {problem}"
         end(status, said)
@@ -175,14 +166,14 @@ def _opened(files: tuple[str, ...]) -> list[tuple[str, int]]:
         except OSError as problem:
             end(USAGE, f"{path}: {problem.strerror}")
         except KeyboardInterrupt:
-            # In a FIFO's open, which waits for who writes it.
+            # Opening a FIFO waits for its writer.
             end(SIGNALLED + signal.SIGINT, f"{path}: interrupted")
     return opened
 
 
 def _catch(reactor: Any, number: signal.Signals, sending: Sending) -> None:
-    """Have the first such signal end the sending in good order, the second at once."""
-    # Whoever started us may want it ignored (nohup, `&` in a script).
+    """Let the first such signal end sending in good order, and the second at once."""
+    # The parent may want it ignored (nohup, `&` in a script).
     if signal.getsignal(number) is signal.SIG_IGN:
         return
 
@@ -193,5 +184,5 @@ def _catch(reactor: Any, number: signal.Signals, sending: Sending) -> None:
         sending.signalled(number)
 
     signal.signal(number, received)
-    # Again, when the reactor has installed its own.
+    # Again, once the reactor has installed its own handlers.
     reactor.callWhenRunning(signal.signal, number, received)

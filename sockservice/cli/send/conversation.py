@@ -1,4 +1,4 @@
-"""A conversation at a prompt: what is typed, sent and answered, and how it ends."""
+"""The interactive session of `sockservice send`: lines typed, sent and answered."""
 
 from collections import deque
 from contextlib import suppress
@@ -12,19 +12,19 @@ from sockservice.cli.send.terminal import WINDOW, Left, Terminal
 from sockservice.cli.status import DONE, INTERRUPTED, NOT_ALL, NOT_CONNECTED, TIMED_OUT
 from sockservice.cli.text import printable
 from sockservice.client.datagram import DatagramClient
-from sockservice.client.farewell import turnedAway
+from sockservice.client.farewell import rejected
 from sockservice.client.line import LineClient
 from sockservice.client.requests import TimedOut
 
-#: What stands before a line that answers none, and before what we have to say ourselves.
+#: Prefixes of a line that answers none, and of a message of our own.
 UNASKED, NOTICE = b"* ", b"! "
 
-#: Seconds a server has to close, too, when it owes nothing more.
+#: Seconds that a server has to close as well once all is answered.
 GRACE = 1.0
 
 
 class Conversation:
-    """What is typed, sent and answered, and how it ends."""
+    """A session: sends what is typed, shows the replies, and determines the outcome."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Conversation:
         self._done: Deferred[None] = Deferred()
 
     async def run(self) -> tuple[int, str]:
-        """Hold it; give the exit status and what to say last, or ""."""
+        """Run until either side ends it; return the exit status and a last message, or ""."""
         self._reactor.addSystemEventTrigger("before", "shutdown", self.interrupt)
         self._client.disconnected().addCallback(self._disconnected)
         listening = Deferred.fromCoroutine(self._listen())
@@ -70,17 +70,17 @@ class Conversation:
             self._leave()
         if not self._left:
             await self._finish()
-        # Told as it is now, not as our own end of the connection leaves it.
+        # Determined now, before closing the connection changes it.
         outcome = self._outcome()
         await (self._client.abort() if self._client.outstanding else self._client.close())
         await listening
         self._terminal.flush()
-        # Not at once: what is returned here is to be said before the reactor stops.
+        # Not at once: the message returned here has to be printed before the reactor stops.
         self._reactor.callLater(0, self._done.callback, None)
         return outcome
 
     def interrupt(self) -> Deferred[None]:
-        """The reactor is stopping, before the end or after it; fires when it has come."""
+        """End, for the reactor is stopping; fires when the session has ended."""
         self._leave()
         self._terminal.stop()
         self._client.abort()
@@ -99,7 +99,7 @@ class Conversation:
         refusal = self._client.refusal if isinstance(self._client, LineClient) else ""
         if self._interrupted:
             status, why = INTERRUPTED, "interrupted"
-        elif turnedAway(refusal) and not (self._acknowledged or self._refused):
+        elif rejected(refusal) and not (self._acknowledged or self._refused):
             status, why = NOT_CONNECTED, self._why
         elif self._acknowledged == self._sent and not self._unsent:
             status, why = DONE, self._why
@@ -119,7 +119,7 @@ class Conversation:
             self._terminal.show(UNASKED + printable(line))
 
     async def _finish(self) -> None:
-        """Nothing more is typed: have what was entered sent and answered."""
+        """Nothing more is typed: send what was entered and wait for the replies."""
         self._left = self._finishing = True
         self._send()
         await self._settled
@@ -129,7 +129,7 @@ class Conversation:
 
     def _halfClose(self) -> None:
         transport = self._client.transport
-        # TLS can't, although it looks as if it could.
+        # TLS cannot, although its transport has the method.
         if hasattr(transport, "loseWriteConnection") and not ISSLTransport.providedBy(transport):
             self._halfClosed = True
             transport.loseWriteConnection()
@@ -146,14 +146,14 @@ class Conversation:
             self._settled.callback(None)
 
     def _sendSoon(self) -> None:
-        # When a connection ends, its replies fail before it says so.
+        # When a connection ends, the replies fail before it tells of its end.
         if self._sending is None or not self._sending.active():
             self._sending = self._reactor.callLater(0, self._send)
 
     def _ask(self, line: bytes) -> None:
         self._sent += 1
         self._due += 1
-        # A late reply is worth showing; but a datagram can't be waited for for ever.
+        # A late reply is worth showing; but a lost datagram never has one.
         late = self._reactor.callLater(self._timeout, self._expire) if self._stream else None
         reply = self._client.ask(line, None if self._stream else self._timeout)
         reply.addCallbacks(self._answered, self._unanswered).addBoth(self._answer, late)
@@ -186,7 +186,7 @@ class Conversation:
 
     def _expire(self) -> None:
         self._due -= 1
-        # Behind a reply that is late in a stream, all are.
+        # On a stream all replies behind a late one are late.
         if not self._told:
             self._tellLate()
         self._told = True

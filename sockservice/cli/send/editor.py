@@ -1,4 +1,4 @@
-"""The line editor of an interactive `sockservice send`: prompt_toolkit's, on Twisted's loop."""
+"""The line editor at the prompt: prompt_toolkit on the loop of Twisted's asyncio reactor."""
 
 import asyncio
 import os
@@ -20,13 +20,13 @@ HISTORY = 10_000
 
 
 class _Stopped(Exception):
-    """Nothing more is to be typed."""
+    """The end of input."""
 
 
 class Editor:
-    """A terminal whose line can be edited while others are shown above it.
+    """A terminal with a line editor; output appears above the line being edited.
 
-    To be used where an asyncio loop runs, as in Twisted's asyncio reactor.
+    Needs a running asyncio loop, as that of Twisted's asyncio reactor.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Editor:
     ) -> None:
         output = create_output() if output is None else output
         if isinstance(output, Vt100_Output):
-            # Asking the terminal where its cursor is only serves menus, and not all answer.
+            # Only menus need the position of the cursor, and not every terminal reports it.
             output.enable_cpr = False
         self._session: PromptSession[str] = PromptSession(
             PROMPT,
@@ -47,7 +47,7 @@ class Editor:
             output=output,
         )
         self._app = self._session.app
-        # However much comes, the line being typed stays to be seen.
+        # The line being edited stays visible, however much output there is.
         self._app.max_render_postpone_time = None
         self._output = output
         self._shown: list[bytes] = []
@@ -55,11 +55,11 @@ class Editor:
 
     @property
     def typed(self) -> bool:
-        """Whether something stands in the line that was not entered."""
+        """Whether the line being edited holds text that was not entered."""
         return bool(self._session.default_buffer.text)
 
     def read(self) -> Deferred[list[bytes] | None]:
-        """Give the lines entered; None when there will be no more; fails with Left."""
+        """Return the lines entered, None at the end of input; fails with Left."""
         return Deferred.fromFuture(asyncio.ensure_future(self._read()))
 
     async def _read(self) -> list[bytes] | None:
@@ -69,18 +69,18 @@ class Editor:
             )
         except _Stopped:
             return None
-        # What was pasted may hold several lines, and end with the last one's ending.
+        # Pasted text may be several lines, with or without the ending of the last.
         entered = text.removesuffix("\n").split("\n")
         return [line.encode("utf-8", "surrogateescape") for line in entered]
 
     def show(self, line: bytes) -> None:
-        """Show `line`, fit for a terminal, above the one being typed."""
+        """Show `line`, already escaped, above the line being edited."""
         if not self._shown:
             asyncio.get_running_loop().call_soon(self.flush)
         self._shown.append(line)
 
     def flush(self) -> None:
-        """Show now what is to be shown."""
+        """Show pending output now."""
         shown, self._shown = self._shown, []
         if not shown:
             return
@@ -94,7 +94,7 @@ class Editor:
             self._app.invalidate()
 
     def stop(self) -> None:
-        """Have `read` end, now or when it is called."""
+        """End the current call of `read`, or else the next."""
         self._stopped = True
         self._exitIfStopped()
 
@@ -105,9 +105,9 @@ class Editor:
 
 
 class History(histories.History):
-    """The lines entered, also in earlier runs: one a line in the file `path`.
+    """The lines entered, in earlier runs too: one per line of the file `path`.
 
-    Where the file can't be read or written, those of this run.
+    If the file cannot be read or written, only those of this run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -141,13 +141,13 @@ class History(histories.History):
             written.replace(self._path)
 
     def _write(self, path: Path, how: int, lines: list[bytes]) -> None:
-        # What one sends is nobody else's business.
+        # Lines sent are private.
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | how, 0o600), "wb") as file:
             file.writelines(lines)
 
 
 def historyPath(environment: Mapping[str, str]) -> Path:
-    """Say where the history is: where the XDG base directory specification wants state."""
+    """Return the path of the history, as the XDG Base Directory Specification has it."""
     state = Path(environment.get("XDG_STATE_HOME", ""))
     if not state.is_absolute():
         state = Path(os.path.expanduser("~/.local/state"))

@@ -1,4 +1,4 @@
-"""Replies to stdout, in the form that is asked for."""
+"""Write replies to stdout: as they are, escaped for a terminal, or as JSON."""
 
 import base64
 import json
@@ -10,11 +10,11 @@ from sockservice.cli.text import printable
 
 
 class Interrupted(Exception):
-    """A signal came while output was written."""
+    """A signal arrived while output was being written."""
 
 
-class Output:
-    """Where replies go: the file `descriptor`, in the form that is asked for."""
+class ReplyWriter:
+    """Writes replies to the file `descriptor`, in the format requested."""
 
     def __init__(self, descriptor: int, quiet: bool, asJson: bool) -> None:
         self._descriptor = descriptor
@@ -40,7 +40,7 @@ class Output:
             self._write(b"\n".join(said) + b"\n")
 
     def sum(self, **values: Any) -> None:
-        """Write what became of all, if that is asked for."""
+        """Write the totals, in JSON mode only."""
         if self._json:
             self._write(json.dumps(values).encode() + b"\n")
 
@@ -52,7 +52,7 @@ class Output:
                 try:
                     left = left[os.write(self._descriptor, left) :]
                 except BlockingIOError:
-                    # Someone else wants it so.
+                    # Whoever shares the descriptor has made it non-blocking.
                     select.select([], [self._descriptor], [])
         finally:
             self.writing = False

@@ -1,4 +1,4 @@
-"""`sockservice send` on a terminal: a prompt, and replies as they come."""
+"""Set up the prompt of `sockservice send`: with a line editor if there is one."""
 
 import asyncio
 import os
@@ -16,8 +16,8 @@ from sockservice.client.line import LineClient
 
 
 def install() -> None:
-    """Install the reactor that the line editor needs, where there is one, before any other is."""
-    # A terminal that says it is dumb has no line to edit.
+    """Install the reactor that the line editor needs, if available, before any other is."""
+    # On a dumb terminal no line can be edited.
     if find_spec("prompt_toolkit") and os.environ.get("TERM", "dumb") != "dumb":
         asyncioreactor.install(asyncio.new_event_loop())
 
@@ -25,10 +25,10 @@ def install() -> None:
 async def converse(
     reactor: Any, client: LineClient | DatagramClient, timeout: float, window: int = WINDOW
 ) -> tuple[int, str]:
-    """Send what is typed and show what comes, until either side ends it.
+    """Send what is typed and show what arrives, until either side ends it.
 
     `client` is connected; `timeout` is in seconds, for each reply; at most `window`
-    lines are in flight. Gives the exit status and what to say last, or "". With a
+    lines are in flight. Returns the exit status and a last message, or "". Has a
     line editor if `install` has installed its reactor.
     """
     terminal: Terminal

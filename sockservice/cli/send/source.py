@@ -1,4 +1,4 @@
-"""Lines to send: given as arguments, or read from files and pipes as they are asked for."""
+"""The lines to send: arguments, or read on demand from files and pipes."""
 
 import os
 import stat
@@ -14,34 +14,34 @@ from zope.interface import implementer
 from sockservice.wire.framer import Framer
 from sockservice.wire.framing import Lines
 
-#: Longest line in bytes; one has to fit into memory.
+#: Longest line in bytes; a line has to fit into memory.
 LINE_LIMIT = 16 * 1024 * 1024
-#: Most lines given at once.
+#: Most lines returned at once.
 MOST = 10_000
 #: Bytes read at once.
 READ = 32 * 1024
 
 
-class Source(Protocol):
+class LineSource(Protocol):
     """Lines to send."""
 
-    #: Bytes of all lines with an ending of one byte each, where that is known.
+    #: Bytes of all lines with an ending of one byte each, if known.
     size: int | None
-    #: Why it ended before its end.
+    #: Why it ended early, or "".
     problem: str
 
     async def read(self) -> list[bytes]:
-        """Give the next lines; none at the end."""
+        """Return the next lines; an empty list at the end."""
 
     def stop(self) -> None:
-        """Give no more."""
+        """Return no more lines."""
 
     def rest(self) -> Iterator[list[bytes]]:
-        """Give what was read and not given, and the rest of what can be read again."""
+        """Yield the lines not returned by `read`, as far as they can still be read."""
 
 
 class Given:
-    """Lines that are there already."""
+    """Lines that are in memory."""
 
     problem = ""
 
@@ -67,8 +67,8 @@ class Given:
 class Input:
     """Lines from file descriptors, one after the other.
 
-    The last line of each counts without an ending, too: whoever wrote it can see
-    what becomes of it. `descriptors` have names, for what is told.
+    The last line of each counts even without an ending: whoever wrote it sees the reply.
+    `descriptors` come with names, for messages.
     """
 
     def __init__(self, reactor: Any, descriptors: list[tuple[str, int]]) -> None:
@@ -111,7 +111,7 @@ class Input:
         while lines := self._whole():
             yield lines
         while self._descriptors and not self.problem:
-            # Where more comes from a pipe nobody knows when it ends.
+            # Nobody knows when a pipe ends.
             if self._isFile(self.fileno()):
                 self.doRead()
             else:
@@ -148,7 +148,7 @@ class Input:
         self._continue()
 
     def connectionLost(self, reason: Failure) -> None:
-        # How the reactor tells that a pipe is empty and its writer has gone.
+        # How the reactor reports that a pipe is empty and its writer has gone.
         self._next()
 
     def _whole(self) -> list[bytes]:
@@ -159,7 +159,7 @@ class Input:
         return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
     def _isCut(self, descriptor: int) -> bool:
-        """Say whether a file has lost lines that it had when we began."""
+        """Return whether a file has lost lines since it was opened."""
         end = self._ends.get(descriptor, 0)
         if os.fstat(descriptor).st_size >= end:
             return False
@@ -186,7 +186,7 @@ class Input:
             asked.callback(None)
 
     def _released(self) -> Deferred[None] | None:
-        """Have the reactor no longer look; give what is to be fired then."""
+        """Stop watching the descriptor; return the Deferred to fire, if any."""
         asked, self._asked = self._asked, None
         if asked is not None:
             self._reactor.removeReader(self)

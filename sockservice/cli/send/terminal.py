@@ -1,4 +1,4 @@
-"""What a prompt needs of a terminal, and a terminal with no more than its own line editing."""
+"""The terminal at the prompt: its interface, and one with the system's line editing only."""
 
 import os
 import sys
@@ -23,30 +23,30 @@ class Left(Exception):
 
 
 class Terminal(Protocol):
-    """Where lines are typed and others shown."""
+    """Where lines are typed, and others shown."""
 
     @property
     def typed(self) -> bool:
-        """Whether something stands in the line that was not entered."""
+        """Whether the line being edited holds text that was not entered."""
 
     def read(self) -> Deferred[list[bytes] | None]:
-        """Give the lines entered; None when there will be no more; fails with Left."""
+        """Return the lines entered, None at the end of input; fails with Left."""
 
     def show(self, line: bytes) -> None:
-        """Show `line`, fit for a terminal, above the one being typed."""
+        """Show `line`, already escaped, above the line being edited."""
 
     def flush(self) -> None:
-        """Show now what is to be shown."""
+        """Show pending output now."""
 
     def stop(self) -> None:
-        """Have `read` end, now or when it is called."""
+        """End the current call of `read`, or else the next."""
 
 
 @implementer(IReadDescriptor)
 class Plain:
-    """A terminal with no more than its own line editing."""
+    """A terminal with the system's line editing only."""
 
-    # What the terminal holds back until a line ends can't be known.
+    # What the terminal driver holds until a line ends cannot be known.
     typed = False
 
     def __init__(self, reactor: Any, descriptor: int) -> None:
@@ -57,7 +57,7 @@ class Plain:
         self._reading: Deferred[list[bytes] | None] | None = None
 
     def read(self) -> Deferred[list[bytes] | None]:
-        """Give the lines entered; None when there will be no more."""
+        """Return the lines entered, None at the end of input."""
         reading: Deferred[list[bytes] | None] = Deferred()
         self._reading = reading
         if self._ended:
@@ -67,15 +67,15 @@ class Plain:
         return reading
 
     def show(self, line: bytes) -> None:
-        """Show `line`, fit for a terminal."""
+        """Show `line`, already escaped."""
         sys.stdout.buffer.write(line + b"\n")
         sys.stdout.flush()
 
     def flush(self) -> None:
-        """All has been shown."""
+        """Do nothing: output is never pending."""
 
     def stop(self) -> None:
-        """Have `read` end, now or when it is called."""
+        """End the current call of `read`, or else the next."""
         self._ended = True
         self._give([])
 
@@ -97,7 +97,7 @@ class Plain:
         try:
             data = os.read(self._descriptor, 65536)
         except OSError:
-            # How a terminal says that it is gone.
+            # How a terminal reports that it has gone.
             data = b""
         self._ended = not data
         if data:

@@ -1,4 +1,4 @@
-"""A file of the lines that were not acknowledged: all of it, or none."""
+"""The file of unacknowledged lines, written whole or not at all."""
 
 import os
 import tempfile
@@ -6,7 +6,7 @@ from typing import IO
 
 
 class Unacked:
-    """The file `path`, which becomes what was added when it is kept; None keeps nothing.
+    """Collects lines, which `keep` writes to the file `path`; None keeps nothing.
 
     Lines end in LF, or in CRLF where an LF would make a CR before it a part of the
     ending: `sockservice send --file` sends the same bytes again.
@@ -14,16 +14,16 @@ class Unacked:
 
     def __init__(self, path: str | None) -> None:
         self.path = path
-        # What stands at the end of a link is replaced, not the link.
+        # The target of a symbolic link is replaced, not the link.
         self._path = None if path is None else os.path.realpath(path)
         self._file: IO[bytes] | None = None
         #: Lines added.
         self.count = 0
-        #: Why they could not be written.
+        #: Why they could not be written, or "".
         self.problem = ""
 
     def add(self, lines: list[bytes]) -> None:
-        """Put `lines` behind those added before."""
+        """Append `lines`."""
         self.count += len(lines)
         if self._path is None or self.problem or not lines:
             return
@@ -38,7 +38,7 @@ class Unacked:
             self._fail(problem)
 
     def keep(self) -> bool:
-        """Put the file in its place, durably; say whether there is one."""
+        """Put the file in place, durably; return whether there is one."""
         if self._file is None or self._path is None:
             return False
         try:

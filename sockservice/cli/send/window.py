@@ -1,18 +1,18 @@
-"""How many bytes may be in flight."""
+"""Choose how many bytes may be in flight."""
 
 import math
 
 from sockservice.client.reliable import BYTES
 
-#: Bytes in flight where the round trip is short. Servers that hand lines on through a pair of
-#: pipes, one after the other (`ncat -e`), get stuck for ever when both pipes are full.
+#: Bytes in flight where the round trip is short. Servers that pass lines through a pair of
+#: pipes, one after the other (`ncat -e`), block for ever when both pipes are full.
 WINDOW = 64 * 1024
-#: Seconds from which on a round trip is long, and more in flight fills it.
+#: Seconds from which on a round trip is long, and takes more in flight to be filled.
 LONG = 0.005
 
 
 def window(shortest: float, fastest: float) -> float:
-    """Give the bytes that may be in flight: twice what the way there and back holds.
+    """Return the bytes that may be in flight: twice the bandwidth-delay product.
 
     `shortest` is the shortest round trip in seconds, `fastest` the most bytes a second.
     """

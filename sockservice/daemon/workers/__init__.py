@@ -1,1 +1,1 @@
-"""The processes of `--workers`, and the one that starts them."""
+"""Worker processes (`--workers`), and their parent."""

@@ -1,4 +1,4 @@
-"""One of the processes that `--workers` asks for; started by the supervisor."""
+"""The main program of a worker process, started by the supervisor."""
 
 import json
 import os
@@ -36,7 +36,7 @@ from sockservice.net.bind.reuseport import Inherited
 from sockservice.store.groupcommit import Store
 from sockservice.store.pipe import Remote
 
-#: Seconds between looks whether the parent has to be told new counts.
+#: Seconds between reports of counters to the parent, if they have changed.
 COUNTING = 1.0
 
 log = Logger()
@@ -44,15 +44,15 @@ log = Logger()
 
 @implementer(ILogObserver)
 class Reports:
-    """What a worker tells its parent, in lines: `log EVENT`, `counters COUNTS`, `ready`.
+    """Reports to the parent, in lines: `log EVENT`, `counters COUNTS`, `ready`.
 
-    Events are what Twisted's `eventAsJSON` makes of them, with tracebacks as text; counts
-    are JSON as well. `descriptor` is where they are written.
+    Events are formatted by Twisted's `eventAsJSON`, with tracebacks as text; counts are
+    JSON as well. The reports are written to `descriptor`.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        # Several threads log; and one may do so while it does, when garbage is collected.
+        # Several threads log; and one may log while it is logging, in garbage collection.
         self._lock = RLock()
         self._counted = Counters()
 
@@ -67,54 +67,54 @@ class Reports:
         self._write("log", eventAsJSON(dict(event)))
 
     def count(self, counters: Counters) -> None:
-        """Tell what was counted so far, if it has not been told."""
+        """Report the counters, if they have changed."""
         if counters != self._counted:
             self._counted = replace(counters)
             self._write("counters", json.dumps(asdict(counters)))
 
     def ready(self) -> None:
-        """Tell that all is served."""
+        """Report that all listeners serve."""
         self._write("ready", "")
 
     def _write(self, kind: str, text: str) -> None:
         rest = memoryview(f"{kind} {text}\n".encode())
-        # Where the parent has gone there is nobody to tell.
+        # The parent may have gone.
         with self._lock, suppress(BrokenPipeError):
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
 
 
 def _endWithParent() -> None:
-    """End this process when its parent has ended, however that was: nobody else would.
+    """End this process when its parent has ended, in whatever way.
 
-    In a thread, for an answer may keep the reactor busy.
+    Runs in a thread, since an answer may keep the reactor busy.
     """
     os.read(0, 1)
     os._exit(1)
 
 
 def _obey(reactor: Any, reloading: Callable[[], object]) -> None:
-    """Do what the parent tells by signals, as often as it is told."""
+    """Install handlers for the signals of the parent."""
 
     def stop() -> None:
         with suppress(ReactorNotRunning):
             reactor.stop()
 
-    # The parent has got it too, if it was meant.
+    # A terminal sends it to the parent as well, which decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(stop))
     signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reloading))
 
 
 def _cannotStart(reason: str) -> NoReturn:
-    """Tell the parent, which takes the last line of stderr for the reason, and end."""
-    # The log has been put in sys.stderr's place.
+    """End with a reason, for which the parent takes the last line on stderr."""
+    # sys.stderr is the log by now.
     print(reason, file=sys.__stderr__)
     sys.exit(1)
 
 
 def main() -> None:
-    """Serve what the parent has bound, until it says that it is enough."""
+    """Serve the sockets that the parent has bound, until it ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_endWithParent, name="parent", daemon=True).start()
     settings = json.loads(sys.argv[1])

@@ -1,4 +1,4 @@
-"""A worker process, seen from its parent."""
+"""The parent's end of a worker process."""
 
 import json
 import signal
@@ -20,20 +20,20 @@ from sockservice.store.pipe import Keeping
 log = Logger()
 
 
-#: Bytes of a line that a worker writes past the log; a longer one is cut.
+#: Bytes of a line that a worker writes to stdout or stderr; a longer one is split.
 LONGEST = 65536
-#: Seconds that are waited for a dead worker's pipes, which its own children may hold open.
+#: Seconds to wait for the pipes of a dead worker, which its children may keep open.
 PIPES = 1.0
 
-#: Descriptors of a worker, beside the standard ones: what it says to the parent, its lines
-#: for the store, and what became of them. Its sockets follow.
+#: Descriptors of a worker, besides the standard ones: its reports to the parent, its lines
+#: for the store, and their outcome. Its sockets follow.
 REPORTS, LINES, STORED, SOCKETS = 3, 4, 5, 6
 
 
 class Worker(ProcessProtocol):
-    """A process that serves, seen from its parent.
+    """A worker process, seen from its parent.
 
-    `died` is called with the reason when it has ended and all it wrote has been read.
+    `died` is called with the reason when it has ended and all its output has been read.
     """
 
     transport: Any
@@ -49,7 +49,7 @@ class Worker(ProcessProtocol):
     ) -> None:
         self.number = number
         self.ready = False
-        #: What it wrote on stderr last.
+        #: The last line it wrote to stderr.
         self.said = ""
         self._reactor = reactor
         self._counters = counters
@@ -63,11 +63,11 @@ class Worker(ProcessProtocol):
         self._closing: IDelayedCall | None = None
 
     def end(self) -> None:
-        """Tell it to answer what it has received, and to end."""
+        """Tell it to answer what it has received, then end."""
         self._signal("TERM")
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill it."""
         log.error("worker {number} did not end in time and is killed", number=self.number)
         self._signal("KILL")
 
@@ -104,7 +104,7 @@ class Worker(ProcessProtocol):
 
     def childConnectionLost(self, childFD: int) -> None:
         if childFD == STORED:
-            # It is dead; its end is told of later.
+            # It is dead; processEnded follows.
             self._listens = False
         elif childFD in (1, 2) and self._partial[childFD]:
             self._wrote(childFD, self._partial[childFD])

@@ -1,4 +1,4 @@
-"""Start the workers of `--workers`, start another for one that dies, and end them."""
+"""Start the worker processes, replace those that die, and end them."""
 
 import json
 import os
@@ -17,19 +17,19 @@ from sockservice.net.bind.options import SocketOption
 from sockservice.net.bind.reuseport import Sharing
 from sockservice.store.groupcommit import Store
 
-#: Seconds until another worker takes the place of one that died, first and at most;
-#: each time twice as many, until one has lived as long as the most.
+#: Seconds until a worker that died is replaced, at first and at most; doubled each time,
+#: until a worker has lived for the maximum.
 RESTART_FIRST, RESTART_MOST = 0.1, 30.0
-#: Workers that may die before the first one in their place was ready; then nothing serves.
+#: Workers that may die in a place before any was ready there; then the service gives up.
 STARTS = 3
-#: Seconds that a worker gets beyond the drain timeout, to end.
+#: Seconds that a worker has to end, in addition to the drain timeout.
 GRACE = 5.0
 
 log = Logger()
 
 
 class _Place:
-    """What one worker after the other takes."""
+    """A place, which is taken by one worker after another."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -42,11 +42,11 @@ class _Place:
 
 
 class Workers(Listener):
-    """Run `count` processes that serve the sockets of `sharing`, as `arguments` say.
+    """Runs `count` processes that serve the sockets of `sharing`.
 
-    The arguments are those of `twistd sockservice`. `counters` are the sums of theirs;
-    `store` keeps their lines. `failed` is called with the reason when they cannot start.
-    They have `drainTimeout` seconds to drain, and a little more to end.
+    `arguments` are those of `twistd sockservice`. `counters` sums up theirs; `store`
+    stores their lines. `failed` is called with the reason if they cannot start. They have
+    `drainTimeout` seconds to drain, and a little more to end.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class Workers(Listener):
         self._killing: IDelayedCall | None = None
 
     def privilegedStartService(self) -> None:
-        """Bind what one process alone would not need; the listeners have bound the rest.
+        """Bind the sockets of the other processes; the listeners have bound the first ones.
 
-        :raises CannotListen: The system does not do that.
+        :raises CannotListen: The system does not allow it.
         """
         super().privilegedStartService()
         self._sharing.spread(self._socketOptions)
@@ -99,15 +99,15 @@ class Workers(Listener):
         self._sharing.close()
 
     def reload(self) -> None:
-        """Tell all workers to read their files again; each logs the outcome."""
+        """Tell all workers to read their files again; each logs the result."""
         for place in self._places:
             if place.worker is not None:
                 place.worker.reload()
 
     def stopService(self) -> Deferred[None]:
-        """Tell all workers to drain; fires when all have ended."""
+        """Let all workers drain; fires when all have ended."""
         super().stopService()
-        # Or the system would go on accepting connections that nobody will serve.
+        # Otherwise the system would go on accepting connections that nobody serves.
         self._sharing.close()
         for place in self._places:
             if place.waiting is not None:
@@ -153,7 +153,7 @@ class Workers(Listener):
             "reactor": type(self._reactor).__module__,
             "sockets": inherited,
         }
-        # Modules are found where this process finds them, whatever folder it is in by now.
+        # Modules are found where this process finds them, whatever its current directory.
         path = os.pathsep.join(map(os.path.abspath, sys.path))
         command = (
             sys.executable,

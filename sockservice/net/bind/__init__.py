@@ -1,1 +1,1 @@
-"""Bind sockets to what an endpoint describes, or say why not."""
+"""Bind the sockets that endpoints describe."""

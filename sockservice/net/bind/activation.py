@@ -1,4 +1,4 @@
-"""Take over sockets that systemd has bound; sd_listen_fds(3)."""
+"""Socket activation: use sockets that systemd has bound; sd_listen_fds(3)."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ _FIRST_ACTIVATED = 3  # SD_LISTEN_FDS_START; sd_listen_fds(3)
 
 
 def _startedWith() -> dict[str, str]:
-    """Give the environment as it was when this process started.
+    """Return the environment as it was when this process started.
 
     Importing Twisted's endpoints takes LISTEN_PID and LISTEN_FDS out of os.environ.
     """
@@ -21,10 +21,10 @@ def _startedWith() -> dict[str, str]:
 
 
 def activated(options: Mapping[str, str]) -> Bound:
-    """Take the socket that systemd, or a program like it, passed to this process.
+    """Return the socket that systemd, or a similar program, passed to this process.
 
-    `options` say which: `index` (from 0), or `name` as in LISTEN_FDNAMES; index 0
-    when they say nothing. sd_listen_fds(3) is the source of the rules.
+    `options` select it: `index` (from 0, the default), or `name` as in LISTEN_FDNAMES.
+    The rules are those of sd_listen_fds(3).
 
     :raises CannotListen: There is no such socket.
     """
@@ -45,5 +45,5 @@ def activated(options: Mapping[str, str]) -> Bound:
         if not (text.isascii() and text.isdigit() and int(text) < count):
             raise CannotListen(f"systemd: no socket of index {text!a}; {count} were passed")
         index = int(text)
-    # A copy, so that closing it leaves the passed one to whoever asks again.
+    # A duplicate: closing it leaves the passed one for the next call.
     return Bound(socket.socket(fileno=os.dup(_FIRST_ACTIVATED + index)))

@@ -1,4 +1,4 @@
-"""A bound socket, its name for the log, and the file that stands for it."""
+"""A bound socket, with its name for the log and its file, if it is a UNIX socket."""
 
 import os
 import socket
@@ -11,9 +11,9 @@ from sockservice.net.bind.options import SocketOption
 
 
 class Bound:
-    """A bound socket, and the file in the file system that is its name, if it made one.
+    """A bound socket, and its file in the file system, if it has one.
 
-    `spreads`: others can be bound to the same address, to share what comes.
+    `spreads`: others can be bound to the same address, to share the load.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Bound:
     def set(self, options: Iterable[SocketOption]) -> None:
         """Set socket options, those for TCP on TCP sockets, those for IPv6 on IPv6 sockets.
 
-        :raises CannotListen: The system does not take one.
+        :raises CannotListen: The system rejects one.
         """
         levels = {socket.SOL_SOCKET}
         if self.socket.family in (socket.AF_INET, socket.AF_INET6):
@@ -56,10 +56,10 @@ class Bound:
                 raise CannotListen(f"--socket-option {text} on {self.name}: {reason}") from error
 
     def close(self) -> None:
-        """Close the socket and remove its file, unless that is another's by now."""
+        """Close the socket and remove its file, unless that has been replaced."""
         self.socket.close()
         if self._path is not None:
-            # It may be gone, or in a folder that is closed to whom we have become.
+            # It may be gone, or in a folder to which the user we have become has no access.
             with suppress(OSError):
                 if os.stat(self._path).st_ino == self._file:
                     os.unlink(self._path)

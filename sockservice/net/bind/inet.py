@@ -11,8 +11,7 @@ from sockservice.errors import CannotListen
 from sockservice.net.addresses import hostPort
 from sockservice.net.bind.bound import Bound
 
-#: Bytes of datagrams the kernel may hold, as far as net.core.rmem_max lets it:
-#: 64 of the longest.
+#: Bytes of datagrams that the kernel may queue, within net.core.rmem_max: 64 of the longest.
 RECEIVE_BUFFER = 4 * 1024 * 1024
 
 _TRIES = 100  # to find a number that is free for TCP and for UDP
@@ -21,9 +20,9 @@ SocketAddress = tuple[Any, ...]
 
 
 def resolved(host: str) -> list[tuple[socket.AddressFamily, SocketAddress]]:
-    """Give the families and socket addresses that an address or name stands for.
+    """Return the families and socket addresses that an address or name resolves to.
 
-    :raises CannotListen: It stands for none.
+    :raises CannotListen: It resolves to none.
     """
     hints = socket.AI_PASSIVE
     try:
@@ -52,7 +51,7 @@ def resolved(host: str) -> list[tuple[socket.AddressFamily, SocketAddress]]:
 def inet(host: str, port: int, kind: socket.SocketKind) -> list[Bound]:
     """Bind a TCP or UDP socket at each address of `host`.
 
-    :raises CannotListen: Nothing is bound then.
+    :raises CannotListen: Nothing remains bound.
     """
     with ExitStack() as undo:
         addresses = resolved(host)
@@ -64,9 +63,9 @@ def inet(host: str, port: int, kind: socket.SocketKind) -> list[Bound]:
 def pairs(host: str, port: int) -> list[Bound]:
     """Bind a TCP and then a UDP socket at each address of `host`, all on one port number.
 
-    Port 0 stands for any number that is free on all of them.
+    Port 0 is any number that is free on all of them.
 
-    :raises CannotListen: Nothing is bound then.
+    :raises CannotListen: Nothing remains bound.
     """
     addresses = resolved(host)
     single = len(addresses) == 1
@@ -111,7 +110,7 @@ def _inet(
     try:
         made.bind((address[0], port, *address[2:]))
         if kind == socket.SOCK_STREAM:
-            # At once: SO_REUSEADDR lets two bind, but only one listen.
+            # At once: with SO_REUSEADDR two sockets can be bound, but only one can listen.
             made.listen()
     except OSError as error:
         scheme = "tcp" if kind == socket.SOCK_STREAM else "udp"
@@ -122,7 +121,7 @@ def _inet(
 
 
 def _cause(error: OSError, port: int) -> str:
-    """Say why binding failed, and what to do about it."""
+    """Return why binding failed, and a remedy."""
     if error.errno == errno.EADDRINUSE:
         return (
             "the port is taken; choose another, or stop the program that "

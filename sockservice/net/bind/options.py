@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class SocketOption(NamedTuple):
-    """A socket option as `socketOption` reads it."""
+    """A socket option, parsed; `text` is how it was written."""
 
     text: str
     level: int
@@ -22,7 +22,7 @@ _LEVELS = {
 
 
 def socketOption(text: str) -> SocketOption:
-    """Read `NAME=VALUE`: a name of Python's socket module, SO_, IP_, IPV6_ or TCP_.
+    """Parse `NAME=VALUE`, with a name of Python's socket module: SO_, IP_, IPV6_ or TCP_.
 
     :raises ValueError: There is no such option, or the value is no whole number.
     """

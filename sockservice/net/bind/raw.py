@@ -1,4 +1,4 @@
-"""Receive the frames that a network interface sees, and describe them; packet(7)."""
+"""Log the frames on a network interface; packet(7)."""
 
 import socket
 import struct
@@ -18,7 +18,7 @@ from sockservice.net.bind.bound import Bound
 def packet(interface: str) -> Bound:
     """Bind a socket that sees every frame of a network interface; packet(7).
 
-    :raises CannotListen: There is no such interface, or no right to do so.
+    :raises CannotListen: There is no such interface, or no permission.
     """
     try:
         made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
@@ -41,7 +41,7 @@ log = Logger()
 
 
 def described(frame: bytes) -> str:
-    """Say on one line where an Ethernet frame comes from and goes to, and what it is."""
+    """Return the source, destination and type of an Ethernet frame on one line."""
     try:
         header = EthernetHeader(frame)
         source, target = header.source.hex(":"), header.dest.hex(":")
@@ -57,7 +57,7 @@ def described(frame: bytes) -> str:
 
 @implementer(IReadDescriptor)
 class FramePort:
-    """Log every frame that comes to a bound packet socket."""
+    """Logs every frame that a bound packet socket receives."""
 
     #: Frames read in one turn, before others get theirs.
     TURN = 64
@@ -89,14 +89,14 @@ class FramePort:
             try:
                 frame, address = self.socket.recvfrom(65536)
             except OSError:
-                # Nothing more, or the interface is down for the moment.
+                # There are no more, or the interface is down at the moment.
                 return
             if address[2] == _OUTGOING and self._interface == "lo":
-                # Which sees each of its frames twice, going out and coming in.
+                # The loopback interface sees each frame twice, outgoing and incoming.
                 continue
             log.info("{interface} {frame}", interface=self._interface, frame=described(frame))
 
     def connectionLost(self, reason: Failure) -> None:
-        """The interface went down, which leaves an error on the socket, or the end is near."""
+        """Continue: the interface went down, which sets an error, or the reactor is stopping."""
         self.doRead()
         self.reactor.addReader(self)

@@ -1,4 +1,4 @@
-"""Share one address among the sockets of several processes; socket(7), SO_REUSEPORT."""
+"""Share addresses among several processes; SO_REUSEPORT, socket(7)."""
 
 import ctypes
 import socket
@@ -12,7 +12,7 @@ from sockservice.net.bind.options import SocketOption
 
 #: Binds sockets when it is called.
 Bind = Callable[[], list[Bound]]
-#: Gives the sockets that a listener asks for; it may bind them, or has them already.
+#: Returns the sockets of a listener: binds them, or has them already.
 Ask = Callable[[Bind], list[Bound]]
 
 # Python's socket module has no name for it; asm-generic/socket.h.
@@ -24,16 +24,16 @@ _HEADER = 0xFFF00000  # of IP: SKF_NET_OFF; linux/filter.h
 
 
 def asked(bind: Bind) -> list[Bound]:
-    """Bind: what a process does that serves alone."""
+    """Return what `bind` returns: a process that serves alone binds for itself."""
     return bind()
 
 
 class Sharing:
-    """The sockets that `workers` processes share, in the order in which they are asked for.
+    """The sockets that `workers` processes share, in the order of the listeners.
 
-    Those of TCP and UDP are one for each process on the same address; any other is one
-    for all. All are held open here, so that what has come for a process that died waits
-    for the one in its place.
+    TCP and UDP have a socket for each process on the same address; of any other kind all
+    processes share one. All are kept open here, so that connections and datagrams for a
+    process that died wait for its replacement.
     """
 
     def __init__(self, workers: int) -> None:
@@ -43,15 +43,15 @@ class Sharing:
         self._steered = False
 
     def __call__(self, bind: Bind) -> list[Bound]:
-        """Bind, as for one process: an address that is taken is an error."""
+        """Bind as for one process: an address in use is an error."""
         bound = bind()
         self._asked.append(bound)
         return bound
 
     def spread(self, options: Iterable[SocketOption]) -> None:
-        """Bind each address that can be as often as there are processes.
+        """Bind each address that can be shared once for each process.
 
-        :raises CannotListen: The system does not do that.
+        :raises CannotListen: The system does not allow it.
         """
         for first in self._bound():
             if first.spreads and first not in self._more:
@@ -61,19 +61,19 @@ class Sharing:
                     more[-1].set(options)
 
     def steer(self) -> None:
-        """Have one process, always the same, serve all that comes from one source.
+        """Direct all traffic from a source to the same process.
 
-        A socket that is one for all is served by the first process only, unless there are
-        processes already.
+        A socket shared by all is served by the first process only, unless processes have
+        been started already.
 
-        :raises CannotListen: The system does not do that.
+        :raises CannotListen: The system does not support it.
         """
         for more in self._more.values():
             _steer(more[0].socket, self._workers)
         self._steered = True
 
     def of(self, number: int) -> list[list[int]]:
-        """Give the descriptors of worker `number`, from 1, as its listeners ask for them."""
+        """Return the descriptors of worker `number`, from 1, in the order of the listeners."""
         return [
             [
                 self._more.get(bound, [bound] * self._workers)[number - 1].socket.fileno()
@@ -95,16 +95,16 @@ class Sharing:
 
 
 class Inherited:
-    """Gives, instead of binding, the sockets that the process has inherited.
+    """Returns the sockets that the process has inherited, instead of binding.
 
-    `descriptors` are those that :meth:`Sharing.of` gave.
+    `descriptors` are those that :meth:`Sharing.of` returned.
     """
 
     def __init__(self, descriptors: Iterable[Iterable[int]]) -> None:
         self._groups = iter(descriptors)
 
     def __call__(self, bind: Bind) -> list[Bound]:
-        """Give the sockets of whoever asks next."""
+        """Return the sockets of the next listener."""
         return [Bound(socket.socket(fileno=each)) for each in next(self._groups)]
 
 
@@ -136,9 +136,9 @@ def _another(first: Bound) -> Bound:
 
 
 def _steer(bound: socket.socket, workers: int) -> None:
-    """Have the kernel choose among the sockets of an address by the source of a packet.
+    """Let the kernel choose among the sockets of an address by the source of a packet.
 
-    A source is an IPv4 address or an IPv6 /64, as :func:`sockservice.limits.admission.source` says.
+    A source is an IPv4 address or an IPv6 /64, as in :func:`sockservice.limits.admission.source`.
     """
     program = b"".join(
         struct.pack("=HBBI", *each)

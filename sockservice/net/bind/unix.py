@@ -17,11 +17,11 @@ _PATH_LONGEST = 107  # bytes; unix(7), sun_path
 
 
 def local(path: str, kind: socket.SocketKind, options: Mapping[str, str]) -> Bound:
-    """Bind a UNIX socket at `path`, taking over a file that a crash left behind.
+    """Bind a UNIX socket at `path`, replacing the file of a crashed process.
 
-    `options` may say `mode` (octal; default 666, as Twisted's), `user` and `group`.
+    `options` may set `mode` (octal; default 666, as Twisted's), `user` and `group`.
 
-    :raises CannotListen: Nothing is made then.
+    :raises CannotListen: Nothing remains bound.
     """
     place = f"cannot listen on {ascii(path)[1:-1]}"
     encoded = os.fsencode(path)
@@ -32,7 +32,7 @@ def local(path: str, kind: socket.SocketKind, options: Mapping[str, str]) -> Bou
     mode, user, group = _ownership(place, options)
     made = socket.socket(socket.AF_UNIX, kind)
     try:
-        # Nobody is let in before the mode is what it shall be.
+        # Nobody can connect before the mode is set.
         with _umask(0o777):
             try:
                 made.bind(encoded)
@@ -42,7 +42,7 @@ def local(path: str, kind: socket.SocketKind, options: Mapping[str, str]) -> Bou
                 _takeOver(encoded, kind)
                 made.bind(encoded)
         if kind != socket.SOCK_DGRAM:
-            # At once, lest another take the file for one left behind.
+            # At once, lest another process take the file for that of a crashed one.
             made.listen()
         os.chown(encoded, user, group)
         os.chmod(encoded, mode)
@@ -81,7 +81,7 @@ def _umask(mask: int) -> Iterator[None]:
 
 
 def _takeOver(path: bytes, kind: socket.SocketKind) -> None:
-    """Remove a socket file that nobody listens on."""
+    """Remove a socket file on which nobody listens."""
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise FileExistsError(errno.EEXIST, "there is a file of that name, and it is no socket")
     with socket.socket(socket.AF_UNIX, kind) as probe:
@@ -92,7 +92,7 @@ def _takeOver(path: bytes, kind: socket.SocketKind) -> None:
             os.unlink(path)
             return
         except BlockingIOError:
-            pass  # somebody listens, with a full backlog
+            pass  # a process listens, and its backlog is full
     raise OSError(errno.EADDRINUSE, "another program listens there")
 
 

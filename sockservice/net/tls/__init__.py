@@ -1,1 +1,1 @@
-"""TLS for both ends: contexts from files, half-close, and its failures in words."""
+"""TLS for clients and servers: contexts from files, half-close, error messages."""

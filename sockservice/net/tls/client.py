@@ -1,4 +1,4 @@
-"""TLS for a client: whom it trusts, what it shows, and what went wrong, in one line."""
+"""TLS for clients: verification, client certificates, errors in one line."""
 
 import ipaddress
 import sys
@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from sockservice.net.tls import pem
 
-# What OpenSSL says of a certificate (x509_vfy.h), put for those who look for the cause.
+# OpenSSL's verification errors (x509_vfy.h), in words that point to the cause.
 _FAULTS = {
     9: "is not valid yet",
     10: "has expired",
@@ -27,14 +27,14 @@ _NO_TLS = ("wrong version number", "packet length too long", "record layer failu
 
 
 class HandshakeError(ConnectError):
-    """There is a connection, but no trust; the text says why."""
+    """The TLS handshake failed; the text says why."""
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 
 
 def refusal(problem: BaseException) -> str:
-    """Say on one line what OpenSSL complains of; of anything else, nothing."""
+    """Return an error of OpenSSL's in one line, or "" for any other error."""
     if isinstance(problem, HandshakeError):
         return str(problem)
     if "OpenSSL" not in sys.modules:
@@ -56,12 +56,12 @@ def refusal(problem: BaseException) -> str:
 
 @implementer(IStreamClientEndpoint)
 class Secured:
-    """The endpoint of a TLS server on `host`; connected when each has accepted the other.
+    """The endpoint of a TLS server on `host`; connects once the handshake is complete.
 
     `verify`, `cafile`, `cert` and `key` are those of
     :func:`~sockservice.client.targets.connect`. Fails with :class:`HandshakeError`.
 
-    :raises ValueError: A file is missing or is not what it should be.
+    :raises ValueError: A file is missing or invalid.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Secured:
 
 @implementer(IHandshakeListener)
 class _Handshake(Protocol):
-    """Stands where the protocol will stand once the server has shown who it is."""
+    """Takes the place of the protocol until the server has been verified."""
 
     transport: Any
 
@@ -101,7 +101,7 @@ class _Handshake(Protocol):
         self._host = host
         self._verify = verify
         self.made: Deferred[Any] = Deferred(lambda _: self.transport.abortConnection())
-        #: What OpenSSL holds against the server's certificate.
+        #: OpenSSL's number of what is wrong with the server's certificate.
         self.fault: int | None = None
 
     def verified(self, _: Any, __: Any, fault: int, ___: int, good: int) -> bool:
@@ -133,7 +133,7 @@ class _Handshake(Protocol):
 
 
 def _isFor(connection: Any, host: str) -> bool:
-    """Say whether the certificate that `connection` got is one for `host`."""
+    """Return whether the server's certificate is valid for `host`."""
     from service_identity import CertificateError, VerificationError
     from service_identity.pyopenssl import verify_hostname, verify_ip_address
 
@@ -156,7 +156,7 @@ def _isAddress(host: str) -> bool:
 
 
 def _creator(options: Any, host: str, verify: bool) -> Any:
-    """Give what makes OpenSSL's part of each connection to `host`."""
+    """Return the creator of OpenSSL connections to `host`."""
     from OpenSSL import SSL
     from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 

@@ -1,8 +1,8 @@
-"""TLS that ends in each direction on its own, as TCP does.
+"""TLS with half-close: each direction ends on its own, as in TCP.
 
-Twisted's own answers a peer's close_notify at once with ours and the close, which was the
-rule up to TLS 1.2 and loses every reply still awaited. TLS 1.3 lets our direction go on
-(RFC 8446, 6.1), and OpenSSL, at both ends, in 1.2 as well.
+Twisted answers the peer's close_notify at once with its own and closes, which was the rule
+up to TLS 1.2 and loses every reply still awaited. TLS 1.3 lets our direction go on
+(RFC 8446, 6.1), and so does OpenSSL in TLS 1.2, at both ends.
 """
 
 from typing import Any
@@ -19,20 +19,20 @@ from sockservice.wire.opening import isText
 
 
 class Connection(SSL.Connection):
-    """OpenSSL's part of a connection; a close_notify in the handshake is an end like any other."""
+    """OpenSSL's connection; a close_notify in the handshake is treated as an end of file."""
 
     def do_handshake(self) -> None:
         try:
             super().do_handshake()
         except SSL.ZeroReturnError:
-            # Twisted fails on an error without a text.
+            # Twisted fails on an error without text.
             raise SSL.SysCallError(-1, "Unexpected EOF") from None
 
 
 class HalfCloseableConnection(Connection):
-    """OpenSSL's part of a connection, which leaves it to others what the peer's end means."""
+    """OpenSSL's connection, which records the peer's close_notify instead of reporting it."""
 
-    #: Whether nothing more comes: the peer has sent its close_notify.
+    #: Whether the peer has sent its close_notify, and so nothing more will come.
     ended = False
 
     def recv(self, *given: Any) -> bytes:
@@ -40,7 +40,7 @@ class HalfCloseableConnection(Connection):
             return super().recv(*given)
         except SSL.ZeroReturnError:
             self.ended = True
-            # As if nothing had come for the moment.
+            # As if there were nothing to read at the moment.
             raise SSL.WantReadError from None
 
     @property
@@ -53,8 +53,8 @@ class HalfCloseableConnection(Connection):
 class HalfCloseable(TLSMemoryBIOProtocol):
     """Twisted's TLS, which tells its protocol when the peer's direction has ended.
 
-    The protocol is an IHalfCloseableProtocol. TCP's half-close ends the peer's direction as
-    a close_notify does: what came before was whole and the peer's own.
+    The protocol is an IHalfCloseableProtocol. A TCP half-close ends the peer's direction as
+    a close_notify does: what came before it was complete and authentic.
     """
 
     transport: Any
@@ -66,21 +66,21 @@ class HalfCloseable(TLSMemoryBIOProtocol):
     _refused = False  # it was no TLS
 
     def loseWriteConnection(self) -> None:
-        """Send our close_notify behind all that was written; what comes is still read."""
+        """Send our close_notify after all that was written; go on reading."""
         super().loseConnection()
 
     def loseConnection(self) -> None:
-        """Send our close_notify behind all that was written, then close; wait for no other."""
+        """Send our close_notify after all that was written, then close without the peer's."""
         if not self.connected:
             return
-        # A LineServer is a producer to its end, for which Twisted would wait.
+        # A LineServer stays registered as a producer, for which Twisted would wait.
         self.unregisterProducer()
         super().loseConnection()
         if self.getHandle().sent:
             self.transport.loseConnection()
 
     def resumeProducing(self) -> None:
-        """Read again, if anything may come."""
+        """Read again, unless the peer's direction has ended."""
         if not self._ended:
             self.transport.resumeProducing()
 
@@ -93,7 +93,7 @@ class HalfCloseable(TLSMemoryBIOProtocol):
             if refuse is not None and isText(data):
                 self._ended = self._refused = True
                 refuse()
-        # Behind a close_notify all is to be ignored; OpenSSL would keep it.
+        # Anything after a close_notify is to be ignored; OpenSSL would keep it.
         if not self._ended:
             super().dataReceived(data)
             if self.getHandle().ended:
@@ -108,10 +108,10 @@ class HalfCloseable(TLSMemoryBIOProtocol):
             self._end()
 
     def writeConnectionLost(self) -> None:
-        """Never: our direction of TCP ends with the connection."""
+        """Never called: our direction of TCP ends with the connection."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        # What has ended the connection is told, not what TLS has to say to that.
+        # The reason passed on is that of TCP, not the complaint of TLS about it.
         self.getHandle().set_shutdown(SSL.RECEIVED_SHUTDOWN)
         super().connectionLost(Failure(CONNECTION_LOST) if self._truncated else reason)
 
@@ -125,6 +125,6 @@ class HalfCloseable(TLSMemoryBIOProtocol):
 
 
 class HalfCloseableFactory(TLSMemoryBIOFactory):
-    """Wrap a factory's protocols in TLS; no reply is held back to be joined with others."""
+    """Wraps a factory's protocols in TLS, without delaying replies to join them."""
 
     protocol = HalfCloseable

@@ -7,9 +7,9 @@ _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-
 
 
 def certificates(path: str) -> list[bytes]:
-    """Give the certificates in a file, each in PEM.
+    """Return the certificates in a file, each in PEM.
 
-    :raises ValueError: It can't be read, or holds none.
+    :raises ValueError: It cannot be read, or contains none.
     """
     from OpenSSL import crypto
 
@@ -25,16 +25,16 @@ def certificates(path: str) -> list[bytes]:
 
 
 def key(path: str) -> Any:
-    """Give the private key in a file, an OpenSSL.crypto.PKey.
+    """Return the private key in a file, an OpenSSL.crypto.PKey.
 
-    :raises ValueError: It can't be read, holds none, or an encrypted one.
+    :raises ValueError: It cannot be read, contains none, or an encrypted one.
     """
     from OpenSSL import crypto
 
     asked = []
 
     def passphrase(*_: object) -> bytes:
-        # Without this OpenSSL asks on the terminal.
+        # Otherwise OpenSSL asks on the terminal.
         asked.append(True)
         return b""
 
@@ -50,9 +50,9 @@ def key(path: str) -> Any:
 
 
 def read(path: str) -> bytes:
-    """Give what a file holds.
+    """Return the contents of a file.
 
-    :raises ValueError: It can't be read.
+    :raises ValueError: It cannot be read.
     """
     try:
         with open(path, "rb") as file:

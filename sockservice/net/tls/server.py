@@ -1,4 +1,4 @@
-"""TLS for a listener, from the files its endpoint names."""
+"""TLS for listeners, from the files that an endpoint names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,14 +13,14 @@ from sockservice.net.tls import pem
 
 @implementer(IOpenSSLServerConnectionCreator)
 class Wrapping:
-    """Makes of a factory one that serves the same over TLS.
+    """Wraps a factory so that it serves the same over TLS.
 
     `options` are those of Twisted's `ssl:` endpoint: `privateKey` (default
     server.pem), `certKey` (default: the same file), `extraCertChain`,
-    `dhParameters`, `sslmethod`; and `caCerts`, a PEM file: a client has to show a
+    `dhParameters`, `sslmethod`; and `caCerts`, a PEM file: a client has to present a
     certificate signed by one of these, or is refused in the handshake.
 
-    :raises CannotListen: A file is missing or is not what it should be.
+    :raises CannotListen: A file is missing or invalid.
     """
 
     def __init__(self, options: Mapping[str, str]) -> None:
@@ -44,9 +44,9 @@ class Wrapping:
         return self(_Only(protocol)).buildProtocol(None)
 
     def reload(self) -> None:
-        """Read the files again; connections from now on are served with what they say.
+        """Read the files again; new connections use the new contents.
 
-        :raises CannotListen: As at first; then all stays as it is.
+        :raises CannotListen: A file is missing or invalid; the old contents stay in use.
         """
         try:
             self._context = _context(self._options)
@@ -54,7 +54,7 @@ class Wrapping:
             raise CannotListen(f"ssl: {problem}") from problem
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> Any:
-        """Give the next connection's TLS; called by Twisted."""
+        """Return OpenSSL's connection for a new connection; called by Twisted."""
         return self._connection(self._context.getContext(), None)
 
 

@@ -1,1 +1,1 @@
-"""Datagrams in batches, and the addresses they were sent to."""
+"""UDP: datagrams in batches, replies from the address that was asked."""

@@ -1,7 +1,7 @@
 """Many datagrams in one system call: recvmmsg(2) and sendmmsg(2), which Python's socket lacks.
 
-A call for each datagram, with its address written out and read in again, costs as much as
-all the rest of an echo. Here the address of a peer is made once and remembered.
+A call for each datagram, with its address converted to text and back, costs as much as the
+rest of an echo. Here the address of a peer is converted once and remembered.
 """
 
 import ctypes
@@ -16,13 +16,13 @@ from sockservice.net.udp.pktinfo import Source, source
 #: Datagrams in one call, and so in one turn: a flood adds 0.2 ms or so to the round trips of
 #: others. With four times as many an echo takes 5 % less processor time.
 MOST = 16
-#: Bytes kept for each: longer than any datagram (65,527 on IPv6).
+#: Bytes of buffer for each: longer than any datagram (65,527 on IPv6).
 LONGEST = 65536
 #: Peers whose addresses are remembered; when there are more, all are forgotten.
 REMEMBERED = 1000
 
-_NAME = 32  # bytes kept for an address, more than IPv4's and IPv6's
-_CONTROL = 128  # bytes kept for control messages, more than those that are asked for
+_NAME = 32  # bytes for an address, more than IPv4's and IPv6's
+_CONTROL = 128  # bytes for control messages, more than those requested
 
 
 class _Vector(ctypes.Structure):
@@ -54,7 +54,7 @@ _STRIDE = ctypes.sizeof(_Message) // 4
 
 
 class _Messages:
-    """Room for MOST messages, and what the system is told of it."""
+    """Buffers for MOST messages, and the structures that describe them."""
 
     def __init__(self, nameLength: int, controlLength: int) -> None:
         self.data = mmap.mmap(-1, MOST * LONGEST)
@@ -77,7 +77,7 @@ class _Messages:
             header.controlLength = controlLength
         #: The headers as they are now; receiving changes them.
         self.fresh = bytes(self.headers)
-        # Numbers of these structures at a third of the price of their attributes.
+        # Views of these structures, three times as fast as their attributes.
         #: Bytes received, at LENGTH and then at every STRIDE.
         self.lengths = memoryview(self.headers).cast("B").cast("I")
         #: Bytes to send, at 1 and then at every other.
@@ -85,9 +85,9 @@ class _Messages:
 
 
 class Batches:
-    """Receives and sends datagrams on `bound`, a UDP socket that does not block.
+    """Receives and sends datagrams on `bound`, a non-blocking UDP socket.
 
-    `origins` says whether control messages tell where a datagram was sent to.
+    `origins`: whether control messages tell to which address a datagram was sent.
     """
 
     def __init__(self, bound: socket.socket, origins: bool) -> None:
@@ -102,9 +102,9 @@ class Batches:
         self._known: dict[bytes, Source] = {}
 
     def receive(self) -> list[tuple[bytes, Source]]:
-        """Give datagrams that have come, at most MOST, and where they came from.
+        """Return datagrams received, at most MOST, with their sources.
 
-        :raises OSError: There are none, or the system has something else to say.
+        :raises OSError: There are none, or the system reports another error.
         """
         into = self._in
         ctypes.memmove(into.headers, into.fresh, len(into.fresh))
@@ -129,7 +129,7 @@ class Batches:
         return received
 
     def send(self, replies: list[tuple[bytes, Source]]) -> int:
-        """Send datagrams to where others came from; give how many have left, at most MOST.
+        """Send replies to the sources of datagrams; return how many were sent, at most MOST.
 
         :raises OSError: The first of them could not be sent.
         """

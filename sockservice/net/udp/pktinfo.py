@@ -1,10 +1,10 @@
-"""Where datagrams come from, read from what the system has of it."""
+"""Decode the source of a datagram, and its destination for the reply; ip(7), ipv6(7)."""
 
 import socket
 import struct
 from typing import Any
 
-# Python 3.11's socket module has not this name; linux/in.h.
+# Missing from Python 3.11's socket module; linux/in.h.
 IP_PKTINFO = 8
 
 _IPV4 = struct.Struct("!2xH4s8x")  # struct sockaddr_in; ip(7)
@@ -17,20 +17,21 @@ _LINK_LOCAL = b"\xfe\x80"
 
 
 class Source(tuple[Any, ...]):
-    """Where a datagram came from, as a socket address, and how a reply gets there."""
+    """The source of a datagram, as a socket address, and how a reply gets there."""
 
-    #: The address as the system has it.
+    #: The address in the system's format.
     raw = b""
-    #: Control message that makes a reply leave from where the datagram was sent to.
+    #: Control message that sends a reply from the address the datagram was sent to.
     origin: tuple[int, int, bytes] | None = None
-    #: The same as the system takes it.
+    #: The same in the system's format.
     control = b""
-    #: Whether a reply could go to many: it was sent to many, or comes from no one host.
+    #: Whether a reply could go to many hosts: the datagram was sent to many, or its source is
+    #: not a single host.
     toMany = False
 
 
 def source(raw: bytes, control: bytes) -> Source:
-    """Read a socket address, IPv4's or IPv6's, and the control messages that came with it."""
+    """Decode a socket address, IPv4 or IPv6, and the control messages received with it."""
     wide = len(raw) == 28
     if wide:
         port, flow, host = _IPV6.unpack_from(raw)
@@ -46,7 +47,7 @@ def source(raw: bytes, control: bytes) -> Source:
             target, interface = _IN6_PKTINFO.unpack(data)
             made.toMany = made.toMany or target[0] == 0xFF
             if not target.startswith(_LINK_LOCAL):
-                interface = 0  # any that leads there
+                interface = 0  # whichever has a route
             made.origin = level, kind, _IN6_PKTINFO.pack(target, interface)
         elif level == socket.IPPROTO_IP and kind == IP_PKTINFO:
             _, ours, target = _IN_PKTINFO.unpack(data)
@@ -70,7 +71,7 @@ def _messages(control: bytes) -> list[tuple[int, int, bytes]]:
 
 
 def unicast(host: str) -> bool:
-    """Whether an IP address is one host's: no broadcast, multicast or reserved one."""
+    """Return whether an IP address is that of one host: not broadcast, multicast or reserved."""
     if host.startswith("ff"):
         return False
     if "." in host:

@@ -1,4 +1,4 @@
-"""Serve a datagram protocol on a bound socket: what Twisted's own UDP port lacks."""
+"""A port for datagram sockets that are bound already."""
 
 import errno
 import socket
@@ -18,24 +18,24 @@ log = Logger()
 
 @implementer(IReadWriteDescriptor)
 class DatagramPort:
-    """Serve a DatagramProtocol on a bound UDP or UNIX datagram socket.
+    """Serves a DatagramProtocol on a bound UDP or UNIX datagram socket.
 
-    Beyond Twisted's own `udp.Port`: datagrams are never cut short; a reply to a
+    Unlike Twisted's own `udp.Port` it never truncates a datagram; a reply to a
     :class:`~sockservice.net.udp.pktinfo.Source` leaves from the address the datagram was sent
-    to, also on a wildcard address; IPv6 scopes are kept; nothing is read while a reply
-    waits for room in the system's buffer. The socket is closed by whoever bound it.
+    to, even on a wildcard address; IPv6 scopes are kept; nothing is read while a reply
+    waits for room in the system's buffer. Whoever bound the socket closes it.
 
     A :class:`~sockservice.server.datagram.DatagramServer` gets UDP datagrams in batches.
     """
 
-    #: Datagrams read in one turn from a UNIX socket, before others get theirs.
+    #: Datagrams read from a UNIX socket in one turn.
     TURN = 10
 
     def __init__(self, reactor: Any, bound: socket.socket, protocol: Any) -> None:
         self.reactor = reactor
         self.socket = bound
         self.protocol = protocol
-        self._unread: list[tuple[bytes, Any]] = []  # received, but the protocol has paused
+        self._unread: list[tuple[bytes, Any]] = []  # received while the protocol was paused
         self._unsent: list[tuple[bytes, Any]] = []
         self._paused = False
         self._local = bound.family == socket.AF_UNIX
@@ -52,7 +52,7 @@ class DatagramPort:
         self._many = protocol.datagramsReceived if getattr(protocol, "batched", False) else None
 
     def startListening(self) -> None:
-        """Begin to read."""
+        """Start to read."""
         self._listening = True
         self.protocol.makeConnection(self)
         self.reactor.addReader(self)
@@ -65,7 +65,7 @@ class DatagramPort:
         self.protocol.doStop()
 
     def getHost(self) -> IAddress:
-        """Give the address the socket is bound to."""
+        """Return the address the socket is bound to."""
         address = self.socket.getsockname()
         if self._local:
             return UNIXAddress(address)
@@ -75,7 +75,7 @@ class DatagramPort:
     def write(self, datagram: bytes, addr: Any) -> None:
         """Send `datagram` to `addr`.
 
-        :raises OSError: The system does not send this datagram, or not to there.
+        :raises OSError: The system does not send this datagram, or not to that address.
         """
         if self._unsent:
             raise BlockingIOError(errno.EAGAIN, "a datagram is waiting already")
@@ -83,7 +83,7 @@ class DatagramPort:
             self._send(datagram, addr)
         except BlockingIOError:
             if self._local:
-                # The peer's queue is full, of which the system gives no notice.
+                # The peer's queue is full, and the system does not report when it has room.
                 raise
             self._wait([(datagram, addr)])
 
@@ -113,7 +113,7 @@ class DatagramPort:
             return
         for _ in range(self.TURN):
             try:
-                # What a protocol that failed has left comes first.
+                # Datagrams that a failed protocol has left come first.
                 self._unread = self._unread or self._batches.receive()
             except BlockingIOError:
                 return
@@ -121,7 +121,7 @@ class DatagramPort:
                 # Only a connected socket is told.
                 self.protocol.connectionRefused()
             except OSError:
-                # What an earlier reply met on its way; it says nothing of the next.
+                # An error of an earlier reply; it does not concern the next.
                 pass
             else:
                 self._deliver()
@@ -142,29 +142,29 @@ class DatagramPort:
             self.reactor.addReader(self)
 
     def connectionLost(self, reason: Failure) -> None:
-        # The reactor takes an error that waits on the socket (an ICMP message) for
-        # its end. Reading takes the error away; the socket is as good as before.
+        # The reactor takes a pending error of the socket (an ICMP message) for its end.
+        # Reading clears the error, and the socket is as good as before.
         if self._listening:
             self.doRead()
         if self._listening:
             self.reactor.addReader(self)
 
     def _readEach(self) -> None:
-        """Read a UNIX socket, whose datagrams have few senders."""
+        """Read datagrams one by one, from a UNIX socket."""
         for _ in range(self.TURN):
             try:
                 datagram, address = self.socket.recvfrom(LONGEST)
             except BlockingIOError:
                 return
             except OSError:
-                # What an earlier reply met on its way; it says nothing of the next.
+                # An error of an earlier reply; it does not concern the next.
                 continue
             self.protocol.datagramReceived(datagram, address)
             if self._paused:
                 return
 
     def _deliver(self) -> None:
-        """Give the protocol what was read, and send what it replies."""
+        """Pass what was read to the protocol, and send its replies."""
         while self._unread and not (self._paused or self._unsent):
             if self._many is None:
                 self.protocol.datagramReceived(*self._unread.pop(0))
@@ -180,14 +180,14 @@ class DatagramPort:
                 self._wait(replies)
                 return
             except OSError:
-                # Too long, no route, not permitted: one peer's reply is lost, as
-                # datagrams are, and nobody else's.
+                # Too long, no route, not permitted: this reply is lost, as datagrams may be,
+                # and no other.
                 self.protocol.unsendable()
                 sent = 1
             replies = replies[sent:]
 
     def _wait(self, replies: list[tuple[bytes, Any]]) -> None:
-        """Read nothing until the system has room for replies."""
+        """Stop reading until the system has room for `replies`."""
         self._unsent = replies
         self.reactor.removeReader(self)
         self.reactor.addWriter(self)

@@ -1,0 +1,147 @@
+"""The storage thread: commits what the reactor hands over, with maintenance in between."""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+
+from sockservice.errors import StoreError
+from sockservice.store.engine import Backend, Batch
+
+#: Lines in one commit, about: what a disk writes in a few milliseconds, so that
+#: nobody waits long for the lines of others.
+COMMIT_LIMIT = 8192
+#: Seconds between checks for maintenance while nothing is stored.
+TIDY_INTERVAL = 1.0
+
+#: Called when lines are durable, or with the reason why they are not.
+Settled = Callable[[StoreError | None], None]
+
+
+class Put:
+    """Batches that are stored together, and what is called when they are."""
+
+    __slots__ = ("batches", "lines", "settled", "size")
+
+    def __init__(self, batches: list[Batch], settled: Settled) -> None:
+        self.batches = batches
+        self.settled = settled
+        self.lines = self.size = 0
+        for batch in batches:
+            self.lines += len(batch.lines)
+            self.size += sum(map(len, batch.lines))
+
+
+class Writer:
+    """Commits what comes through `turns` to `backend`, in a thread of its own.
+
+    Each turn is a list of what to store; None says that there are no more. `committed` is
+    called with what a commit held, and with the problem if it failed; `closed` once, when
+    the engine is closed. Both are called in the thread.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        turns: SimpleQueue[list[Put] | None],
+        committed: Callable[[list[Put], StoreError | None], object],
+        closed: Callable[[], object],
+    ) -> None:
+        self._backend = backend
+        self._turns = turns
+        self._committed = committed
+        self._closed = closed
+        self._opened = Event()
+        self._unopened: BaseException | None = None
+        self._waiting: deque[Put] = deque()
+        self._ended = False  # nothing more will come
+        self._fatal: StoreError | None = None  # after it nothing is committed any more
+
+    def start(self) -> None:
+        """Open the engine; returns when it is open.
+
+        :raises CannotStart: It can't be opened, or can't promise durability.
+        """
+        Thread(target=self._run, name="store", daemon=True).start()
+        self._opened.wait()
+        if self._unopened is not None:
+            raise self._unopened
+
+    # What follows runs in the thread.
+
+    def _run(self) -> None:
+        try:
+            self._backend.open()
+        except BaseException as problem:
+            self._unopened = problem
+            return
+        finally:
+            self._opened.set()
+        while puts := self._next():
+            self._commit(puts)
+            self._tidy()
+        self._backend.close()
+        self._closed()
+
+    def _next(self) -> list[Put]:
+        """Wait for the next commit, with maintenance meanwhile; return nothing at the end."""
+        more = True
+        while not (self._arrived(0 if more else TIDY_INTERVAL) or self._ended):
+            more = self._tidy()
+        puts = []
+        lines = 0
+        while self._waiting and lines < COMMIT_LIMIT:
+            puts.append(self._waiting.popleft())
+            lines += puts[-1].lines
+        return puts
+
+    def _arrived(self, timeout: float) -> bool:
+        """Collect what has arrived, within `timeout` seconds; return whether there is any."""
+        with suppress(Empty):
+            while not self._ended:
+                turn = self._turns.get(timeout=0 if self._waiting else timeout)
+                if turn is None:
+                    self._ended = True
+                else:
+                    self._waiting += turn
+        return bool(self._waiting)
+
+    def _commit(self, puts: list[Put]) -> None:
+        problem = self._fatal
+        if problem is None:
+            try:
+                self._backend.commit([batch for put in puts for batch in put.batches])
+            except Exception as failed:
+                problem = self._failure(failed)
+        if problem is not None:
+            # What waits would only wait longer, and fail as well.
+            self._arrived(0)
+            puts += self._waiting
+            self._waiting.clear()
+        self._committed(puts, problem)
+
+    def _tidy(self) -> bool:
+        """Do a step of maintenance; return whether there is more to do at once."""
+        if self._fatal is not None:
+            return False
+        try:
+            return self._backend.tidy()
+        except Exception as failed:
+            problem = self._failure(failed)
+            if not problem.retry:
+                self._committed([], problem)
+            return False
+
+    def _failure(self, failed: Exception) -> StoreError:
+        problem = (
+            failed
+            if isinstance(failed, StoreError)
+            else StoreError(f"{type(failed).__name__}: {failed}", retry=False)
+        )
+        # Or it would keep the lines that were being stored in memory as long as itself.
+        problem.__cause__ = problem.__context__ = None
+        problem.with_traceback(None)
+        if not problem.retry:
+            self._fatal = problem
+        return problem
