@@ -1,5 +1,6 @@
 """The two ends of a TLS connection, each on its own: in memory, then on real sockets."""
 
+import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -223,7 +224,7 @@ def test_the_log_knows_whether_the_peer_had_ended_tls(made: Made, log: Log, says
         memory.end()
     memory.tls.readConnectionLost()
     memory.tls.connectionLost(Failure(ConnectionDone()))
-    (gone,) = [text for text in log.texts if " gone after 0 lines" in text]
+    (gone,) = [text for text in log.texts if " closed: lines=0 " in text]
     assert ("closed cleanly" if says else "in a non-clean fashion") in gone
 
 
@@ -287,7 +288,9 @@ def test_a_connection_that_is_aborted_counts_as_cut(made: Made, log: Log) -> Non
     memory.tls.connectionLost(Failure(ConnectionAborted()))
     assert memory.factory.counters.cut == 1
     assert [
-        text for text in log.texts if "gone after 0 lines, 0 refused: Connection was abo" in text
+        text
+        for text in log.texts
+        if re.search("closed: lines=0 refused=0 after .* Connection was abo", text)
     ]
     memory.tls.loseConnection()
 
@@ -325,7 +328,9 @@ def test_a_connection_closed_from_this_side_reads_on_until_the_peer_ends(
     assert memory.wire.disconnecting
     memory.tls.connectionLost(Failure(ConnectionDone()))
     assert [
-        text for text in log.texts if "gone after 1 lines, 0 refused: Connection was cl" in text
+        text
+        for text in log.texts
+        if re.search("closed: lines=1 refused=0 after .* Connection was cl", text)
     ]
 
 
@@ -432,9 +437,9 @@ def test_packets_half_close_too(running: Running, log: Log, tmp_path: Path) -> N
     peer = running.local(tmp_path / "socket", socket.SOCK_SEQPACKET)
     peer.send(b"a")
     assert running.reactor.received(peer) == b"bye"
-    assert not [text for text in log.texts if "gone after" in text]
+    assert not [text for text in log.texts if " closed: " in text]
     peer.close()
-    running.reactor.until(lambda: [text for text in log.texts if "gone after 1 lines" in text])
+    running.reactor.until(lambda: [text for text in log.texts if "closed: lines=1 " in text])
 
 
 # The real process
@@ -461,5 +466,5 @@ def test_every_line_before_the_end_of_tls_is_stored_and_acknowledged(
     assert replies == b"ok\n" * 20_000
     assert peer.told
     service.stop()
-    assert b"gone after 20000 lines, 0 refused: Connection was closed cleanly" in service.output
+    assert re.search(rb"closed: lines=20000 refused=0 after .* closed cleanly", service.output)
     assert len(children.run("sockservice", "lines", "lines.db").stdout.split()) == 20_000

@@ -163,7 +163,7 @@ def test_a_reset_while_nothing_is_read_is_noticed(serve: Serve, log: Log) -> Non
     served.reactor.iterate(0)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     peer.close()
-    served.reactor.until(lambda: [text for text in log.texts if " gone after 0 lines" in text])
+    served.reactor.until(lambda: [text for text in log.texts if " closed: lines=0 " in text])
 
 
 def test_a_reply_longer_than_any_buffer_goes_out(serve: Serve) -> None:

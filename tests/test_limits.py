@@ -191,7 +191,7 @@ def test_who_is_one_too_many_is_told_so_and_has_time_to_hear_it(
         )
         second.close()
     first.close()
-    reactor.until(lambda: [text for text in log.texts if "gone after 1 lines" in text])
+    reactor.until(lambda: [text for text in log.texts if "closed: lines=1 " in text])
     assert running.ask("127.0.0.1", port, b"x\n") == b"ok\n"
     reactor.advance(PERIOD)
     said = [text for text in log.texts if "turned away" in text]

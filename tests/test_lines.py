@@ -712,7 +712,7 @@ def test_the_log_has_connections_coming_and_going_with_their_counts(log: Log) ->
     memory.send(b"secret\nb\n")
     memory.lose()
     assert log.texts[0] == "192.0.2.1:1234 connected"
-    assert log.texts[-1].startswith("192.0.2.1:1234 gone after 2 lines, 1 refused: ")
+    assert log.texts[-1].startswith("192.0.2.1:1234 closed: lines=2 refused=1 after ")
     assert not [text for text in log.texts if "secret" in text]
 
 
@@ -1158,7 +1158,7 @@ def refused(memory: Memory) -> None:
     ("protocol", "does", "said", "kind"),
     [
         (Ack, lambda _: None, " connected", "connected"),
-        (Ack, Memory.lose, " gone after ", "gone"),
+        (Ack, Memory.lose, " closed: ", "closed"),
         (Ack, cut, " cut: ", "connections cut"),
         (Ack, closed, " refused: ", "connections closed to make room"),
         (Ack, refused, " refused: ", "connections refused a line"),

@@ -134,14 +134,14 @@ async def test_a_reply_longer_than_the_system_sends_ends_its_connection(
     peer, _ = await served.connect()
     peer.send(b"a")
     assert await received(peer) == b""
-    assert [text for text in log.texts if " gone after 1 lines" in text]
+    assert [text for text in log.texts if " closed: lines=1 " in text]
 
 
 async def test_nothing_is_written_to_a_peer_that_has_gone(serve: Serve, log: Log) -> None:
     served = serve(Slow)
     peer, server = await served.connect()
     peer.close()
-    await until(lambda: [text for text in log.texts if " gone after 0 lines" in text])
+    await until(lambda: [text for text in log.texts if " closed: lines=0 " in text])
     server.transport.write(b"late")
     assert server.transport not in served.reactor.getWriters()
 
@@ -154,7 +154,7 @@ async def test_a_peer_that_goes_with_packets_unread_is_lost(serve: Serve, log: L
     peer.send(b"b")
     await received(peer, 1)
     peer.close()
-    await until(lambda: [text for text in log.texts if " gone after " in text])
+    await until(lambda: [text for text in log.texts if " closed: " in text])
 
 
 async def test_the_client_asks_packets(serve: Serve) -> None:

@@ -173,7 +173,7 @@ def test_a_peer_that_goes_in_the_middle_of_its_header_is_told(header: bytes, log
     proxied = Proxied()
     proxied.send(header)
     proxied.lose()
-    assert log.texts == [f"{PROXY} gone in the middle of its PROXY header"]
+    assert log.texts == [f"{PROXY} closed in the middle of its PROXY header"]
 
 
 def test_a_check_whether_the_port_is_open_is_not_told(log: Log) -> None:
@@ -351,7 +351,7 @@ def test_a_flood_of_refused_headers_is_summed_up(log: Log) -> None:
     clock.advance(10)
     assert log.texts[-2:] == [
         "3 more in 10 seconds: PROXY headers refused",
-        "3 more in 10 seconds: gone in a PROXY header",
+        "3 more in 10 seconds: closed in a PROXY header",
     ]
 
 

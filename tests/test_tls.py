@@ -113,7 +113,7 @@ def test_a_connection_that_is_closed_from_this_side_ends(
     client.send(b"a\n")
     assert client.receive(100) == b"bye\n"
     client.socket.close()
-    running.reactor.until(lambda: [text for text in log.texts if " gone after 1 lines" in text])
+    running.reactor.until(lambda: [text for text in log.texts if " closed: lines=1 " in text])
 
 
 def test_key_and_certificates_may_be_in_one_file(
@@ -209,7 +209,7 @@ def test_a_client_without_a_certificate_of_the_authority_is_refused(
         client.shake()
         client.send(b"a\n")
         client.receive(1)
-    assert [text for text in log.texts if " gone after 0 lines" in text]
+    assert [text for text in log.texts if " closed: lines=0 " in text]
 
 
 def test_a_client_that_speaks_no_tls_is_refused_and_others_are_served(
@@ -257,7 +257,7 @@ def test_a_peer_that_closes_at_once_is_answered_all_the_same(
     client.send(b"a\n" * 1000)
     client.socket.close()
     running.reactor.until(
-        lambda: [text for text in log.texts if " gone after 1000 lines, 0 refused: " in text]
+        lambda: [text for text in log.texts if " closed: lines=1000 refused=0 after " in text]
     )
 
 

@@ -168,16 +168,17 @@ class LineFactory(ServerFactory):
         """Forget a connection that has ended."""
         self._connections.discard(connection)
         self.admission.left(connection.source)
-        if self.journal.admits("gone"):
-            self._logGone(connection, reason)
+        if self.journal.admits("closed"):
+            self._logClosed(connection, reason)
         self._emptied()
 
-    def _logGone(self, connection: LineServer, reason: Failure) -> None:
+    def _logClosed(self, connection: LineServer, reason: Failure) -> None:
         log.info(
-            "{peer} gone after {lines} lines, {refused} refused: {reason}",
+            "{peer} closed: lines={lines} refused={refused} after {seconds:.1f} s: {reason}",
             peer=connection.peer,
             lines=connection.lines,
             refused=connection.refused,
+            seconds=connection.lasted,
             reason=reason.getErrorMessage(),
         )
 

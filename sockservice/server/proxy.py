@@ -123,6 +123,6 @@ class ProxyHeader(Protocol):
             return
         self._lines.admission.left(None)
         self._end()
-        if self._data and self._lines.journal.admits("gone in a PROXY header"):
+        if self._data and self._lines.journal.admits("closed in a PROXY header"):
             peer = named(self.transport.getPeer())
-            log.info("{peer} gone in the middle of its PROXY header", peer=peer)
+            log.info("{peer} closed in the middle of its PROXY header", peer=peer)

@@ -52,6 +52,11 @@ class Replying(Protocol):
     _packets = False  # what is written is a packet
     _weight = 0  # bytes held, as last told to the process's memory
 
+    @property
+    def lasted(self) -> float:
+        """Seconds since the connection was made."""
+        return float(self.factory.reactor.seconds() - self._activity.since)
+
     def refusal(self, reason: str) -> bytes:
         """Return the line that tells the peer `reason`: in place of a reply, or as the last one.
 
