@@ -50,7 +50,9 @@ settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--engine", help="a store's engine to test, too: see tests/test_store.py")
+    parser.addoption(
+        "--engine", help="a store's engine to test, too: see tests/store/test_store.py"
+    )
 
 
 Reactor = PosixReactorBase

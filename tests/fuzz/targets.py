@@ -17,9 +17,9 @@ from sockservice.wire.framing import Lines, Refusal
 from sockservice.wire.proxyheader import Header, parsed
 from sockservice.wire.telnet import SUBNEGOTIATION_LIMIT, Telnet
 from tests.fuzz.inputs import bytewise, cuts
-from tests.test_framing import model
-from tests.test_lines import Memory
-from tests.test_proxy import Proxied
+from tests.server.test_lines import Memory
+from tests.server.test_proxy import Proxied
+from tests.wire.test_framing import model
 
 #: A line, a refusal, or what a telnet client is told.
 Item = tuple[str, bytes, bytes]

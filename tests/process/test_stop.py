@@ -14,7 +14,7 @@ from sockservice import Counters
 from sockservice.daemon.signals import Signals
 from sockservice.server import intake
 from tests.conftest import HandReactor, Log, Running
-from tests.test_listeners import Slow
+from tests.daemon.test_listeners import Slow
 
 ENDED = re.compile(
     r"ended: (\d+) connections, (\d+) of them cut; (\d+) lines, (\d+) acknowledged, (\d+) refused"

@@ -24,7 +24,7 @@ from sockservice.server.answers import Answer
 from tests.certificates import Identity
 from tests.conftest import PATIENCE, Children, Log, Running
 from tests.doubles import Bye, Slow
-from tests.test_tls import Client, listen
+from tests.net.test_tls import Client, listen
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
@@ -433,7 +433,7 @@ def test_what_ended_before_the_service_does_is_answered_over_tls(
 
 
 def test_packets_half_close_too(running: Running, log: Log, tmp_path: Path) -> None:
-    running.start("--listen", f"tests.test_closure.Bye@unix-seqpacket:{tmp_path}/socket")
+    running.start("--listen", f"tests.net.test_closure.Bye@unix-seqpacket:{tmp_path}/socket")
     peer = running.local(tmp_path / "socket", socket.SOCK_SEQPACKET)
     peer.send(b"a")
     assert running.reactor.received(peer) == b"bye"

@@ -13,7 +13,7 @@ from sockservice.errors import CannotListen
 from sockservice.net.tls.server import Wrapping
 from tests.certificates import Identity
 from tests.conftest import Children, HandReactor, Log, Running
-from tests.test_tls import Client
+from tests.net.test_tls import Client
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 

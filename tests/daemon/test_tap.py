@@ -257,7 +257,7 @@ def test_the_plugin_is_found_and_leads_to_the_options(children: Children) -> Non
 
 def test_the_plugin_folder_is_no_package() -> None:
     """With an `__init__.py` it would hide Twisted's own plugins."""
-    folder = Path(__file__).parent.parent / "twisted" / "plugins"
+    folder = Path(__file__).parents[2] / "twisted" / "plugins"
     assert (folder / "sockservice_plugin.py").exists()
     assert not (folder / "__init__.py").exists()
     assert not (folder.parent / "__init__.py").exists()

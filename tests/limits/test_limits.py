@@ -297,7 +297,7 @@ def test_bytes_alone_keep_no_connection_open(running: Running, reactor: HandReac
 
 
 def test_whose_answer_is_awaited_is_not_idle(running: Running, reactor: HandReactor) -> None:
-    from tests.test_listeners import Slow
+    from tests.daemon.test_listeners import Slow
 
     Slow.due.clear()
     running.start("--listen", f"{Slow.__module__}.Slow@tcp:0:interface=127.0.0.1")

@@ -232,7 +232,9 @@ def test_stopping_an_idle_service_closes_its_connections(running: Running) -> No
 
 
 def slow_lines(running: Running) -> tuple[MultiService, socket.socket]:
-    service = running.start("--listen", "tests.test_listeners.Slow@tcp:0:interface=127.0.0.1")
+    service = running.start(
+        "--listen", "tests.daemon.test_listeners.Slow@tcp:0:interface=127.0.0.1"
+    )
     [(_, host, port)] = running.addresses
     return service, running.peer(host, port)
 
@@ -268,7 +270,7 @@ def test_stopping_waits_no_longer_than_ten_seconds(running: Running) -> None:
 
 def slow_datagrams(running: Running) -> tuple[MultiService, socket.socket]:
     service = running.start(
-        "--listen", "tests.test_listeners.SlowDatagrams@udp:0:interface=127.0.0.1"
+        "--listen", "tests.daemon.test_listeners.SlowDatagrams@udp:0:interface=127.0.0.1"
     )
     [(_, host, port)] = running.addresses
     return service, running.asking(host, port)

@@ -89,10 +89,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         ("echo", b"a\nb\r\n", b"a\nb\r\n"),
         ("discard", b"a\nb\r\n", b""),
         ("ack-chunks", b"cmd", b"ok"),
-        ("tests.test_protocols.Greeter", b"you\n", b"hello you\n"),
-        ("tests.test_protocols:Greeter", b"you\n", b"hello you\n"),
-        ("tests.test_protocols.Greeter:greeting=good day", b"you\n", b"good day you\n"),
-        ("tests.test_protocols:Greeter:greeting=a=b", b"you\n", b"a=b you\n"),
+        ("tests.daemon.test_protocols.Greeter", b"you\n", b"hello you\n"),
+        ("tests.daemon.test_protocols:Greeter", b"you\n", b"hello you\n"),
+        ("tests.daemon.test_protocols.Greeter:greeting=good day", b"you\n", b"good day you\n"),
+        ("tests.daemon.test_protocols:Greeter:greeting=a=b", b"you\n", b"a=b you\n"),
     ],
 )
 async def test_a_protocol_serves_streams(
@@ -108,10 +108,10 @@ async def test_a_protocol_serves_streams(
     [
         ("ack", b"ok"),
         ("echo", b"you\n"),
-        ("tests.test_protocols.Greeter", b"hello you\n"),
-        ("tests.test_protocols.Greeter:greeting=hi", b"hi you\n"),
-        ("tests.test_protocols.Shout", b"YOU\n!"),
-        ("tests.test_protocols:Shout:ending=?", b"YOU\n?"),
+        ("tests.daemon.test_protocols.Greeter", b"hello you\n"),
+        ("tests.daemon.test_protocols.Greeter:greeting=hi", b"hi you\n"),
+        ("tests.daemon.test_protocols.Shout", b"YOU\n!"),
+        ("tests.daemon.test_protocols:Shout:ending=?", b"YOU\n?"),
     ],
 )
 async def test_a_protocol_serves_datagrams(serving: Serving, protocol: str, reply: bytes) -> None:
@@ -136,7 +136,7 @@ async def test_discarded_datagrams_are_counted_and_not_answered(serving: Serving
 async def test_a_line_server_knows_the_peer_of_each_datagram_and_cannot_tell_it_more(
     serving: Serving,
 ) -> None:
-    serving.start("--listen", f"tests.test_protocols.Whose@{UDP}")
+    serving.start("--listen", f"tests.daemon.test_protocols.Whose@{UDP}")
     [(_, host, port)] = serving.addresses
     for line in (b"close", b"a"):
         asking = serving.asking(host, port)
@@ -184,41 +184,42 @@ async def test_a_class_is_found_in_the_current_folder(serving: Serving, folder: 
             "importing torn_one failed: SyntaxError: '(' was never closed (torn_one.py, line 1)",
         ),
         (
-            f"tests.test_protocols.Missing@{TCP}",
-            "module tests.test_protocols has no class Missing",
+            f"tests.daemon.test_protocols.Missing@{TCP}",
+            "module tests.daemon.test_protocols has no class Missing",
         ),
         (
-            f"tests.test_protocols.NO_CLASS@{TCP}",
-            "tests.test_protocols.NO_CLASS is neither a LineServer nor a DatagramServer",
+            f"tests.daemon.test_protocols.NO_CLASS@{TCP}",
+            "tests.daemon.test_protocols.NO_CLASS is neither a LineServer nor a DatagramServer",
         ),
         (
             f"pathlib:Path@{TCP}",
             "pathlib.Path is neither a LineServer nor a DatagramServer",
         ),
         (
-            f"tests.test_protocols.Shout@{TCP}",
-            "tests.test_protocols.Shout is a DatagramServer: it cannot serve a stream endpoint",
+            f"tests.daemon.test_protocols.Shout@{TCP}",
+            "tests.daemon.test_protocols.Shout is a DatagramServer: it cannot serve a stream "
+            "endpoint",
         ),
         (
-            f"tests.test_protocols.StreamsOnly@{UDP}",
-            "tests.test_protocols.StreamsOnly is a LineServer: it cannot serve a datagram "
+            f"tests.daemon.test_protocols.StreamsOnly@{UDP}",
+            "tests.daemon.test_protocols.StreamsOnly is a LineServer: it cannot serve a datagram "
             "endpoint, unless its class says `datagrams = True`",
         ),
         (
-            f"tests.test_protocols.Unanswering@{UDP}",
-            "tests.test_protocols.Unanswering has no answer(), which datagrams are given to",
+            f"tests.daemon.test_protocols.Unanswering@{UDP}",
+            "tests.daemon.test_protocols.Unanswering has no answer(), which datagrams are given to",
         ),
         (
             f"ack:x=1@{TCP}",
             "ack cannot be made: TypeError: Ack() takes no arguments",
         ),
         (
-            f"tests.test_protocols.Demanding:what=it@{TCP}",
-            "tests.test_protocols.Demanding cannot be made: ZeroDivisionError: it",
+            f"tests.daemon.test_protocols.Demanding:what=it@{TCP}",
+            "tests.daemon.test_protocols.Demanding cannot be made: ZeroDivisionError: it",
         ),
         (
-            f"tests.test_protocols.Greeter:wrong=1@{UDP}",
-            "tests.test_protocols.Greeter cannot be made: TypeError: "
+            f"tests.daemon.test_protocols.Greeter:wrong=1@{UDP}",
+            "tests.daemon.test_protocols.Greeter cannot be made: TypeError: "
             "Greeter.__init__() got an unexpected keyword argument 'wrong'",
         ),
     ],
@@ -234,8 +235,8 @@ def test_a_protocol_that_cannot_serve_is_told(
 
 
 def test_a_class_that_does_not_know_the_settings_is_told(running: Running) -> None:
-    said = running.fail("--listen", f"tests.test_protocols.Bare@{UDP}")
-    assert said.startswith("tests.test_protocols.Bare cannot be made: TypeError: ")
+    said = running.fail("--listen", f"tests.daemon.test_protocols.Bare@{UDP}")
+    assert said.startswith("tests.daemon.test_protocols.Bare cannot be made: TypeError: ")
 
 
 def test_a_module_that_ends_the_process_is_told(running: Running, folder: Path) -> None:

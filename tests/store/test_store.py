@@ -1,6 +1,6 @@
 """What every engine and the group commit over it hold to; the engine's own are in test_sqlite.
 
-`pytest tests/test_store.py --engine module.function` tests one more. The function takes an
+`pytest tests/store/test_store.py --engine module.function` tests one more. The function takes an
 empty folder; it gives an engine that is not open yet, and a function that gives what the
 engine has kept, also while it is open: (peer, listener, line) in order, in a list.
 """

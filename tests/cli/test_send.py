@@ -27,8 +27,8 @@ from sockservice.cli.progress import Bar, drawn, timed
 from sockservice.cli.send.source import LINE_LIMIT
 from sockservice.cli.send.unacked import Unacked
 from sockservice.cli.send.window import window
+from tests.cli.test_cli import Answer, answering, outcome, replies, silence, tcp
 from tests.conftest import PATIENCE, Child, Children, Service, closed_number
-from tests.test_cli import Answer, answering, outcome, replies, silence, tcp
 
 __all__ = ["answering"]
 

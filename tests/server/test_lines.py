@@ -23,9 +23,9 @@ from sockservice import Ack, Counters, Framing, LineFactory, LineServer
 from sockservice.errors import Refused
 from sockservice.limits.lograte import Journal
 from sockservice.server.answers import Answer
-from tests import test_framing
 from tests.conftest import HandReactor, Log
 from tests.doubles import Bye, Shout, Slow
+from tests.wire import test_framing
 
 INTERRUPT = b"\xff\xf4\xff\xfd\x06"
 INTERNAL = b"error internal error\n"

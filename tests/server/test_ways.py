@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from sockservice import Ack, Answer, Batch, Framer, LineFactory, Lines, LineServer, Refusal
 from sockservice.limits.memory import Memory
-from tests.test_framing import cut
+from tests.wire.test_framing import cut
 
 
 class Hooked(LineServer):

@@ -82,7 +82,7 @@ def test_the_schema_is_the_documented_one(path: Path) -> None:
 
 
 def test_the_page_shows_the_schema_as_it_is() -> None:
-    page = Path(__file__).parent.parent / "docs" / "durability.md"
+    page = Path(__file__).parents[2] / "docs" / "durability.md"
     table = sqlite.SCHEMA.partition("CREATE VIEW")[0].strip()
     assert textwrap.indent(table, "    ") in page.read_text()
 

@@ -13,7 +13,7 @@ from sockservice.limits.tokenbucket import Pace
 from sockservice.server.answers import Answer
 from tests.conftest import HandReactor, Running
 from tests.doubles import Slow
-from tests.test_lines import INTERRUPT, Memory
+from tests.server.test_lines import INTERRUPT, Memory
 
 # The bucket
 
