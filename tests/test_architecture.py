@@ -105,7 +105,7 @@ def test_names_are_those_of_the_code() -> None:
 
 
 def test_tests_that_are_named_are_there() -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     named = set(re.findall(r"`(test_\w+)`", WRITTEN))
     assert [name for name in sorted(named) if f"def {name}(" not in sources] == []
     assert len(named) > 10

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress, IReadDescriptor
-from twisted.internet.main import CONNECTION_DONE
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.tcp import Server
 from twisted.internet.unix import Server as LocalServer
 from twisted.logger import Logger
@@ -45,9 +45,11 @@ class StreamServer(Server):
     def doRead(self) -> Any:
         try:
             data = self.socket.recv(self.bufferSize)
+        except BlockingIOError:
+            return None
         except OSError:
-            # Twisted distinguishes passing errors from others.
-            return super().doRead()
+            # Not to be read for once more: a reset is reported once, and then as an end.
+            return CONNECTION_LOST
         if not data:
             return CONNECTION_DONE
         self.protocol.dataReceived(data)

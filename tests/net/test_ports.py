@@ -4,6 +4,7 @@ import ctypes
 import errno
 import os
 import socket
+import struct
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -382,6 +383,18 @@ def test_connections_are_served_and_named(
     assert reactor.received(peer, 3) == b"ok\n"
     written = f"[{host}]" if ":" in host else host
     assert f"{written}:{peer.getsockname()[1]} connected" in log.texts
+
+
+def test_a_reset_is_no_half_close(reactor: HandReactor, opened: ExitStack, log: Log) -> None:
+    """Else a torn line would be refused, logged and counted that nobody waits for."""
+    factory = LineFactory(reactor, Ack)
+    peer = Streams(reactor, opened, "127.0.0.1", factory).connect()
+    peer.sendall(b"a\ntorn")
+    assert reactor.received(peer, 3) == b"ok\n"
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.close()
+    reactor.until(lambda: [text for text in log.texts if " closed: lines=1 refused=0" in text])
+    assert (factory.counters.lines, factory.counters.refused) == (1, 0)
 
 
 def test_a_burst_of_connections_leaves_others_their_turn(

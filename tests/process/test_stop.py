@@ -185,7 +185,7 @@ def test_what_was_left_out_of_the_log_is_summed_up_before_the_end(
     for _ in range(3):
         running.ask("127.0.0.1", running.addresses[0][2], b"x\n")
     reactor.result(running.stopping(service))
-    assert log.texts[-3:-1] == [f"2 more in 10 seconds: {kind}" for kind in ("connected", "gone")]
+    assert log.texts[-3:-1] == [f"2 more in 10 seconds: {kind}" for kind in ("connected", "closed")]
     assert log.texts[-1].startswith("ended: 3 connections")
 
 
