@@ -19,18 +19,14 @@ from sockservice.net.udp.port import DatagramPort
 from sockservice.server.datagram import DatagramServer
 from sockservice.server.factory import LineFactory
 
-#: Seconds a stopping listener waits for its last replies to leave: less than systemd
-#: and container engines give a process before they kill it.
-DRAIN_TIMEOUT = 10.0
-
 log = Logger()
 
 
 class Listener(Service):
     """A service on a bound socket, or on what takes its place."""
 
-    #: Seconds until what has not drained is cut.
-    drainTimeout = DRAIN_TIMEOUT
+    #: Seconds until what has not drained is cut; set before it may be stopped.
+    drainTimeout: float
 
     #: What is read from files that may change: of TLS, or nothing.
     tls: Wrapping | None = None
@@ -44,11 +40,10 @@ class Listener(Service):
     def abandon(self) -> None:
         """Undo the binding, when another listener can't come up."""
 
-    def change(self, lineLimit: int, drainTimeout: float) -> None:
-        """Let the longest line be another for connections from now on, and the time to drain."""
-        self.drainTimeout = drainTimeout
+    def limitLines(self, most: int) -> None:
+        """Let the longest line be of `most` bytes for connections from now on."""
         if self._factory is not None:
-            self._factory.lineLimit = lineLimit
+            self._factory.lineLimit = most
 
     def reload(self) -> None:
         """Read files again that may have changed.
