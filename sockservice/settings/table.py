@@ -209,7 +209,7 @@ SETTINGS: tuple[Setting, ...] = (
         "seconds; the rest are summed up, so that a flood doesn't fill the disk. 0 is no limit.",
         reader=count(0, MANY, "lines"),
         default=LOG_LIMIT,
-        why="more nobody reads",
+        why="nobody reads more",
         protects="the disk",
         live=_log,
     ),
@@ -219,7 +219,7 @@ SETTINGS: tuple[Setting, ...] = (
         "connections are cut.",
         reader=seconds(0, 86400),
         default=10,
-        why="less than systemd and container engines wait before they kill",
+        why="less than systemd waits before it kills",
         protects="the end of the service from peers that don't read",
         counter="`cut`",
         live=_drain,
@@ -271,6 +271,6 @@ SETTINGS: tuple[Setting, ...] = (
 
 #: What holds for several of them.
 FILES = (
-    "A number, an age, a size or a network may be given as @FILE, a file that holds it. What is "
-    "read again at SIGHUP says so; all other options take a restart."
+    "A number, an age, a size or a network may be given as @FILE, a file that holds it. Options "
+    "that are read again at SIGHUP say so; all others take a restart."
 )
