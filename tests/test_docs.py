@@ -454,7 +454,7 @@ def test_units_start_the_service_with_options_that_it_has(
     monkeypatch.setattr(builtins, "open", lambda *_: io.StringIO("10000" if "conn" in _[0] else ""))
     options = Options()
     options.parseOptions(started[3].replace("\\\n", " ").split())
-    assert [each.partition("@")[2] for each in options.listen] == [
+    assert [each.partition("@")[2] for each in options["listen"]] == [
         "systemd:index=0",
         "systemd:index=1",
     ]

@@ -1,4 +1,4 @@
-"""`sockservice man`: the manual page, generated from the help of the commands."""
+"""`sockservice man`: the manual page, generated from the help of commands and settings."""
 
 import inspect
 import re
@@ -23,7 +23,7 @@ def man(context: click.Context) -> None:
 
 
 def page(group: click.Group) -> str:
-    """Return the manual page of `group` and its commands, in roff."""
+    """Return the manual page of `group`, its commands and the server's options, in roff."""
     context = click.Context(group, info_name="sockservice", **group.context_settings)
     commands = {
         name: command
@@ -38,7 +38,10 @@ def page(group: click.Group) -> str:
     ]
     for name, command in commands.items():
         lines += [*_usage(context, name, command), ".br"]
-    lines[-1:] = [".SH DESCRIPTION", *_text(group)[0], ".SH OPTIONS", *_options(context, group)]
+    lines.append(
+        r"\fBtwistd\fR [\fItwistd options\fR] \fBsockservice\fR [\fIserver options\fR]",
+    )
+    lines += [".SH DESCRIPTION", *_text(group)[0], ".SH OPTIONS", *_options(context, group)]
     lines.append(".SH COMMANDS")
     statuses: list[str] = []
     for name, command in commands.items():
@@ -47,6 +50,7 @@ def page(group: click.Group) -> str:
         lines += _options(click.Context(command, parent=context, info_name=name), command)
         if status:
             statuses += [".TP", rf"\fBsockservice {_escaped(name)}\fR", *status]
+    lines += [".SH SERVER OPTIONS", *_settings()]
     if statuses:
         lines += [".SH EXIT STATUS", *statuses]
     lines += [
@@ -102,4 +106,23 @@ def _options(context: click.Context, command: click.Command) -> list[str]:
         if isinstance(parameter, click.Option) and record is not None:
             names, says = record
             lines += [".TP", rf"\fB{_escaped(names)}\fR", _escaped(says)]
+    return lines
+
+
+def _settings() -> list[str]:
+    # No other command waits for it.
+    from sockservice.limits.settings import FILES, SETTINGS
+
+    lines = [_escaped(f"The server, `twistd sockservice`, has these options. {FILES}")]
+    for setting in SETTINGS:
+        short = "" if setting.short is None else f"-{setting.short}, "
+        lines += [".TP", rf"\fB{_escaped(f'{short}--{setting.name}')}\fR"]
+        if setting.reader is not None:
+            lines[-1] += rf" \fI{_escaped(setting.reader.stands)}\fR"
+        lines.append(_escaped(setting.description))
+    for name, says in (
+        ("--version", "Print the version and exit."),
+        ("--help", "Print a summary."),
+    ):
+        lines += [".TP", rf"\fB{_escaped(name)}\fR", says]
     return lines

@@ -11,9 +11,7 @@ from twisted.internet.defer import inlineCallbacks
 from twisted.logger import Logger
 
 from sockservice.daemon.listeners import Listeners
-from sockservice.daemon.services import (
-    Listener,
-)
+from sockservice.daemon.services import Listener
 from sockservice.errors import CannotListen, CannotStart
 from sockservice.limits.counters import Counters
 from sockservice.limits.lograte import Journal
@@ -65,11 +63,13 @@ class AllOrNone(MultiService):
             counters = self._counters
             log.info("ended: {counters}", counters=str(counters), counts=counters.counts())
 
-    def change(self, lineLimit: int, drainTimeout: float) -> None:
-        """Have every listener go by these from now on; see `Listener.change`."""
+    def listeners(self) -> Iterator[Listener]:
+        """Give every listener there is by now."""
         for service in self:
-            if isinstance(service, (Listeners, Listener)):
-                service.change(lineLimit, drainTimeout)
+            if isinstance(service, Listeners):
+                yield from service
+            elif isinstance(service, Listener):
+                yield service
 
     def reload(self) -> list[CannotListen]:
         """Have every listener read its files again; give what is wrong with them."""

@@ -6,10 +6,7 @@ import socket
 from twisted.application.service import MultiService
 
 from sockservice.daemon.endpoints import Foreign, Opened, opened
-from sockservice.daemon.services import (
-    BoundListener,
-    HeldListener,
-)
+from sockservice.daemon.services import BoundListener, HeldListener
 from sockservice.daemon.shared import Shared
 from sockservice.daemon.wiring import wired
 from sockservice.errors import CannotListen
@@ -27,7 +24,6 @@ class Listeners(MultiService):
 
     def _add(self, protocol: str, found: Opened | Foreign) -> None:
         listener = wired(self._shared, protocol, found)
-        listener.drainTimeout = self._shared.drainTimeout
         listener.quiet = self._shared.inherited
         if isinstance(found, Opened):
             listener.tls = found.tls
@@ -52,11 +48,6 @@ class Listeners(MultiService):
         """Undo the binding, when another listener can't come up."""
         for listener in self:
             listener.abandon()
-
-    def change(self, lineLimit: int, drainTimeout: float) -> None:
-        """As a listener's."""
-        for listener in self:
-            listener.change(lineLimit, drainTimeout)
 
     def reload(self) -> None:
         """Read files again that may have changed.

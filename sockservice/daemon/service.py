@@ -8,12 +8,11 @@ from twisted.application.service import MultiService
 from sockservice.daemon.allornone import AllOrNone
 from sockservice.daemon.exit import endWith, giveUp
 from sockservice.daemon.listeners import HostPort, Listen
-from sockservice.daemon.options import HOST, PORT, Options
-from sockservice.daemon.reload import reload
+from sockservice.daemon.options import Options
+from sockservice.daemon.reload import Tuning, reload
 from sockservice.daemon.report import Report
 from sockservice.daemon.shared import Shared
 from sockservice.daemon.signals import Signals
-from sockservice.limits import openfiles
 from sockservice.limits.admission import Admission
 from sockservice.limits.counters import Counters
 from sockservice.limits.lograte import Journal
@@ -45,7 +44,7 @@ def makeService(options: Options) -> MultiService:
     if isinstance(ask, Sharing):
         from sockservice.daemon.workers.supervisor import Workers
 
-        supervising = Workers(
+        Workers(
             reactor,
             workers,
             options.given,
@@ -53,11 +52,9 @@ def makeService(options: Options) -> MultiService:
             shared.counters,
             lambda reason: giveUp(reactor, f"cannot serve: {reason}"),
             store=store,
-            socketOptions=options.socketOptions,
+            socketOptions=options["socket-option"],
             steered=options.limits().perSource,
-        )
-        supervising.drainTimeout = options["drain-timeout"]
-        supervising.setServiceParent(service)
+        ).setServiceParent(service)
     return service
 
 
@@ -70,26 +67,20 @@ def common(
     held: bool = False,
     inherited: bool = False,
 ) -> Shared:
-    """Make what all listeners of a process share, and allow it as many open files."""
-    openfiles.allow(options.share("max-connections"))
-    journal = Journal(reactor, options["log-limit"])
+    """Make what all listeners of a process share; what may change is set when they start."""
+    journal = Journal(reactor)
     return Shared(
         reactor,
+        options,
         Counters(),
         set(),
         Admission(options.limits()),
         Turning(reactor, journal),
-        Memory(options.share("memory-limit")),
+        Memory(),
         journal,
-        backlog=options["backlog"],
-        lineLimit=options["line-limit"],
-        verbose=bool(options["verbose"]),
-        # What is inherited has them already.
-        socketOptions=() if inherited else options.socketOptions,
         names=Names(reactor, journal) if options["resolve"] else None,
         store=store,
         descriptors=Descriptors(reactor) if hasattr(select, "epoll") and not held else None,
-        drainTimeout=options["drain-timeout"],
         ask=ask,
         held=held,
         inherited=inherited,
@@ -97,11 +88,9 @@ def common(
 
 
 def listen(options: Options, shared: Shared, service: AllOrNone) -> None:
-    """Give `service` the listeners that `options` ask for."""
-    host, port = options["host"], options["port"]
-    if not options.listen or host is not None or port is not None:
-        HostPort(
-            shared, HOST if host is None else host, PORT if port is None else port
-        ).setServiceParent(service)
-    for text in options.listen:
+    """Give `service` the listeners that `options` ask for, and what sets what may change."""
+    if not options["listen"] or options.chosen & {"host", "port"}:
+        HostPort(shared, options["host"], options["port"]).setServiceParent(service)
+    for text in options["listen"]:
         Listen(shared, text).setServiceParent(service)
+    Tuning(options, shared, service).setServiceParent(service)

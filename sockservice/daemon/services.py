@@ -19,18 +19,14 @@ from sockservice.net.udp.port import DatagramPort
 from sockservice.server.datagram import DatagramServer
 from sockservice.server.factory import LineFactory
 
-#: Seconds that a stopping listener waits for its last replies to be sent: less than
-#: systemd and container engines wait before they kill a process.
-DRAIN_TIMEOUT = 10.0
-
 log = Logger()
 
 
 class Listener(Service):
     """The base class of services on listening sockets."""
 
-    #: Seconds until connections that have not drained are cut.
-    drainTimeout = DRAIN_TIMEOUT
+    #: Seconds until what has not drained is cut; set before it may be stopped.
+    drainTimeout: float
 
     #: The TLS files, which may change, or None.
     tls: Wrapping | None = None
@@ -44,11 +40,10 @@ class Listener(Service):
     def abandon(self) -> None:
         """Undo the binding, when another listener cannot start."""
 
-    def change(self, lineLimit: int, drainTimeout: float) -> None:
-        """Set the line limit of new connections, and the drain timeout."""
-        self.drainTimeout = drainTimeout
+    def limitLines(self, most: int) -> None:
+        """Set the line limit of new connections, in bytes."""
         if self._factory is not None:
-            self._factory.lineLimit = lineLimit
+            self._factory.lineLimit = most
 
     def reload(self) -> None:
         """Read files again that may have changed.

@@ -11,6 +11,7 @@ from sockservice.daemon.services import (
 )
 from sockservice.daemon.shared import Shared
 from sockservice.errors import CannotListen
+from sockservice.server.datagram import DatagramServer
 from sockservice.server.factory import LineFactory
 
 
@@ -19,8 +20,9 @@ def wired(shared: Shared, protocol: str, found: Opened | Foreign) -> Listener:
 
     :raises CannotListen: There is no such protocol, or not for this.
     """
-    if not isinstance(found, Foreign):
-        found.bound.set(shared.socketOptions)
+    # What is inherited has them already.
+    if not (isinstance(found, Foreign) or shared.inherited):
+        found.bound.set(shared.options["socket-option"])
     at = found.scheme if isinstance(found, Foreign) else f"{found.scheme}:{found.bound.name}"
     name = f"{protocol or found.usual} listening on {at}"
     if not isinstance(found, Foreign) and found.scheme == "raw":
@@ -29,35 +31,17 @@ def wired(shared: Shared, protocol: str, found: Opened | Foreign) -> Listener:
         return FrameListener(shared.reactor, found.bound, name)
     if not isinstance(found, Foreign) and not found.stream:
         made = datagramProtocol(protocol or found.usual)
-        served = made(
-            counters=shared.counters,
-            verbose=shared.verbose,
-            ownPorts=shared.ownPorts,
-            clock=shared.reactor,
-            store=shared.store,
-            listener=at,
-            admission=shared.admission,
-            journal=shared.journal,
-        )
+        served = made(**shared.keywords(DatagramServer, clock=shared.reactor, listener=at))
         return DatagramListener(shared.reactor, found.bound, name, served)
     factory = LineFactory(
         shared.reactor,
         streamProtocol(protocol or found.usual),
-        lineLimit=shared.lineLimit,
-        verbose=shared.verbose,
-        counters=shared.counters,
-        names=shared.names,
-        store=shared.store,
-        listener=at,
-        admission=shared.admission,
-        turning=shared.turning,
-        memory=shared.memory,
-        journal=shared.journal,
+        **shared.keywords(LineFactory, listener=at),
     )
     wrapped = found.wrapped(factory)
     if isinstance(found, Foreign):
         return ForeignListener(shared.reactor, found.endpoint, found.text, name, factory, wrapped)
-    backlog = found.backlog or shared.backlog
+    backlog = found.backlog or shared.options["backlog"]
     return StreamListener(
         shared.reactor, found.bound, backlog, name, factory, wrapped, shared.descriptors
     )

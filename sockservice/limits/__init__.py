@@ -1,1 +1,1 @@
-"""Limits of the process, and its counters."""
+"""What the service is told by its options, what it permits, and what it counts."""

@@ -162,7 +162,7 @@ class Exchange(Replying):
         """Count lines, and have them answered."""
         count = len(lines)
         factory = self.factory
-        if not (self.lines or self.http or factory.http) and opening.isRequest(lines[0]):
+        if not (self.lines or self.http or factory.acceptHttp) and opening.isRequest(lines[0]):
             factory.counters.http += 1
             self._refuse(Refusal(opening.NO_WEB_SERVER.encode(), ending))
             self._enter(CLOSING)

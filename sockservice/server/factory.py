@@ -17,9 +17,10 @@ from sockservice.limits.lograte import Journal
 from sockservice.limits.memory import Memory
 from sockservice.limits.rejection import TurnedAway, Turning
 from sockservice.net.addresses import named
-from sockservice.server.line import LINE_LIMIT, LineServer
+from sockservice.server.line import LineServer
 from sockservice.server.reversedns import Names
 from sockservice.store.groupcommit import Store
+from sockservice.wire.framing import LINE_LIMIT
 
 #: Seconds between looks for idle connections.
 SWEEP_INTERVAL = 1.0
@@ -41,7 +42,7 @@ class LineFactory(ServerFactory):
     """Build `protocol`, a LineServer, for each connection, and hold its settings.
 
     `reactor` tells the time. `lineLimit` is the longest line in bytes; `verbose` logs every
-    line; `http` lets HTTP requests in as lines; `names` looks up the names of peers for the
+    line; `acceptHttp` takes HTTP requests as lines; `names` looks up the names of peers for the
     log; `store` keeps the lines of protocols that ask for it, under the name `listener`.
     `counters` may be shared by several factories, and so `admission` and `turning`, which
     admit peers and reject others, `memory`, which bounds what connections hold, and `journal`,
@@ -58,7 +59,7 @@ class LineFactory(ServerFactory):
         *,
         lineLimit: int = LINE_LIMIT,
         verbose: bool = False,
-        http: bool = False,
+        acceptHttp: bool = False,
         counters: Counters | None = None,
         names: Names | None = None,
         store: Store | None = None,
@@ -72,7 +73,7 @@ class LineFactory(ServerFactory):
         self._protocol = protocol
         self.lineLimit = lineLimit
         self.verbose = verbose
-        self.http = http
+        self.acceptHttp = acceptHttp
         self.counters = Counters() if counters is None else counters
         self.names = names
         self.store = store

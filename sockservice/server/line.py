@@ -27,10 +27,6 @@ from sockservice.wire.framing import LF, Framing
 from sockservice.wire.measured import measured
 from sockservice.wire.telnet import COMMAND, Telnet
 
-#: Longest line in bytes: what one read brings (64 KiB), so that lines of any
-#: usual text, log or JSON fit and a connection holds little.
-LINE_LIMIT = 65536
-
 log = Logger()
 
 

@@ -2,6 +2,10 @@
 
 from typing import Any, NamedTuple
 
+#: Longest line in bytes: what one read brings (64 KiB), so that lines of any
+#: usual text, log or JSON fit and a connection holds little.
+LINE_LIMIT = 65536
+
 LF = b"\n"
 CRLF = b"\r\n"
 

@@ -482,7 +482,7 @@ def test_requests_may_be_let_in() -> None:
     class Web(Ack):
         http = True
 
-    assert Served(Ack, http=True).send(b"GET / HTTP/1.0\n") == b"ok\n"
+    assert Served(Ack, acceptHttp=True).send(b"GET / HTTP/1.0\n") == b"ok\n"
     assert Served(Web).send(b"GET / HTTP/1.0\n") == b"ok\n"
 
 
