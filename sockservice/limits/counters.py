@@ -60,5 +60,7 @@ class Counters:
             f"{self.acknowledged} acknowledged, {self.refused} refused; {self.datagrams} "
             f"datagrams, {self.suspect + self.throttled} met with silence, {self.unsendable} "
             f"replies not sent; {self.turnedAway} connections turned away, {self.overheld} closed "
-            f"to make room, {self.slowed} pauses of too fast ones"
+            f"to make room, {self.timedOut} timed out, {self.http + self.mismatched} of another "
+            f"protocol, {self.slowed} pauses of too fast ones; {self.silent} lines met with "
+            f"silence, {self.datagramsRefused} datagrams refused"
         )

@@ -18,6 +18,7 @@ from sockservice.server.replies import Due
 from sockservice.server.replying import Replying, batch
 from sockservice.store.engine import Batch
 from sockservice.wire import opening
+from sockservice.wire.escaping import printable
 from sockservice.wire.framing import LF, Body, Framing, Lines, Refusal
 
 log = Logger()
@@ -253,9 +254,9 @@ class Exchange(Replying):
         self.factory.counters.lines += 1
         self._refused(1)
         # The rest are in the count that the log gives when the peer goes.
+        reason = printable(refusal.reason.decode(errors="backslashreplace"))
         if self.refused == 1 and self.factory.journal.admits("connections refused a line"):
-            log.info("{peer} refused: {reason!r}", peer=self.peer, reason=refusal.reason)
-        reason = refusal.reason.decode(errors="backslashreplace")
+            log.info("{peer} refused: {reason}", peer=self.peer, reason=reason)
         self._settle([self._refusal(reason)], 1, refusal.ending)
 
     # What comes is no line.

@@ -174,7 +174,8 @@ def test_counters_say_what_was_acknowledged() -> None:
     assert str(counters) == (
         "2 connections, 1 of them cut; 9 lines, 4 acknowledged, 3 refused; "
         "5 datagrams, 0 met with silence, 0 replies not sent; 4 connections turned away, "
-        "6 closed to make room, 8 pauses of too fast ones"
+        "6 closed to make room, 0 timed out, 0 of another protocol, 8 pauses of too fast ones; "
+        "0 lines met with silence, 0 datagrams refused"
     )
 
 
