@@ -192,9 +192,12 @@ class Exchange(Replying):
         if self._phase == SHUT:
             return
         count = due.lines
-        replies: list[Any] = [self.acknowledgement] * count
+        replies: Any = [self.acknowledgement] * count
         if problem is not None:
             replies = self._failed(Failure(problem), count)
+        elif self._intake.framing.stateless:
+            # At once, and not when it is their turn: a look at each is spared.
+            replies = self._framed(replies, due.ending, count)
         self.factory.counters.answered += count
         self._replies.fill(due, replies)
         self._came()

@@ -189,7 +189,8 @@ class Replying(Protocol):
                 self._outbox.write(data)
         elif ready:
             self._outbox.write(b"".join(ready))
-        self._replies.begin()
+        if self._replies.outstanding:
+            self._replies.begin()
 
     def ready(self) -> Deferred[None]:
         """Return a Deferred that fires when the peer has read what it was sent, or is gone.
