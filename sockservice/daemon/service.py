@@ -20,6 +20,7 @@ from sockservice.limits.lograte import Journal
 from sockservice.limits.memory import Memory
 from sockservice.limits.rejection import Turning
 from sockservice.net.bind.reuseport import Ask, Sharing, asked
+from sockservice.net.clock import steady
 from sockservice.net.epoll import Descriptors
 from sockservice.server.reversedns import Names
 from sockservice.store.groupcommit import Store
@@ -30,6 +31,7 @@ def makeService(options: Options) -> MultiService:
     # twistd has chosen and installed its reactor only by now.
     from twisted.internet import reactor
 
+    steady(reactor)
     store = None
     if options.backend is not None:
         store = Store(reactor, options.backend)

@@ -33,6 +33,7 @@ from sockservice.daemon.workers.process import LINES, REPORTS, STORED
 from sockservice.errors import CannotStart
 from sockservice.limits.counters import Counters
 from sockservice.net.bind.reuseport import Inherited
+from sockservice.net.clock import steady
 from sockservice.store.groupcommit import Store
 from sockservice.store.pipe import Remote
 
@@ -124,6 +125,7 @@ def main() -> None:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    steady(reactor)
 
     reports = Reports(REPORTS)
     globalLogBeginner.beginLoggingTo([reports])
