@@ -8,8 +8,9 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import inlineCallbacks
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
+from sockservice.daemon.early import Early, interrupt
 from sockservice.daemon.listeners import Listeners
 from sockservice.daemon.services import (
     Listener,
@@ -34,11 +35,13 @@ class AllOrNone(MultiService):
         store: Store | None = None,
         counters: Counters | None = None,
         journal: Journal | None = None,
+        early: Early | None = None,
     ) -> None:
         super().__init__()
         self._counters = counters
         self._store = store
         self._journal = journal
+        self._early = early
 
     def privilegedStartService(self) -> None:
         with self._told():
@@ -84,13 +87,23 @@ class AllOrNone(MultiService):
 
     @contextmanager
     def _told(self) -> Iterator[None]:
+        early = self._early
         try:
+            if early is not None:
+                early.ending = interrupt
+                early.check()
             yield
+            if early is not None:
+                early.began()
+                early.check()
         except CannotStart as problem:
             for service in self:
                 if isinstance(service, (Listeners, Listener)):
                     service.abandon()
-            log.error("{problem}", problem=problem)
+            if early is not None:
+                early.began()
+            level = LogLevel.info if problem.code == 0 else LogLevel.error
+            log.emit(level, "{problem}", problem=problem)
             # twistd has put its log in sys.stderr's place.
             print(f"sockservice: {problem}", file=sys.__stderr__)
             raise

@@ -6,6 +6,7 @@ from typing import Any
 from twisted.application.service import MultiService
 
 from sockservice.daemon.allornone import AllOrNone
+from sockservice.daemon.early import installed
 from sockservice.daemon.exit import endWith, giveUp
 from sockservice.daemon.listeners import HostPort, Listen
 from sockservice.daemon.options import HOST, PORT, Options
@@ -32,6 +33,9 @@ def makeService(options: Options) -> MultiService:
     from twisted.internet import reactor
 
     steady(reactor)
+    early = installed()
+    if early is not None:
+        early.began()
     store = None
     if options.backend is not None:
         store = Store(reactor, options.backend)
@@ -39,10 +43,10 @@ def makeService(options: Options) -> MultiService:
     workers = options["workers"]
     ask = asked if workers == 1 else Sharing(workers)
     shared = common(reactor, options, store, ask=ask, held=workers > 1)
-    service = AllOrNone(store, shared.counters, shared.journal)
+    service = AllOrNone(store, shared.counters, shared.journal, early)
     if options["report"] is not None:
         Report(reactor, shared.counters, options["report"]).setServiceParent(service)
-    Signals(reactor, lambda: reload(options, shared, service)).setServiceParent(service)
+    Signals(reactor, lambda: reload(options, shared, service), early).setServiceParent(service)
     listen(options, shared, service)
     if isinstance(ask, Sharing):
         from sockservice.daemon.workers.supervisor import Workers

@@ -26,6 +26,7 @@ from twisted.python import usage
 from zope.interface import implementer
 
 from sockservice.daemon.allornone import AllOrNone
+from sockservice.daemon.early import Early
 from sockservice.daemon.options import Options
 from sockservice.daemon.reload import reload
 from sockservice.daemon.service import common, listen
@@ -117,6 +118,8 @@ def _cannotStart(reason: str) -> NoReturn:
 def main() -> None:
     """Serve the sockets that the parent has bound, until it ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    early = Early()
+    early.install()
     Thread(target=_endWithParent, name="parent", daemon=True).start()
     settings = json.loads(sys.argv[1])
     for each in chain((REPORTS, LINES, STORED), *settings["sockets"]):
@@ -154,6 +157,8 @@ def main() -> None:
         # The reactor has installed its own by now.
         _obey(reactor, lambda: reload(options, shared, service))
         reports.ready()
+        if early.hungUp:
+            reload(options, shared, service)
 
     reactor.callWhenRunning(started)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
