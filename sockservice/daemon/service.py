@@ -43,7 +43,8 @@ def makeService(options: Options) -> MultiService:
     workers = options["workers"]
     ask = asked if workers == 1 else Sharing(workers)
     shared = common(reactor, options, store, ask=ask, held=workers > 1)
-    service = AllOrNone(store, shared.counters, shared.journal, early)
+    service = AllOrNone(store, shared.counters, shared.journal, early, reactor)
+    service.drainTimeout = options["drain-timeout"]
     if options["report"] is not None:
         Report(reactor, shared.counters, options["report"]).setServiceParent(service)
     Signals(reactor, lambda: reload(options, shared, service), early).setServiceParent(service)

@@ -139,7 +139,8 @@ def main() -> None:
         store = Store(reactor, Remote(LINES, STORED)) if options.backend is not None else None
         ask = Inherited(settings["sockets"])
         shared = common(reactor, options, store, ask=ask, inherited=True)
-        service = AllOrNone(store, journal=shared.journal)
+        service = AllOrNone(store, journal=shared.journal, reactor=reactor)
+        service.drainTimeout = options["drain-timeout"]
         listen(options, shared, service)
         service.privilegedStartService()
         service.startService()
