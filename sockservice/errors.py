@@ -22,6 +22,14 @@ class CannotStart(SystemExit, Exception):
         self.code = 1
 
 
+class Untimely(CannotStart):
+    """The service was told to end before it was ready; status 0."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code = 0
+
+
 class CannotListen(CannotStart):
     """A listener cannot come up."""
 

@@ -24,6 +24,11 @@ def endWith(reactor: Any, status: int) -> None:
     reactor.stop()
 
 
+def leave() -> None:
+    """Have the process end when it exits, with status 0, though a thread may still be at work."""
+    atexit.register(_exit, 0)
+
+
 def _exit(status: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()

@@ -6,6 +6,7 @@ from typing import Any
 from twisted.application.service import MultiService
 
 from sockservice.daemon.allornone import AllOrNone
+from sockservice.daemon.early import installed
 from sockservice.daemon.exit import endWith, giveUp
 from sockservice.daemon.listeners import HostPort, Listen
 from sockservice.daemon.options import Options
@@ -19,6 +20,7 @@ from sockservice.limits.lograte import Journal
 from sockservice.limits.memory import Memory
 from sockservice.limits.rejection import Turning
 from sockservice.net.bind.reuseport import Ask, Sharing, asked
+from sockservice.net.clock import steady
 from sockservice.net.epoll import Descriptors
 from sockservice.server.reversedns import Names
 from sockservice.store.groupcommit import Store
@@ -29,6 +31,10 @@ def makeService(options: Options) -> MultiService:
     # twistd has chosen and installed its reactor only by now.
     from twisted.internet import reactor
 
+    steady(reactor)
+    early = installed()
+    if early is not None:
+        early.began()
     store = None
     if options.backend is not None:
         store = Store(reactor, options.backend)
@@ -36,10 +42,10 @@ def makeService(options: Options) -> MultiService:
     workers = options["workers"]
     ask = asked if workers == 1 else Sharing(workers)
     shared = common(reactor, options, store, ask=ask, held=workers > 1)
-    service = AllOrNone(store, shared.counters, shared.journal)
+    service = AllOrNone(store, shared.counters, shared.journal, early, reactor)
     if options["report"] is not None:
         Report(reactor, shared.counters, options["report"]).setServiceParent(service)
-    Signals(reactor, lambda: reload(options, shared, service)).setServiceParent(service)
+    Signals(reactor, lambda: reload(options, shared, service), early).setServiceParent(service)
     listen(options, shared, service)
     if isinstance(ask, Sharing):
         from sockservice.daemon.workers.supervisor import Workers

@@ -1,7 +1,8 @@
 """What all listeners of a process have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
+from time import time
 from typing import Any, NamedTuple
 
 from sockservice.limits.admission import Admission
@@ -28,6 +29,8 @@ class Shared(NamedTuple):
     turning: Turning
     memory: Memory
     journal: Journal
+    #: Tells the time of day, for what is stored; limits go by the reactor's.
+    wall: Callable[[], float] = time
     names: Names | None = None
     store: Store | None = None
     #: Watches connections in the reactor's place.
@@ -40,7 +43,7 @@ class Shared(NamedTuple):
     inherited: bool = False
 
     def keywords(self, made: type, **own: Any) -> dict[str, Any]:
-        """Give the keyword arguments for `made` that are named here, in `own` or by an option.
+        """Return the keyword arguments for `made` that are named here, in `own` or by an option.
 
         What is named here goes before an option of that name, and `own` before both. An
         option named `line-limit` is the argument `lineLimit`.

@@ -7,6 +7,8 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.logger import Logger
 
+from sockservice.daemon.early import Early
+
 log = Logger()
 
 
@@ -14,12 +16,16 @@ class Signals(Service):
     """Stop the reactor, and so drain all services, when the process is told to end.
 
     Twisted's own handlers do so too, but make the process then die of the signal.
-    `reload` is called for a SIGHUP; once it stops, a SIGHUP does nothing.
+    `reload` is called for a SIGHUP; once it stops, a SIGHUP does nothing. What came before,
+    `early` has kept.
     """
 
-    def __init__(self, reactor: Any, reload: Callable[[], object]) -> None:
+    def __init__(
+        self, reactor: Any, reload: Callable[[], object], early: Early | None = None
+    ) -> None:
         self._reactor = reactor
         self._reload = reload
+        self._early = early
         self._before: dict[signal.Signals, Any] = {}
 
     def startService(self) -> None:
@@ -28,6 +34,11 @@ class Signals(Service):
         # reactor has installed its own.
         self._install()
         self._reactor.callWhenRunning(self._install)
+        early = self._early
+        if early is not None and early.ended is not None:
+            self._reactor.callWhenRunning(self._stop, early.ended)
+        elif early is not None and early.hungUp:
+            self._reactor.callWhenRunning(self._reload)
 
     def _install(self) -> None:
         for number, received in (

@@ -72,6 +72,7 @@ class DatagramLines(DatagramServer):
                 counters=self.counters,
                 store=self.store,
                 listener=self.listener,
+                wall=self.wall,
             )
         )
 

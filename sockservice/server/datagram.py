@@ -1,5 +1,7 @@
 """The datagram protocol to subclass: a datagram in, at most one reply out."""
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -35,7 +37,7 @@ class DatagramServer(DatagramProtocol):
 
     `verbose` logs every datagram; `counters` and `ownPorts`, the UDP ports of this
     process, may be shared; `store` keeps, under the name `listener` and with the time
-    of `clock`, the datagrams of protocols that ask for it; `admission` says whose
+    of `wall`, the datagrams of protocols that ask for it; `admission` says whose
     datagrams are answered, and how many a second. Give it to a
     :class:`~sockservice.net.udp.port.DatagramPort`, which replies from the address
     a datagram was sent to, or to a reactor's `listenUDP`, which may not.
@@ -59,6 +61,7 @@ class DatagramServer(DatagramProtocol):
         listener: str = "",
         admission: Admission | None = None,
         journal: Journal | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.counters = Counters() if counters is None else counters
         self.verbose = verbose
@@ -70,6 +73,7 @@ class DatagramServer(DatagramProtocol):
         self.listener = listener
         self._admission = Admission(Limits()) if admission is None else admission
         self._journal = journal
+        self.wall = wall
         # Ports that replies must not go to: this one's, and others of the process.
         self._ownPorts = set() if ownPorts is None else ownPorts
 
@@ -95,9 +99,9 @@ class DatagramServer(DatagramProtocol):
 
         :raises RuntimeError: The service has no store.
         """
-        if self.store is None or self.clock is None:
+        if self.store is None:
             raise RuntimeError("this service has no store; start it with --store")
-        received = int(self.clock.seconds() * 1_000_000)
+        received = int(self.wall() * 1_000_000)
         return self.store.append(Batch(received, named(peer), self.listener, [datagram]))
 
     def drain(self) -> Deferred[None]:

@@ -325,7 +325,7 @@ class Exchange(Replying):
     def _batch(self, lines: list[bytes]) -> Batch:
         """Return `lines` ready to be stored."""
         factory = self.factory
-        return Batch(int(factory.reactor.seconds() * 1_000_000), self.peer, factory.listener, lines)
+        return Batch(int(factory.wall() * 1_000_000), self.peer, factory.listener, lines)
 
     def _waitIfFull(self) -> None:
         """Take no more lines while the store has too many."""

@@ -1,5 +1,6 @@
 """Build a line protocol for each connection, and hold what its connections share."""
 
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -41,13 +42,13 @@ class Expected(Protocol):
 class LineFactory(ServerFactory):
     """Build `protocol`, a LineServer, for each connection, and hold its settings.
 
-    `reactor` tells the time. `lineLimit` is the longest line in bytes; `verbose` logs every
-    line; `acceptHttp` takes HTTP requests as lines; `names` looks up the names of peers for the
-    log; `store` keeps the lines of protocols that ask for it, under the name `listener`.
-    `counters` may be shared by several factories, and so `admission` and `turning`, which
-    admit peers and reject others, `memory`, which bounds what connections hold, and `journal`,
-    which bounds what is logged of them. The last four are public for what stands before the
-    lines, as a :class:`~sockservice.server.proxy.ProxyFactory` does.
+    `reactor` tells the time that limits go by, `wall` that of what is stored. `lineLimit` is the
+    longest line in bytes; `verbose` logs every line; `acceptHttp` takes HTTP requests as lines;
+    `names` looks up the names of peers for the log; `store` keeps the lines of protocols that ask
+    for it, under the name `listener`. `counters` may be shared by several factories, and so
+    `admission` and `turning`, which admit peers and reject others, `memory`, which bounds what
+    connections hold, and `journal`, which bounds what is logged of them. The last four are public
+    for what stands before the lines, as a :class:`~sockservice.server.proxy.ProxyFactory` does.
     """
 
     noisy = False
@@ -68,9 +69,12 @@ class LineFactory(ServerFactory):
         turning: Turning | None = None,
         memory: Memory | None = None,
         journal: Journal | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.reactor = reactor
         self._protocol = protocol
+        #: Seconds since 1970, for what is stored; limits go by `reactor`.
+        self.wall = wall
         self.lineLimit = lineLimit
         self.verbose = verbose
         self.acceptHttp = acceptHttp

@@ -59,6 +59,11 @@ class Store:
         """Whether so much is waiting to be durable that no more should be read."""
         return self._pending >= PENDING_LIMIT
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether lines wait whose outcome has not been told."""
+        return self._unsettled > 0
+
     def room(self) -> Deferred[None]:
         """Return a Deferred that fires as soon as the store is not full."""
         if not self.full:

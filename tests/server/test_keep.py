@@ -120,8 +120,7 @@ def test_lines_that_came_together_are_acknowledged_with_one_write(
 def test_what_is_stored_says_when_from_whom_and_where(
     reactor: HandReactor, connect: Connect, engine: Gate
 ) -> None:
-    reactor.now = 1_700_000_000.25
-    server, wire = connect()
+    server, wire = connect(wall=lambda: 1_700_000_000.25)
     server.dataReceived(b"\0\xfe\rx\r\n")
     reactor.until(lambda: wire.writes)
     assert engine.kept == [("192.0.2.1:40000", LISTENER, b"\0\xfe\rx")]
@@ -392,8 +391,7 @@ def serve(reactor: HandReactor, store: Store) -> Serve:
 def test_a_datagram_is_acknowledged_when_it_is_durable(
     reactor: HandReactor, serve: Serve, engine: Gate
 ) -> None:
-    reactor.now = 1_700_000_000.25
-    server, wire = serve()
+    server, wire = serve(wall=lambda: 1_700_000_000.25)
     engine.open_.clear()
     server.datagramReceived(b"a\nb\0", PEER)
     server.datagramReceived(b"", ("::1", 7777, 0, 0))
@@ -471,9 +469,8 @@ def test_a_subclass_that_stores_datagrams(reactor: HandReactor, serve: Serve, en
     assert (wire.written, engine.lines) == ([(b"kept", PEER)], [b"a"])
 
 
-@pytest.mark.parametrize("lacking", ["store", "clock"])
-def test_who_stores_datagrams_without_a_store_is_told(serve: Serve, log: Log, lacking: str) -> None:
-    server, wire = serve(KeepingDatagrams, **{lacking: None})
+def test_who_stores_datagrams_without_a_store_is_told(serve: Serve, log: Log) -> None:
+    server, wire = serve(KeepingDatagrams, store=None)
     server.datagramReceived(b"a", PEER)
     assert wire.written == [(b"error internal error", PEER)]
     [failure] = log.failures(RuntimeError)

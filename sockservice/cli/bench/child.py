@@ -11,12 +11,12 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReadDescriptor
-from twisted.internet.task import react
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.cli.bench.settings import Settings, Unmeasured, received
 from sockservice.cli.connecting import NotConnected, connected
+from sockservice.cli.react import react
 from sockservice.cli.status import NOT_CONNECTED, USAGE
 from sockservice.client.datagram import DatagramClient
 from sockservice.client.line import LineClient
@@ -54,7 +54,7 @@ def work(settings: Settings, parent: Connection, others: list[Connection]) -> No
             except NotConnected as problem:
                 parent.send(Unmeasured(problem.status, problem.why))
 
-    react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+    react(run)
 
 
 @implementer(IReadDescriptor)

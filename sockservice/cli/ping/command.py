@@ -4,8 +4,6 @@ from time import perf_counter
 from typing import Any
 
 import click
-from twisted.internet.defer import Deferred
-from twisted.internet.task import react
 
 from sockservice.cli.completion import targets
 from sockservice.cli.connecting import NotConnected, connectedBeforeStop
@@ -14,6 +12,7 @@ from sockservice.cli.output import Output
 from sockservice.cli.ping.link import LineLink, linked
 from sockservice.cli.ping.pinging import Pinging
 from sockservice.cli.ping.report import Printer
+from sockservice.cli.react import react
 from sockservice.cli.status import USAGE, end
 from sockservice.client.takeover import longest
 from sockservice.measure.probes import Probes
@@ -87,4 +86,4 @@ def ping(
         reactor.addSystemEventTrigger("before", "shutdown", pinging.stop)
         end(*await pinging.run())
 
-    react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+    react(run)

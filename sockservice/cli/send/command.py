@@ -7,12 +7,11 @@ from functools import partial
 from typing import Any
 
 import click
-from twisted.internet.defer import Deferred
-from twisted.internet.task import react
 
 from sockservice.cli.completion import targets
 from sockservice.cli.connecting import NotConnected, connectedBeforeStop
 from sockservice.cli.options import inSeconds, seconds, targeted
+from sockservice.cli.react import react
 from sockservice.cli.send import prompt
 from sockservice.cli.send.output import ReplyWriter
 from sockservice.cli.send.sending import DATAGRAMS, SIGNALS, Sending
@@ -152,7 +151,7 @@ def send(
             status, said = USAGE, f"{target}: {problem}"
         end(status, said)
 
-    react(lambda reactor: Deferred.fromCoroutine(run(reactor)))
+    react(run)
 
 
 def _opened(files: tuple[str, ...]) -> list[tuple[str, int]]:

@@ -26,6 +26,7 @@ from twisted.python import usage
 from zope.interface import implementer
 
 from sockservice.daemon.allornone import AllOrNone
+from sockservice.daemon.early import Early
 from sockservice.daemon.options import Options
 from sockservice.daemon.reload import reload
 from sockservice.daemon.service import common, listen
@@ -33,6 +34,7 @@ from sockservice.daemon.workers.process import LINES, REPORTS, STORED
 from sockservice.errors import CannotStart
 from sockservice.limits.counters import Counters
 from sockservice.net.bind.reuseport import Inherited
+from sockservice.net.clock import steady
 from sockservice.store.groupcommit import Store
 from sockservice.store.pipe import Remote
 
@@ -116,6 +118,8 @@ def _cannotStart(reason: str) -> NoReturn:
 def main() -> None:
     """Serve the sockets that the parent has bound, until it ends this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    early = Early()
+    early.install()
     Thread(target=_endWithParent, name="parent", daemon=True).start()
     settings = json.loads(sys.argv[1])
     for each in chain((REPORTS, LINES, STORED), *settings["sockets"]):
@@ -124,6 +128,7 @@ def main() -> None:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    steady(reactor)
 
     reports = Reports(REPORTS)
     globalLogBeginner.beginLoggingTo([reports])
@@ -134,7 +139,7 @@ def main() -> None:
         store = Store(reactor, Remote(LINES, STORED)) if options.backend is not None else None
         ask = Inherited(settings["sockets"])
         shared = common(reactor, options, store, ask=ask, inherited=True)
-        service = AllOrNone(store, journal=shared.journal)
+        service = AllOrNone(store, journal=shared.journal, reactor=reactor)
         listen(options, shared, service)
         service.privilegedStartService()
         service.startService()
@@ -152,6 +157,8 @@ def main() -> None:
         # The reactor has installed its own by now.
         _obey(reactor, lambda: reload(options, shared, service))
         reports.ready()
+        if early.hungUp:
+            reload(options, shared, service)
 
     reactor.callWhenRunning(started)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
