@@ -35,13 +35,19 @@ class CannotListen(CannotStart):
 
 
 class StoreError(Refused):
-    """Lines were not stored; the text is the reason, fit for a reply.
+    """Lines may not be acknowledged; the text is the reason, fit for a reply.
 
     `retry`: storing may work again later by itself. Without it the engine will
-    never store anything again.
+    never store anything again. `certain`: none of the lines is in the store, now or after
+    a restart. Without it nobody can say, and the text is `unknown: REASON`.
     """
 
-    def __init__(self, reason: str, *, retry: bool) -> None:
-        super().__init__(f"not stored: {reason}")
+    def __init__(self, reason: str, *, retry: bool, certain: bool = True) -> None:
+        super().__init__(f"{'not stored' if certain else 'unknown'}: {reason}")
         self.reason = reason
         self.retry = retry
+        self.certain = certain
+
+    def untried(self) -> "StoreError":
+        """Return what to tell of lines that have not even been given to the engine."""
+        return self if self.certain else StoreError(self.reason, retry=self.retry)

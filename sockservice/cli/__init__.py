@@ -3,12 +3,15 @@
 import click
 
 from sockservice import __version__
+from sockservice.cli.backup import backup
 from sockservice.cli.bench.command import bench
+from sockservice.cli.compact import compact
 from sockservice.cli.completion import completion
 from sockservice.cli.lines import lines
 from sockservice.cli.man import man
 from sockservice.cli.ping.command import ping
 from sockservice.cli.send.command import send
+from sockservice.cli.verify import verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,5 +20,5 @@ def main() -> None:
     """Talk to line and datagram servers."""
 
 
-for command in (bench, completion, lines, man, ping, send):
+for command in (backup, bench, compact, completion, lines, man, ping, send, verify):
     main.add_command(command)

@@ -1,6 +1,5 @@
 """`sockservice lines`: print the lines in a store."""
 
-import os
 import re
 import select
 import sys
@@ -17,6 +16,7 @@ import click
 
 from sockservice.cli.output import discard
 from sockservice.cli.status import INTERRUPTED
+from sockservice.cli.storing import named, place
 from sockservice.cli.text import printable
 from sockservice.store.reader import LINE, Query, Reader, Unreadable
 
@@ -93,9 +93,7 @@ def lines(
 
     Exit status: 0; 1 the store can't be read, or nothing can be printed; 2 usage.
     """
-    path = store.removeprefix("sqlite:")
-    if not path:
-        raise click.UsageError("STORE names no file")
+    path = place(store)
     if sys.stdout is None:
         raise click.ClickException("standard output is closed")
     query = wanted(since, until, peer)
@@ -112,9 +110,7 @@ def lines(
                 sys.stdout.buffer.write(write(page))
                 sys.stdout.buffer.flush()
     except Unreadable as problem:
-        raise click.ClickException(
-            printable(os.fsencode(f"{path}: {problem}")).decode()
-        ) from problem
+        raise click.ClickException(named(path, problem)) from problem
     except BrokenPipeError:
         # The reader has closed the pipe.
         discard()

@@ -95,7 +95,7 @@ class DatagramServer(DatagramProtocol):
         """Store `datagram` in the service's store; fires when it is durable.
 
         Acknowledge it only then. Where it fails, with a StoreError, an answer that
-        lets the error through becomes `error not stored: REASON`.
+        lets the error through becomes `error not stored: REASON` or `error unknown: REASON`.
 
         :raises RuntimeError: The service has no store.
         """

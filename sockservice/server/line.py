@@ -199,7 +199,7 @@ class LineServer(Exchange):
         """Store `lines` in the service's store; fires when they are durable.
 
         Acknowledge them only then. Where it fails, with a StoreError, an answer that
-        lets the error through becomes `error not stored: REASON`.
+        lets the error through becomes `error not stored: REASON` or `error unknown: REASON`.
 
         :raises RuntimeError: The service has no store.
         """

@@ -38,7 +38,8 @@ class Backend(Protocol):
     def commit(self, batches: list[Batch]) -> None:
         """Store all lines of `batches`, in order. They are durable when it returns.
 
-        :raises StoreError: None of them is stored.
+        :raises StoreError: None of them is stored; or, if it is not `certain`, nobody knows.
+            After any other exception nobody knows either.
         """
 
     def tidy(self) -> bool:

@@ -83,7 +83,8 @@ class Store:
         """Store the lines of `batch`; fires when all are durable.
 
         The Deferreds fire in the order of the calls. They fail with
-        :class:`StoreError`: then none of the batch's lines may be acknowledged.
+        :class:`StoreError`: then none of the batch's lines may be acknowledged, and none is
+        stored unless the error is not `certain`.
 
         :raises TypeError: A line is not bytes.
         """
@@ -164,7 +165,7 @@ class Store:
 
     def _note(self, problem: StoreError | None) -> None:
         """Remember whether storing works, and log lasting changes."""
-        before, self._problem = self._problem, problem
+        before, self._problem = self._problem, problem and problem.untried()
         if problem is None:
             if before is not None:
                 # On a full disk a small commit may still fit now and then.

@@ -7,7 +7,8 @@ from sockservice.store.engine import Batch
 class Memory:
     """Keeps lines in the list `kept`.
 
-    Set `problem` to make commits fail with it, and to None to make them work again.
+    Set `problem` to make commits fail with it, and to None to make them work again. The lines
+    are kept all the same if it is one after which nobody knows.
     """
 
     def __init__(self) -> None:
@@ -24,10 +25,12 @@ class Memory:
 
         :raises StoreError: As `problem` says.
         """
-        if self.problem is not None:
-            raise self.problem
-        for batch in batches:
-            self.kept += [(batch.peer, batch.listener, line) for line in batch.lines]
+        problem = self.problem
+        if problem is None or not problem.certain:
+            for batch in batches:
+                self.kept += [(batch.peer, batch.listener, line) for line in batch.lines]
+        if problem is not None:
+            raise problem
 
     def tidy(self) -> bool:
         """Nothing is ever removed."""

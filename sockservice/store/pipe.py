@@ -4,9 +4,9 @@ Two pipes carry frames: 4 bytes that say how many follow, and these. A frame to 
 holds the batches of one commit, one after the other: when it was received (8 bytes),
 the lengths of the peer's and the listener's name, the number of lines (4 bytes each); the
 two names; the length of each line (4 bytes each); the lines. The frame that answers it is
-one byte, S when all is durable, R when nothing is stored and may be tried again, F when
-nothing ever will be, and the reason. All numbers are in network byte order. The next
-commit is sent when the last one is answered.
+S when all is durable; otherwise N when nothing is stored or U when nobody knows, then R when
+it may be tried again or F when nothing will ever be stored, and the reason. All numbers are in
+network byte order. The next commit is sent when the last one is answered.
 """
 
 import os
@@ -20,6 +20,7 @@ from sockservice.store.groupcommit import Store
 
 _LENGTH = Struct("!I")
 _HEAD = Struct("!qIII")
+_ENDED = "the process that stores has ended"
 
 
 def framed(payload: bytes) -> bytes:
@@ -95,17 +96,22 @@ class Remote:
     def commit(self, batches: list[Batch]) -> None:
         """Let the other process store all lines of `batches`.
 
-        :raises StoreError: None of them is stored.
+        :raises StoreError: It says so, or has ended; nobody knows if it has the whole frame.
         """
+        rest = memoryview(framed(packed(batches)))
         try:
-            rest = memoryview(framed(packed(batches)))
             while rest:
                 rest = rest[os.write(self._there, rest) :]
+        except OSError as problem:
+            # What is not whole is never stored.
+            raise StoreError(_ENDED, retry=False) from problem
+        try:
             answer = self._answer()
         except OSError as problem:
-            raise StoreError("the process that stores has ended", retry=False) from problem
-        if answer[:1] != b"S":
-            raise StoreError(answer[1:].decode(), retry=answer[:1] == b"R")
+            raise StoreError(_ENDED, retry=False, certain=False) from problem
+        if answer != b"S":
+            retry, certain = answer[1:2] == b"R", answer[:1] == b"N"
+            raise StoreError(answer[2:].decode(), retry=retry, certain=certain)
 
     def _answer(self) -> bytes:
         while data := os.read(self._back, 65536):
@@ -138,5 +144,6 @@ class Keeping:
         if problem is None:
             said = b"S"
         else:
-            said = (b"R" if problem.retry else b"F") + problem.reason.encode()
+            said = b"N" if problem.certain else b"U"
+            said += (b"R" if problem.retry else b"F") + problem.reason.encode()
         self._answer(framed(said))

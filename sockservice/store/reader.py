@@ -11,7 +11,8 @@ import os
 import sqlite3
 import stat
 import time
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from sockservice.store.sqlite import LOCK_TIMEOUT, SCHEMA_VERSION
@@ -22,6 +23,13 @@ PAGE = 1000
 PAGE_BYTES = 1 << 20
 #: Seconds between tries, while another process starts, ends or recovers the database.
 RETRY_INTERVAL = 0.02
+
+#: Instructions of SQLite's between two signs of life of a check.
+INSTRUCTIONS = 1_000_000
+#: Faults of a file that a check tells, at most.
+MOST_FAULTS = 20
+
+Found = TypeVar("Found")
 
 #: The column of the line, as bytes even if somebody has inserted text by hand.
 LINE = "CAST(line AS BLOB)"
@@ -81,12 +89,53 @@ class Reader:
 
         :raises Unreadable: The store failed, or is not the one it was.
         """
+        return self._read(lambda database: _page(database, query, after, limit))
+
+    def ids(self) -> tuple[int, int]:
+        """Return the lowest id there is, 0 if none, and the highest there has ever been.
+
+        :raises Unreadable: As `page`.
+        """
+        return self._read(_ids)
+
+    def since(self) -> int:
+        """Return the id behind which a copy of another store begins; 0 for all that is whole.
+
+        :raises Unreadable: As `page`.
+        """
+        return self._read(_since)
+
+    def check(self, said: Callable[[], None]) -> list[str]:
+        """Look through the whole file; return what is wrong with it.
+
+        It takes time in proportion to the size of the file, in one transaction. `said` is
+        called now and then.
+
+        :raises Unreadable: As `page`.
+        """
+
+        def checked(database: sqlite3.Connection) -> list[str]:
+            database.set_progress_handler(said, INSTRUCTIONS)
+            found: list[str] = []
+            try:
+                for (text,) in database.execute(f"PRAGMA quick_check({MOST_FAULTS})"):
+                    found.append(text)
+            except sqlite3.DatabaseError as problem:
+                if getattr(problem, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
+                    raise
+                found.append(str(problem))
+            return [] if found == ["ok"] else found
+
+        return self._read(checked)
+
+    def _read(self, ask: Callable[[sqlite3.Connection], Found]) -> Found:
+        """Return what `ask` finds in the database as it is."""
         deadline = time.monotonic() + LOCK_TIMEOUT
         while True:
             try:
                 if self._database is None:
                     self._database = self._opened()
-                found = _page(self._database, query, after, limit)
+                found = ask(self._database)
             except (sqlite3.Error, Unreadable) as problem:
                 self.close()
                 if not self._changed():
@@ -188,6 +237,24 @@ class Reader:
                 "the right to write in the folder: run this as the user of the service"
             )
         return str(problem)
+
+
+def _ids(database: sqlite3.Connection) -> tuple[int, int]:
+    first, last = database.execute(
+        "SELECT ifnull(min(id), 0), max(ifnull(max(id), 0), "
+        "(SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'lines')) FROM lines"
+    ).fetchone()
+    return first, last
+
+
+def _since(database: sqlite3.Connection) -> int:
+    (copied,) = database.execute(
+        "SELECT count(*) FROM sqlite_master WHERE name = 'copied'"
+    ).fetchone()
+    if not copied:
+        return 0
+    (since,) = database.execute("SELECT ifnull(max(since), 0) FROM copied").fetchone()
+    return int(since)
 
 
 def _page(

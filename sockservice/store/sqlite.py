@@ -55,11 +55,12 @@ _INSERT = {
     for rows in (1 << power for power in range(_MOST.bit_length()))
 }
 
+_LOCKED = "another process holds the write lock"
 _RETRY = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _REASONS = {
     sqlite3.SQLITE_FULL: "disk full",
-    sqlite3.SQLITE_BUSY: "another process holds the write lock",
-    sqlite3.SQLITE_LOCKED: "another process holds the write lock",
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
     sqlite3.SQLITE_IOERR: "I/O error",
     sqlite3.SQLITE_CORRUPT: "the database is corrupt",
     sqlite3.SQLITE_NOTADB: "the file is no database",
@@ -170,26 +171,45 @@ class SQLite:
     def commit(self, batches: list[Batch]) -> None:
         """Store all lines of `batches` in one transaction.
 
-        :raises StoreError: It was rolled back whole.
+        :raises StoreError: It was rolled back whole; or, if it is not `certain`, a part of it
+            that was written could not be made invalid, or is in files nobody will find.
         """
-        values: list[object] = []
-        for received, peer, listener, lines in batches:
-            same = repeat(received), repeat(peer), repeat(listener)
-            values += chain.from_iterable(zip(*same, lines, strict=False))
-        count = len(values) // 4
-        self._expiry.added(count)
-        sizes = sum(map(len, values[3::4]))  # type: ignore[arg-type]
-        self._written += _COMMIT_SIZE + count * LINE_SIZE + sizes
         try:
+            values: list[object] = []
+            for received, peer, listener, lines in batches:
+                same = repeat(received), repeat(peer), repeat(listener)
+                values += chain.from_iterable(zip(*same, lines, strict=False))
+            count = len(values) // 4
+            self._expiry.added(count)
+            sizes = sum(map(len, values[3::4]))  # type: ignore[arg-type]
+            self._written += _COMMIT_SIZE + count * LINE_SIZE + sizes
             self._guard.before()
             self._insert(values)
+        except Exception as problem:
+            raise self._undone(problem) from problem
+        try:
             self._guard.after()
-        except sqlite3.Error as problem:
-            self._rollback()
-            raise _storeError(problem) from problem
-        except BaseException:
-            self._rollback()
-            raise
+        except (OSError, sqlite3.Error, StoreError) as problem:
+            raise StoreError(_reason(problem), retry=False, certain=False) from problem
+
+    def _undone(self, problem: Exception) -> StoreError:
+        """Undo a commit that failed; return what is to be told of it."""
+        self._rollback()
+        if isinstance(problem, StoreError):
+            return problem
+        told = _storeError(problem)
+        if told.reason == _LOCKED:
+            return told
+        # The sync may have failed, or what comes behind it: then it is in the log as a whole.
+        try:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                self._guard.spoil()
+            finally:
+                self._rollback()
+        except (OSError, sqlite3.Error):
+            return StoreError(told.reason, retry=told.retry, certain=False)
+        return told
 
     def _insert(self, values: list[object]) -> None:
         execute = self._database.execute
@@ -276,6 +296,10 @@ def _reason(problem: OSError | sqlite3.Error | StoreError) -> str:
     return _REASONS.get(code, str(problem))
 
 
-def _storeError(problem: sqlite3.Error) -> StoreError:
+def _storeError(problem: Exception) -> StoreError:
+    if isinstance(problem, MemoryError):
+        return StoreError("out of memory", retry=True)
+    if not isinstance(problem, (OSError, sqlite3.Error)):
+        return StoreError(f"{type(problem).__name__}: {problem}", retry=False)
     code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     return StoreError(_reason(problem), retry=code in _RETRY)

@@ -4,8 +4,10 @@ SQLite goes on silently with files that were renamed, deleted or overwritten
 (https://www.sqlite.org/howtocorrupt.html); nobody would find what it then stores.
 """
 
+import errno
 import os
 import sqlite3
+import sys
 from contextlib import closing
 
 from sockservice.errors import StoreError
@@ -13,8 +15,14 @@ from sockservice.errors import StoreError
 #: Bytes of the log that are kept when it has been longer and is begun again.
 LOG_LIMIT = 64 * 1024 * 1024
 
-# Bytes of the index's header, both copies (https://www.sqlite.org/walformat.html, 2.1).
+# Bytes of the index's header, both copies (https://www.sqlite.org/walformat.html, 2.1), and
+# where the number of the log's last valid frame stands in it.
 _INDEX_HEADER = 96
+_LAST_FRAME = 16
+# Bytes of the log's header, where the size of a page and the salts stand in it; of a frame's
+# header, and where the salts stand in that.
+_LOG_HEADER, _PAGE_SIZE, _LOG_SALTS = 32, 8, 16
+_FRAME_HEADER, _FRAME_SALTS, _SALTS = 24, 8, 8
 
 
 def check(path: str) -> None:
@@ -42,6 +50,7 @@ class Guard:
         self._logLength = 0
         self._logNeeded = True  # it holds what the file doesn't
         self._logBegin = b""
+        self._lastFrame = 0  # of the log, before the commit
 
     def open(self) -> None:
         """Remember the files as they are now.
@@ -50,7 +59,7 @@ class Guard:
         :raises StoreError: The database file is gone.
         """
         self._file = self._state()
-        self._log = os.open(f"{self._path}-wal", os.O_RDONLY)
+        self._log = os.open(f"{self._path}-wal", os.O_RDWR)
         # Kept open: closing any descriptor of it would drop SQLite's locks.
         self._index = os.open(f"{self._path}-shm", os.O_RDWR)
         self._logBegin = self._beginOfLog()
@@ -73,6 +82,7 @@ class Guard:
         if truncated and self._logNeeded and self._state() == self._file:
             raise StoreError(f"{self._path}-wal was truncated", retry=False)
         self._logNeeded = True
+        self._lastFrame = self._countedFrames()
 
     def after(self) -> None:
         """Check, after a commit, that the files synced are those which have the names.
@@ -104,6 +114,28 @@ class Guard:
             self._dropIndex()
             raise
 
+    def spoil(self) -> None:
+        """Make what a failed commit has left in the log invalid, durably.
+
+        SQLite recovers all frames that are whole, also those whose sync failed, and which it
+        therefore does not count. A frame makes those behind it invalid, too. The write lock
+        has to be held, so that nothing else is written there meanwhile.
+
+        :raises OSError: It may be recovered, or has been by another process.
+        """
+        last = self._countedFrames()
+        # 0: the commit has begun the log again.
+        if last not in (0, self._lastFrame):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        header = os.pread(self._log, _LOG_HEADER, 0)
+        size = int.from_bytes(header[_PAGE_SIZE : _PAGE_SIZE + 4], "big")
+        at = _LOG_HEADER + last * (_FRAME_HEADER + size)
+        frame = os.pread(self._log, _FRAME_HEADER, at)
+        salts = header[_LOG_SALTS : _LOG_SALTS + _SALTS]
+        if frame[_FRAME_SALTS : _FRAME_SALTS + _SALTS] == salts:
+            os.pwrite(self._log, bytes(_FRAME_HEADER), at)
+            os.fdatasync(self._log)
+
     def checkpointed(self, length: int, done: int) -> None:
         """Note a checkpoint that wrote `done` of `length` pages of the log.
 
@@ -124,6 +156,10 @@ class Guard:
         if os.readlink(f"/proc/self/fd/{descriptor}") != path:
             how = "replaced" if os.path.exists(path) else "renamed or deleted"
             raise StoreError(f"{path} was {how}", retry=False)
+
+    def _countedFrames(self) -> int:
+        """Return how many frames of the log are valid, by the index."""
+        return int.from_bytes(os.pread(self._index, 4, _LAST_FRAME), sys.byteorder)
 
     def _lengthOfLog(self) -> int:
         return os.lseek(self._log, 0, os.SEEK_END)

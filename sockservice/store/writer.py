@@ -114,12 +114,18 @@ class Writer:
                 self._backend.commit([batch for put in puts for batch in put.batches])
             except Exception as failed:
                 problem = self._failure(failed)
-        if problem is not None:
-            # What waits would only wait longer, and fail as well.
-            self._arrived(0)
-            puts += self._waiting
-            self._waiting.clear()
-        self._committed(puts, problem)
+        if problem is None:
+            self._committed(puts, None)
+            return
+        # What waits would only wait longer, and fail as well.
+        self._arrived(0)
+        untried = list(self._waiting)
+        self._waiting.clear()
+        if problem.certain:
+            self._committed(puts + untried, problem)
+        else:
+            self._committed(puts, problem)
+            self._committed(untried, problem.untried())
 
     def _tidy(self) -> bool:
         """Do a step of maintenance; return whether there is more to do at once."""
@@ -130,18 +136,18 @@ class Writer:
         except Exception as failed:
             problem = self._failure(failed)
             if not problem.retry:
-                self._committed([], problem)
+                self._committed([], problem.untried())
             return False
 
     def _failure(self, failed: Exception) -> StoreError:
         problem = (
             failed
             if isinstance(failed, StoreError)
-            else StoreError(f"{type(failed).__name__}: {failed}", retry=False)
+            else StoreError(f"{type(failed).__name__}: {failed}", retry=False, certain=False)
         )
         # Or it would keep the lines that were being stored in memory as long as itself.
         problem.__cause__ = problem.__context__ = None
         problem.with_traceback(None)
         if not problem.retry:
-            self._fatal = problem
+            self._fatal = problem.untried()
         return problem

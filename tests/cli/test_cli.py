@@ -132,6 +132,17 @@ def test_datagrams_come_back(children: Children, service: Service) -> None:
 # What is told
 
 
+def test_lines_that_may_be_stored_all_the_same_are_refused_kept_and_told(
+    children: Children, answering: Answer
+) -> None:
+    target = answering(replies(b"ok", b"error unknown: I/O error", b"error not stored: I/O error"))
+    done = children.run("sockservice", "send", "--unacked", "rest", target, input=b"a\nb\nc\n")
+    assert done.returncode == 1
+    said = "sent 3, acknowledged 1: 2 refused, 1 of them may be stored; 2 lines are in rest\n"
+    assert done.stderr.decode() == said
+    assert (children.folder / "rest").read_bytes() == b"b\nc\n"
+
+
 def test_a_refused_line_is_counted(children: Children, service: Service) -> None:
     done = children.run("sockservice", "send", tcp(service), input=b"a\n%b\nb\n" % (b"x" * 65537))
     assert outcome(done) == (

@@ -191,6 +191,20 @@ def test_lines_that_cannot_be_stored_are_refused_and_the_connection_goes_on(
     assert not wire.disconnecting
 
 
+def test_lines_of_which_nobody_knows_are_told_so_and_those_behind_them_are_not_stored(
+    reactor: HandReactor, connect: Connect, engine: Gate
+) -> None:
+    server, wire = connect()
+    engine.problem = StoreError("I/O error", retry=False, certain=False)
+    server.dataReceived(b"a\nb\r\n")
+    reactor.until(lambda: wire.writes)
+    server.dataReceived(b"c\n")
+    assert wire.sent() == (
+        b"error unknown: I/O error\nerror unknown: I/O error\r\nerror not stored: I/O error\n"
+    )
+    assert (server.lines, server.refused) == (3, 3)
+
+
 def test_the_log_says_it_once_and_not_for_each_line(
     reactor: HandReactor, connect: Connect, engine: Gate, log: Log
 ) -> None:
@@ -406,6 +420,16 @@ def test_a_datagram_is_acknowledged_when_it_is_durable(
         ("[::1]:7777", "udp:192.0.2.9:555", b""),
     ]
     assert engine.received == [1_700_000_000_250_000] * 2
+
+
+def test_a_datagram_of_which_nobody_knows_is_told_so(
+    reactor: HandReactor, serve: Serve, engine: Gate
+) -> None:
+    server, wire = serve()
+    engine.problem = StoreError("I/O error", retry=False, certain=False)
+    server.datagramReceived(b"a", PEER)
+    reactor.until(lambda: wire.written)
+    assert wire.written == [(b"error unknown: I/O error", PEER)]
 
 
 def test_a_datagram_that_cannot_be_stored_is_refused(

@@ -11,6 +11,7 @@ from threading import Condition, Thread
 #: Seconds after which a thing that was to happen has not happened.
 PATIENCE = 20.0
 OK = b"ok"
+REFUSED = b"error not stored: "
 
 Address = tuple[str, int]
 
@@ -131,9 +132,10 @@ def latest(path: Path) -> int:
 
 
 def compare(path: Path, after: int, senders: list[Sender]) -> tuple[int, int]:
-    """See that all that was acknowledged is stored, in its order, and nothing is torn.
+    """See that what was said is so: acknowledged lines are stored, refused ones are not.
 
-    Give how many lines were acknowledged, and how many are stored.
+    Those of a sender are in their order, and none is torn. Give how many lines were
+    acknowledged, and how many are stored.
     """
     acknowledged = stored = 0
     with closing(sqlite3.connect(path)) as database:
@@ -149,6 +151,8 @@ def compare(path: Path, after: int, senders: list[Sender]) -> tuple[int, int]:
             assert not lost, (
                 f"{sender.name}: {len(lost)} of {len(oks)} acknowledged lines lost, from {lost[0]}"
             )
+            refused = {n for n, reply in enumerate(sender.replies) if reply.startswith(REFUSED)}
+            assert not refused.intersection(numbers), f"{sender.name}: refused lines are stored"
             acknowledged += len(oks)
             stored += len(numbers)
         (sound,) = database.execute("PRAGMA integrity_check").fetchone()

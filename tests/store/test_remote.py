@@ -151,6 +151,15 @@ async def test_a_store_that_has_failed_for_good_has_failed_for_workers_too(worke
     assert (await worker.parent.failed).reason == "the file is gone"
 
 
+@pytest.mark.parametrize("retry", [True, False])
+async def test_an_unknown_outcome_is_unknown_to_workers_too(worker: Worker, retry: bool) -> None:
+    worker.engine.problem = StoreError("no answer", retry=retry, certain=False)
+    problem = await failure(worker.put(b"a"))
+    assert isinstance(problem, StoreError)
+    assert (str(problem), problem.retry) == ("unknown: no answer", retry)
+    assert worker.kept == [b"a"]
+
+
 async def test_what_a_worker_commits_is_stored_whole_or_not_at_all(worker: Worker) -> None:
     """Else a part of it would be refused that is stored."""
     commits: list[int] = []
@@ -173,8 +182,9 @@ def test_without_the_process_that_stores_lines_are_refused() -> None:
     (kept, there), (back, answered) = os.pipe(), os.pipe()
     os.close(answered)
     remote = Remote(there, back)
-    for _ in range(2):  # first the answer does not come, then nobody reads
-        with pytest.raises(StoreError, match="the process that stores has ended") as told:
+    # First the answer does not come, then nobody reads.
+    for outcome in ("unknown", "not stored"):
+        with pytest.raises(StoreError, match=f"^{outcome}: the process that stores has ") as told:
             remote.commit([Batch(1, "", "", [b"a"])])
         assert not told.value.retry
         if kept >= 0:

@@ -37,6 +37,8 @@ from tests.conftest import PATIENCE, HandReactor, Log, Reactor, failure, until
 Kept = list[tuple[str, str, bytes]]
 FULL = StoreError("disk full", retry=True)
 BROKEN = StoreError("I/O error", retry=False)
+UNKNOWN = StoreError("I/O error", retry=False, certain=False)
+UNKNOWN_FOR_NOW = StoreError("no answer", retry=True, certain=False)
 
 
 class Held:
@@ -460,12 +462,46 @@ def test_a_failure_for_now_that_becomes_one_for_good_ends_it(
     assert reactor.result(turned.failed) is BROKEN
 
 
-async def test_an_error_that_no_engine_should_raise_is_for_good(store: Store, engine: Held) -> None:
+async def test_an_error_that_no_engine_should_raise_is_for_good_and_its_outcome_unknown(
+    store: Store, engine: Held
+) -> None:
     engine.problems.append(ZeroDivisionError("at 7"))
     problem = await failure(store.append(batch(b"a")))
     assert isinstance(problem, StoreError)
-    assert (problem.reason, problem.retry) == ("ZeroDivisionError: at 7", False)
-    assert await store.failed is problem
+    assert (str(problem), problem.retry) == ("unknown: ZeroDivisionError: at 7", False)
+    later = await failure(store.append(batch(b"b")))
+    assert str(later) == "not stored: ZeroDivisionError: at 7"
+    assert (await store.failed).reason == "ZeroDivisionError: at 7"
+
+
+@pytest.mark.parametrize("problem", [UNKNOWN, UNKNOWN_FOR_NOW], ids=["for good", "for now"])
+def test_only_the_lines_of_the_commit_are_told_that_their_outcome_is_unknown(
+    reactor: HandReactor, turned: Store, engine: Held, outcomes: Outcomes, problem: StoreError
+) -> None:
+    engine.free.clear()
+    engine.problems.append(problem)
+    outcomes.watch("committed", turned.append(batch(b"a")))
+    reactor.iterate(0)
+    assert engine.begun.get(timeout=PATIENCE) == [b"a"]
+    outcomes.watch("waiting", turned.append(batch(b"b")))
+    reactor.iterate(0)
+    engine.release()
+    reactor.until(lambda: len(outcomes.known) == 2)
+    outcomes.watch("later", turned.append(batch(b"c")))
+    assert [(name, str(told)) for name, told in outcomes()] == [
+        ("committed", f"unknown: {problem.reason}"),
+        ("waiting", f"not stored: {problem.reason}"),
+        ("later", f"not stored: {problem.reason}"),
+    ]
+    assert (engine.commits, engine.kept()) == ([[b"a"]], [])
+
+
+def test_the_memory_engine_keeps_what_it_says_is_unknown(reactor: HandReactor) -> None:
+    memory = Memory()
+    memory.problem = UNKNOWN_FOR_NOW
+    with pytest.raises(StoreError, match="unknown: no answer"):
+        memory.commit([batch(b"a")])
+    assert [line for _, _, line in memory.kept] == [b"a"]
 
 
 def test_what_is_refused_at_once_does_not_overtake_what_was_appended_before(

@@ -228,6 +228,9 @@ class Sending:
         took = self._flight.answered(burst, len(replies), self._reactor.seconds())
         refused = [each for each, reply in enumerate(replies) if reply.startswith(b"error ")]
         self._summary.refused += len(refused)
+        self._summary.unknown += sum(
+            replies[each].startswith(b"error unknown: ") for each in refused
+        )
         self._summary.acknowledged += len(replies) - len(refused)
         if refused:
             self._unacked.add([burst.lines[start + each] for each in refused])

@@ -18,6 +18,8 @@ class Summary:
     sent: int = 0
     acknowledged: int = 0
     refused: int = 0
+    #: Of these, lines that may be stored all the same.
+    unknown: int = 0
     #: Lines that came and answered none.
     unasked: int = 0
     #: Why nothing more is sent, or "".
@@ -37,7 +39,8 @@ class Summary:
         """
         faults = [self.why] if self.why else []
         if self.refused:
-            faults.append(f"{self.refused} refused")
+            may = f", {self.unknown} of them may be stored" if self.unknown else ""
+            faults.append(f"{self.refused} refused{may}")
         if self.unasked:
             faults.append(f"{counted(self.unasked)} came that nobody asked for")
         if left == 1:
