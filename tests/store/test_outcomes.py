@@ -17,7 +17,7 @@ from tests.soak.rounds import Server
 from tests.soak.senders import OK, REFUSED, Sender, compare
 
 UNKNOWN = b"error unknown: "
-SOURCE = Path(__file__).parent / "soak" / "faults.c"
+SOURCE = Path(__file__).parents[1] / "soak" / "faults.c"
 
 
 @pytest.fixture(scope="module")
