@@ -16,8 +16,9 @@ from itertools import chain, repeat
 
 from sockservice.errors import CannotStart, StoreError
 from sockservice.store.engine import EVERYTHING, Batch, Retention
+from sockservice.store.inspection import Inspection
 from sockservice.store.retention import LINE_SIZE, STEP_BYTES, Expiry
-from sockservice.store.walguard import LOG_LIMIT, Guard, check
+from sockservice.store.walguard import LOG_LIMIT, Guard, glance
 
 SCHEMA_VERSION = 1
 
@@ -128,6 +129,8 @@ class SQLite:
         finally:
             os.close(folder)
         self._guard.open()
+        self._inspection = Inspection(self._real)
+        self._inspection.start()
 
     def _prepare(self) -> None:
         """Create or check the schema, and check the settings that make commits durable."""
@@ -158,7 +161,7 @@ class SQLite:
                 f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;"
             )
         else:
-            check(self._real)
+            glance(self._real)
             # Creates the log if there is none, and shows whether it can be written.
             ask("BEGIN IMMEDIATE")
             ask(f"PRAGMA user_version={SCHEMA_VERSION}")
@@ -189,6 +192,9 @@ class SQLite:
             raise self._undone(problem) from problem
         try:
             self._guard.after()
+            if self._guard.foreign:
+                self._guard.foreign = False
+                self._inspection.again()
         except (OSError, sqlite3.Error, StoreError) as problem:
             raise StoreError(_reason(problem), retry=False, certain=False) from problem
 
@@ -272,6 +278,7 @@ class SQLite:
 
     def close(self) -> None:
         """Write the log into the database, and close it."""
+        self._inspection.stop()
         # If that fails, the lines are read back from the log at the next start.
         with suppress(sqlite3.Error, OSError, StoreError):
             self._checkpoint()
