@@ -17,6 +17,7 @@ from sockservice.limits.memory import MEMORY_LIMIT
 from sockservice.net.bind.options import SocketOption, socketOption
 from sockservice.server.line import LINE_LIMIT
 from sockservice.store.engine import EVERYTHING, Backend, Retention
+from sockservice.store.space import RESERVE
 from sockservice.wire.escaping import printable
 
 HOST, PORT = "127.0.0.1", 555
@@ -187,6 +188,15 @@ class Options(usage.Options):
             "Off: what was acknowledged is kept.",
             scaled("retain-size", SIZES, "20G"),
         ],
+        [
+            "store-reserve",
+            None,
+            RESERVE,
+            "Bytes (or 500M, 2G) that have to stay free on the disk of the store; below, lines are "
+            "refused, and the log warns at four times as many. 0 is no limit. With the default of "
+            "64M all that was acknowledged can still be written into the store's file.",
+            scaled("store-reserve", SIZES, "500M", least=0),
+        ],
     ]
     optFlags = [
         [
@@ -241,7 +251,7 @@ class Options(usage.Options):
         self.backend: Backend | None = None
         if self["store"] is not None:
             try:
-                self.backend = backend(self["store"], retention)
+                self.backend = backend(self["store"], retention, self["store-reserve"])
             except ValueError as problem:
                 raise usage.UsageError(f"--store {self['store']}: {problem}") from None
         elif retention != EVERYTHING:
