@@ -136,6 +136,7 @@ class SQLite:
         finally:
             os.close(folder)
         self._guard.open()
+        self._expiry.begin(self._database)
         self._inspection = Inspection(self._real)
         self._inspection.start()
 
