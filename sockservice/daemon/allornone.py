@@ -65,7 +65,7 @@ class AllOrNone(MultiService):
     @property
     def drainTimeout(self) -> float:
         """Seconds in which all is to be answered, stored and closed."""
-        return max((each.drainTimeout for each in self.listeners()), default=0.0)
+        return max((each.drainTimeout for each in self.listeners()), default=10.0)
 
     @inlineCallbacks
     def stopService(self) -> Any:

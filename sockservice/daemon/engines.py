@@ -1,6 +1,7 @@
 """Create the storage engine that a URL names."""
 
 from collections.abc import Callable
+from typing import Any
 
 from sockservice.daemon import importing
 from sockservice.store.engine import Backend, Retention
@@ -16,10 +17,11 @@ def _sqlite(path: str, retention: Retention) -> Backend:
 ENGINES: dict[str, Callable[[str, Retention], Backend]] = {"sqlite": _sqlite}
 
 
-def backend(url: str, retention: Retention) -> Backend:
+def backend(url: str, retention: Retention, reserve: int = 0) -> Backend:
     """Return the engine for a store's URL, `SCHEME:PLACE`; it removes what is not retained.
 
-    The scheme may also be `module.Class`, which is called like those in `ENGINES`.
+    The scheme may also be `module.Class`, which is called like those in `ENGINES`. An engine
+    that has an attribute `reserve` is given that: bytes that have to stay free.
 
     :raises ValueError: There is no such engine, or no place is named.
     """
@@ -29,10 +31,17 @@ def backend(url: str, retention: Retention) -> Backend:
     if not place:
         raise ValueError(f"{url}: no path")
     if scheme in ENGINES:
-        return ENGINES[scheme](place, retention)
+        return _reserving(ENGINES[scheme](place, retention), reserve)
     try:
         module, _, engine = scheme.rpartition(".")
         made: Backend = getattr(importing.module(module), engine)(place, retention)
     except (Exception, SystemExit) as problem:
         raise ValueError(f"{type(problem).__name__}: {problem}") from problem
-    return made
+    return _reserving(made, reserve)
+
+
+def _reserving(made: Any, reserve: int) -> Backend:
+    if hasattr(made, "reserve"):
+        made.reserve = reserve
+    engine: Backend = made
+    return engine

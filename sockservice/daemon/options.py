@@ -88,7 +88,7 @@ class Options(usage.Options):
         retention = Retention(self["retain-age"], self["retain-size"])
         if self["store"] is not None:
             try:
-                self.backend = backend(self["store"], retention)
+                self.backend = backend(self["store"], retention, self["store-reserve"])
             except ValueError as problem:
                 raise usage.UsageError(f"--store {self['store']}: {problem}") from None
         elif retention != EVERYTHING:

@@ -5,6 +5,7 @@ from sockservice.limits.lograte import LOG_LIMIT
 from sockservice.limits.memory import MEMORY_LIMIT
 from sockservice.limits.readers import age, count, length, seconds, size
 from sockservice.limits.setting import Running, Setting
+from sockservice.store.space import RESERVE
 from sockservice.wire.framing import LINE_LIMIT
 
 MANY = 10**9
@@ -249,6 +250,16 @@ SETTINGS: tuple[Setting, ...] = (
         help="Remove the oldest lines from the store when they take up more: bytes, or 500M, 20G.",
         reader=size(1, "20G"),
         why="what was acknowledged is kept",
+    ),
+    Setting(
+        name="store-reserve",
+        help="Bytes (or 500M, 2G) that have to stay free on the disk of the store; below, lines "
+        "are refused, and the log warns at four times as many. 0 is no limit.",
+        reader=size(0, "500M"),
+        default=RESERVE,
+        why="all that was acknowledged can still be written into the store's file",
+        protects="what was acknowledged, from a full disk",
+        counter="`refused`",
     ),
     Setting(
         name="report",

@@ -10,7 +10,8 @@ from twisted.logger import Logger
 
 from sockservice.errors import StoreError
 from sockservice.store.engine import Backend, Batch
-from sockservice.store.writer import Put, Settled, Writer
+from sockservice.store.turns import Put, Settled
+from sockservice.store.writer import Writer
 
 #: Bytes of all lines not yet durable: what a slow disk writes in a second. Beyond
 #: it `Store.full` is true and connections are not read.
@@ -82,7 +83,8 @@ class Store:
     def append(self, batch: Batch) -> Deferred[None]:
         """Store the lines of `batch`; fires when all are durable.
 
-        The Deferreds fire in the order of the calls. They fail with
+        The Deferreds for one peer fire in the order of the calls, and those for others too
+        unless more waits than one commit holds; then peers take turns. They fail with
         :class:`StoreError`: then none of the batch's lines may be acknowledged, and none is
         stored unless the error is not `certain`.
 

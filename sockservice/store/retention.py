@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from sockservice.store.engine import EVERYTHING, Retention
+from sockservice.store.plausible import Plausible
 
 #: Lines removed in one step, at least, unless they take up more bytes than this.
 STEP, STEP_BYTES = 1000, 512 * 1024
@@ -36,8 +37,17 @@ class Expiry:
 
     def __init__(self, retention: Retention, clock: Callable[[], float]) -> None:
         self._retention = retention
-        self._clock = clock
+        self._time = Plausible(clock)
         self._added = 0  # lines in the latest commit
+
+    def begin(self, database: sqlite3.Connection) -> None:
+        """Note when the last line there was received."""
+        if self._retention.age is not None:
+            last = database.execute(
+                "SELECT received FROM lines ORDER BY id DESC LIMIT 1"
+            ).fetchone()
+            if last is not None:
+                self._time.begin(last[0] / 1_000_000)
 
     def added(self, lines: int) -> None:
         """Note how many lines a commit has added: a step has to keep up with them."""
@@ -55,7 +65,7 @@ class Expiry:
         if size is not None and (excess := _used(database) - size) > 0:
             # A little more, so that it need not be done again for each page.
             return self._from(database, first, None, excess + size // 32)
-        before = None if age is None else int((self._clock() - age) * 1_000_000)
+        before = None if age is None else int((self._time.now() - age) * 1_000_000)
         if before is not None and received < before:
             return self._from(database, first, before, STEP_BYTES)
         return None

@@ -16,8 +16,10 @@ from itertools import chain, repeat
 
 from sockservice.errors import CannotStart, StoreError
 from sockservice.store.engine import EVERYTHING, Batch, Retention
+from sockservice.store.inspection import Inspection
 from sockservice.store.retention import LINE_SIZE, STEP_BYTES, Expiry
-from sockservice.store.walguard import LOG_LIMIT, Guard, check
+from sockservice.store.space import Space
+from sockservice.store.walguard import LOG_LIMIT, Guard, glance
 
 SCHEMA_VERSION = 1
 
@@ -41,6 +43,8 @@ LOCK_TIMEOUT = 2.0
 
 #: Bytes written between two checkpoints, about: SQLite's own thousand pages.
 CHECKPOINT = 4 * 1024 * 1024
+# Bytes of a page, SQLite's default.
+_PAGE = 4096
 # Bytes that a commit writes at least.
 _COMMIT_SIZE = 8192
 
@@ -87,6 +91,9 @@ class SQLite:
         self._written = 0  # bytes since the last checkpoint, about
         self._guard = Guard(path)
         self._lock = -1
+        #: Bytes that have to stay free on the disk: below, lines are refused.
+        self.reserve = 0
+        self._space = Space(path, 0)
 
     def open(self) -> None:
         """Open or create the database, and check that its commits will be durable.
@@ -107,6 +114,7 @@ class SQLite:
         # changes folders between the options and this.
         self._real = os.path.realpath(self._path)
         self._guard = Guard(self._real)
+        self._space = Space(self._path, self.reserve)
         if os.path.exists(self._real) and not stat.S_ISREG(os.stat(self._real).st_mode):
             raise CannotStart(f"store {self._path}: it is no file, but a folder or a device")
         # Held open to the end: closing any descriptor of the file would drop the
@@ -128,6 +136,9 @@ class SQLite:
         finally:
             os.close(folder)
         self._guard.open()
+        self._expiry.begin(self._database)
+        self._inspection = Inspection(self._real)
+        self._inspection.start()
 
     def _prepare(self) -> None:
         """Create or check the schema, and check the settings that make commits durable."""
@@ -158,7 +169,7 @@ class SQLite:
                 f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;"
             )
         else:
-            check(self._real)
+            glance(self._real)
             # Creates the log if there is none, and shows whether it can be written.
             ask("BEGIN IMMEDIATE")
             ask(f"PRAGMA user_version={SCHEMA_VERSION}")
@@ -184,11 +195,15 @@ class SQLite:
             sizes = sum(map(len, values[3::4]))  # type: ignore[arg-type]
             self._written += _COMMIT_SIZE + count * LINE_SIZE + sizes
             self._guard.before()
+            self._space.check(self._lock)
             self._insert(values)
         except Exception as problem:
             raise self._undone(problem) from problem
         try:
             self._guard.after()
+            if self._guard.foreign:
+                self._guard.foreign = False
+                self._inspection.again()
         except (OSError, sqlite3.Error, StoreError) as problem:
             raise StoreError(_reason(problem), retry=False, certain=False) from problem
 
@@ -255,6 +270,7 @@ class SQLite:
         checkpoint = self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
         _, length, done = checkpoint.fetchone()
         self._guard.checkpointed(length, done)
+        self._space.grown((length - done) * _PAGE)
 
     def _prune(self) -> bool:
         """Remove the lines of one step; False when all that is left is retained."""
@@ -272,6 +288,7 @@ class SQLite:
 
     def close(self) -> None:
         """Write the log into the database, and close it."""
+        self._inspection.stop()
         # If that fails, the lines are read back from the log at the next start.
         with suppress(sqlite3.Error, OSError, StoreError):
             self._checkpoint()

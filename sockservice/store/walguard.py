@@ -25,16 +25,15 @@ _LOG_HEADER, _PAGE_SIZE, _LOG_SALTS = 32, 8, 16
 _FRAME_HEADER, _FRAME_SALTS, _SALTS = 24, 8, 8
 
 
-def check(path: str) -> None:
-    """Check that the file is a sound database; takes time in proportion to its size.
+def glance(path: str) -> None:
+    """Read the first and the last line; takes as long whatever the size of the file.
 
-    :raises StoreError: It is not.
+    :raises sqlite3.Error: They can't be read.
     """
     # A connection of its own: that of the engine would look at its cached pages.
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    if state != "ok":
-        raise StoreError("the database is corrupt", retry=False)
+        for order in ("ASC", "DESC"):
+            database.execute(f"SELECT id, line FROM lines ORDER BY id {order} LIMIT 1").fetchone()
 
 
 class Guard:
@@ -51,6 +50,8 @@ class Guard:
         self._logNeeded = True  # it holds what the file doesn't
         self._logBegin = b""
         self._lastFrame = 0  # of the log, before the commit
+        #: Whether another program has written to the file.
+        self.foreign = False
 
     def open(self) -> None:
         """Remember the files as they are now.
@@ -94,8 +95,9 @@ class Guard:
             # We write the file itself only in a checkpoint, so somebody else has.
             if self._file is not None and state[:2] != self._file[:2]:
                 raise StoreError(f"{self._path} was replaced", retry=False)
-            check(self._path)
+            glance(self._path)
             self._file = state
+            self.foreign = True
         # No stat() of this one: where files have fine timestamps (Linux 6.13), the next
         # write would have to change them, which makes a commit of one line a third slower.
         self._checkName(self._log, f"{self._path}-wal")

@@ -1,36 +1,17 @@
 """The storage thread: commits what the reactor hands over, with maintenance in between."""
 
-from collections import deque
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
 from sockservice.errors import StoreError
-from sockservice.store.engine import Backend, Batch
+from sockservice.store.engine import Backend
+from sockservice.store.turns import Put, Turns
 
-#: Lines in one commit, about: what a disk writes in a few milliseconds, so that
-#: nobody waits long for the lines of others.
-COMMIT_LIMIT = 8192
 #: Seconds between checks for maintenance while nothing is stored.
 TIDY_INTERVAL = 1.0
-
-#: Called when lines are durable, or with the reason why they are not.
-Settled = Callable[[StoreError | None], None]
-
-
-class Put:
-    """Batches that are stored together, and what is called when they are."""
-
-    __slots__ = ("batches", "lines", "settled", "size")
-
-    def __init__(self, batches: list[Batch], settled: Settled) -> None:
-        self.batches = batches
-        self.settled = settled
-        self.lines = self.size = 0
-        for batch in batches:
-            self.lines += len(batch.lines)
-            self.size += sum(map(len, batch.lines))
 
 
 class Writer:
@@ -47,6 +28,7 @@ class Writer:
         turns: SimpleQueue[list[Put] | None],
         committed: Callable[[list[Put], StoreError | None], object],
         closed: Callable[[], object],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._backend = backend
         self._turns = turns
@@ -54,7 +36,8 @@ class Writer:
         self._closed = closed
         self._opened = Event()
         self._unopened: BaseException | None = None
-        self._waiting: deque[Put] = deque()
+        self._waiting = Turns()
+        self._clock = clock
         self._ended = False  # nothing more will come
         self._fatal: StoreError | None = None  # after it nothing is committed any more
 
@@ -89,12 +72,7 @@ class Writer:
         more = True
         while not (self._arrived(0 if more else TIDY_INTERVAL) or self._ended):
             more = self._tidy()
-        puts = []
-        lines = 0
-        while self._waiting and lines < COMMIT_LIMIT:
-            puts.append(self._waiting.popleft())
-            lines += puts[-1].lines
-        return puts
+        return self._waiting.take()
 
     def _arrived(self, timeout: float) -> bool:
         """Collect what has arrived, within `timeout` seconds; return whether there is any."""
@@ -104,14 +82,16 @@ class Writer:
                 if turn is None:
                     self._ended = True
                 else:
-                    self._waiting += turn
+                    self._waiting.add(turn)
         return bool(self._waiting)
 
     def _commit(self, puts: list[Put]) -> None:
         problem = self._fatal
         if problem is None:
+            begun = self._clock()
             try:
                 self._backend.commit([batch for put in puts for batch in put.batches])
+                self._waiting.took(sum(put.lines for put in puts), self._clock() - begun)
             except Exception as failed:
                 problem = self._failure(failed)
         if problem is None:
@@ -119,8 +99,7 @@ class Writer:
             return
         # What waits would only wait longer, and fail as well.
         self._arrived(0)
-        untried = list(self._waiting)
-        self._waiting.clear()
+        untried = self._waiting.all()
         if problem.certain:
             self._committed(puts + untried, problem)
         else:

@@ -17,7 +17,7 @@ from sockservice.store.engine import Batch
 from sockservice.store.groupcommit import Store
 from sockservice.store.memory import Memory
 from sockservice.store.pipe import Frames, Keeping, Remote, framed, packed, unpacked
-from sockservice.store.writer import COMMIT_LIMIT
+from sockservice.store.turns import COMMIT_LIMIT
 from tests.conftest import Reactor, failure, turn
 
 FULL = StoreError("disk full", retry=True)

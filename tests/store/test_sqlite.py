@@ -472,6 +472,42 @@ def test_a_corrupt_database_does_not_start(path: Path) -> None:
     assert refused(path).startswith("the database is corrupt")
 
 
+def test_what_finds_no_memory_fails_for_now_and_is_not_stored(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def insert(self: SQLite, values: list[object]) -> None:
+        raise MemoryError
+
+    with engine(path) as kept:
+        kept.commit([batch(b"a")])
+        with monkeypatch.context() as patch:
+            patch.setattr(SQLite, "_insert", insert)
+            assert failure(kept, b"b") == ("out of memory", True)
+        kept.commit([batch(b"c")])
+        assert lines(path) == [b"a", b"c"]
+
+
+def test_another_that_writes_meanwhile_makes_a_failed_commit_unknown(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its frames are where those of the commit were; nothing of them may be spoilt."""
+
+    def insert(self: SQLite, values: list[object]) -> None:
+        with closing(sqlite3.connect(path)) as other, other:
+            other.execute("UPDATE lines SET peer = 'x'")
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with engine(path) as kept:
+        kept.commit([batch(b"a")])
+        with monkeypatch.context() as patch:
+            patch.setattr(SQLite, "_insert", insert)
+            with pytest.raises(StoreError, match="unknown: disk I/O error"):
+                kept.commit([batch(b"b")])
+        crashed = copied(path)
+    with engine(crashed):
+        assert ask(crashed, "SELECT peer, line FROM lines") == [("x", b"a")]
+
+
 def test_a_name_that_is_no_text_fails_and_leaves_nothing_behind(path: Path) -> None:
     with engine(path) as kept:
         with pytest.raises(Exception, match="surrogates"):

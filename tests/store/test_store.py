@@ -27,7 +27,7 @@ from sockservice.daemon.allornone import AllOrNone
 from sockservice.daemon.engines import backend
 from sockservice.errors import CannotStart, StoreError
 from sockservice.store import groupcommit as commit
-from sockservice.store import writer
+from sockservice.store import turns, writer
 from sockservice.store.engine import EVERYTHING, Backend, Batch
 from sockservice.store.groupcommit import Store
 from sockservice.store.memory import Memory
@@ -282,7 +282,7 @@ def test_a_commit_has_a_limit_and_no_append_is_divided(
     turned.append(batch(b"first"))
     reactor.iterate(0)
     assert engine.begun.get(timeout=PATIENCE) == [b"first"]
-    half = writer.COMMIT_LIMIT // 2
+    half = turns.COMMIT_LIMIT // 2
     last = [turned.append(batch(*[b"%d" % n] * (half + 1))) for n in range(5)][-1]
     reactor.iterate(0)
     engine.release()
@@ -290,6 +290,29 @@ def test_a_commit_has_a_limit_and_no_append_is_divided(
     sizes = [len(lines) for lines in engine.commits]
     assert sizes == [1, 2 * half + 2, 2 * half + 2, half + 1]
     assert len(engine.kept()) == sum(sizes)
+
+
+def test_a_lone_line_does_not_wait_behind_all_that_others_have_sent(
+    reactor: HandReactor, turned: Store, engine: Held, outcomes: Outcomes
+) -> None:
+    engine.free.clear()
+    turned.append(batch(b"first"))
+    reactor.iterate(0)
+    assert engine.begun.get(timeout=PATIENCE) == [b"first"]
+    many = [b"x"] * 1000
+    heavy = [turned.append(batch(*many, peer=f"heavy {n % 2}")) for n in range(40)]
+    outcomes.watch("lone", turned.append(batch(b"lone", peer="lone")))
+    reactor.iterate(0)
+    engine.release()
+    reactor.result(heavy[-1])
+    assert b"lone" in engine.commits[1]
+    assert outcomes() == [("lone", None)]
+    # Those of one peer are in order.
+    kept = [peer for peer, _, _ in engine.kept()]
+    assert kept.count("heavy 0") == kept.count("heavy 1") == 20_000
+    # And have as much in each commit.
+    counts = [commit.count(b"x") for commit in engine.commits[1:]]
+    assert len(counts) == 5 and max(counts) <= turns.COMMIT_LIMIT + 1000
 
 
 async def test_a_list_may_be_used_again_as_soon_as_it_was_appended(
@@ -739,7 +762,7 @@ async def test_the_store_is_opened_before_anything_listens_and_closed_when_all_h
 ) -> None:
     found: list[Any] = []
     store = Store(real, engine)
-    service = AllOrNone(store)
+    service = AllOrNone(store, reactor=real)
     Watching(found, engine, lambda: store.append(batch(b"the last"))).setServiceParent(service)
     service.startService()
     await service.stopService()
