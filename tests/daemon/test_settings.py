@@ -11,8 +11,9 @@ import pytest
 
 from sockservice.cli import main
 from sockservice.cli.man import page
+from sockservice.daemon.allornone import AllOrNone
 from sockservice.daemon.options import Options
-from sockservice.daemon.service import common
+from sockservice.daemon.service import common, listen
 from sockservice.limits.admission import Limits
 from sockservice.limits.counters import Counters
 from sockservice.limits.readers import age, length, seconds, size
@@ -141,6 +142,26 @@ def test_an_option_is_given_to_who_takes_it_by_its_name(reactor: HandReactor) ->
 
     shared = common(reactor, parsed("--drain-timeout", "3"), None)
     assert shared.keywords(Taking, port=1) == {"drainTimeout": 3, "port": 1}
+
+
+@pytest.mark.parametrize("privileged", [True, False])
+def test_what_may_change_holds_from_the_start(reactor: HandReactor, privileged: bool) -> None:
+    options = parsed(
+        *("--port", "0", "--max-connections", "8", "--memory-limit", "8K", "--log-limit", "5"),
+        *("--drain-timeout", "3", "--line-limit", "7"),
+    )
+    options.processes = 4
+    shared = common(reactor, options, None)
+    service = AllOrNone()
+    listen(options, shared, service)
+    if privileged:  # or as `twist` does
+        service.privilegedStartService()
+    service.startService()
+    assert shared.admission.limits.connections == 2
+    assert shared.memory.most == 2048
+    assert shared.journal.most == 5
+    assert [listener.drainTimeout for listener in service.listeners()] == [3, 3]
+    reactor.result(service.stopService())
 
 
 def test_the_documented_limits_are_those_of_the_table() -> None:
