@@ -81,22 +81,36 @@ class AllOrNone(MultiService):
             counters = self._counters
             log.info("ended: {counters}", counters=str(counters), counts=counters.counts())
 
+    @property
+    def _listeners(self) -> Iterator[Listeners | Listener]:
+        for service in self:
+            if isinstance(service, (Listeners, Listener)):
+                yield service
+
+    @property
+    def connections(self) -> int:
+        """How many connections are served now."""
+        return sum(each.connections for each in self._listeners)
+
+    def retire(self) -> None:
+        """Take no new connections and datagrams: another process does, on the same sockets."""
+        for each in self._listeners:
+            each.retire()
+
     def change(self, lineLimit: int, drainTimeout: float) -> None:
         """Have every listener go by these from now on; see `Listener.change`."""
         self.drainTimeout = drainTimeout
-        for service in self:
-            if isinstance(service, (Listeners, Listener)):
-                service.change(lineLimit, drainTimeout)
+        for service in self._listeners:
+            service.change(lineLimit, drainTimeout)
 
     def reload(self) -> list[CannotListen]:
         """Have every listener read its files again; give what is wrong with them."""
         problems = []
-        for service in self:
-            if isinstance(service, (Listeners, Listener)):
-                try:
-                    service.reload()
-                except CannotListen as problem:
-                    problems.append(problem)
+        for service in self._listeners:
+            try:
+                service.reload()
+            except CannotListen as problem:
+                problems.append(problem)
         return problems
 
     @contextmanager
@@ -111,9 +125,8 @@ class AllOrNone(MultiService):
                 early.began()
                 early.check()
         except CannotStart as problem:
-            for service in self:
-                if isinstance(service, (Listeners, Listener)):
-                    service.abandon()
+            for service in self._listeners:
+                service.abandon()
             if early is not None:
                 early.began()
             level = LogLevel.info if problem.code == 0 else LogLevel.error

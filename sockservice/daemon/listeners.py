@@ -53,6 +53,16 @@ class Listeners(MultiService):
         for listener in self:
             listener.abandon()
 
+    @property
+    def connections(self) -> int:
+        """As a listener's."""
+        return sum(listener.connections for listener in self)
+
+    def retire(self) -> None:
+        """As a listener's."""
+        for listener in self:
+            listener.retire()
+
     def change(self, lineLimit: int, drainTimeout: float) -> None:
         """As a listener's."""
         for listener in self:

@@ -157,6 +157,15 @@ class Options(usage.Options):
             number("drain-timeout", 0, 86400, "a number of seconds"),
         ],
         [
+            "retire-timeout",
+            None,
+            0,
+            "Seconds that a worker which was told to end alone (SIGTERM) serves its connections "
+            "at most, while another takes its place; then it drains. 0, the default, is no "
+            "limit: no connection is broken.",
+            number("retire-timeout", 0, 10**9, "a number of seconds"),
+        ],
+        [
             "report",
             None,
             None,
