@@ -92,15 +92,30 @@ class AllOrNone(MultiService):
             elif isinstance(service, Listener):
                 yield service
 
+    @property
+    def connections(self) -> int:
+        """How many connections are served now."""
+        return sum(each.connections for each in self.listeners())
+
+    def retire(self) -> None:
+        """Take no new connections and datagrams: another process does, on the same sockets."""
+        for each in self.listeners():
+            each.retire()
+
+    @property
+    def _listeners(self) -> Iterator[Listeners | Listener]:
+        for service in self:
+            if isinstance(service, (Listeners, Listener)):
+                yield service
+
     def reload(self) -> list[CannotListen]:
         """Have every listener read its files again; give what is wrong with them."""
         problems = []
-        for service in self:
-            if isinstance(service, (Listeners, Listener)):
-                try:
-                    service.reload()
-                except CannotListen as problem:
-                    problems.append(problem)
+        for service in self._listeners:
+            try:
+                service.reload()
+            except CannotListen as problem:
+                problems.append(problem)
         return problems
 
     @contextmanager
@@ -115,9 +130,8 @@ class AllOrNone(MultiService):
                 early.began()
                 early.check()
         except CannotStart as problem:
-            for service in self:
-                if isinstance(service, (Listeners, Listener)):
-                    service.abandon()
+            for service in self._listeners:
+                service.abandon()
             if early is not None:
                 early.began()
             level = LogLevel.info if problem.code == 0 else LogLevel.error

@@ -49,6 +49,16 @@ class Listeners(MultiService):
         for listener in self:
             listener.abandon()
 
+    @property
+    def connections(self) -> int:
+        """As a listener's."""
+        return sum(listener.connections for listener in self)
+
+    def retire(self) -> None:
+        """As a listener's."""
+        for listener in self:
+            listener.retire()
+
     def reload(self) -> None:
         """Read files again that may have changed.
 

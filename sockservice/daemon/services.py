@@ -37,6 +37,14 @@ class Listener(Service):
     #: Whether another process logs where it listens.
     quiet = False
 
+    @property
+    def connections(self) -> int:
+        """How many connections it serves now."""
+        return 0 if self._factory is None else self._factory.connected
+
+    def retire(self) -> None:
+        """Take nothing new from the socket, which another process serves as well."""
+
     def abandon(self) -> None:
         """Undo the binding, when another listener cannot start."""
 
@@ -114,6 +122,9 @@ class StreamListener(BoundListener):
         self._factory: LineFactory = factory
         self._port = StreamPort(reactor, bound.socket, served or factory, backlog, descriptors)
 
+    def retire(self) -> None:
+        self._port.leaveListening()
+
     @inlineCallbacks
     def stopService(self) -> Any:
         """Stop accepting; fires when all lines received are answered and all connections closed.
@@ -134,6 +145,9 @@ class DatagramListener(BoundListener):
         self._reactor = reactor
         self._protocol = protocol
         self._port = DatagramPort(reactor, bound.socket, protocol)
+
+    def retire(self) -> None:
+        self._port.pauseProducing()
 
     @inlineCallbacks
     def stopService(self) -> Any:

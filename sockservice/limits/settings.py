@@ -262,6 +262,14 @@ SETTINGS: tuple[Setting, ...] = (
         counter="`refused`",
     ),
     Setting(
+        name="retire-timeout",
+        help="Seconds that a worker which was told to end alone (SIGTERM) serves its connections "
+        "at most, while another takes its place; then it drains. 0 is no limit.",
+        reader=seconds(0, MANY),
+        default=0,
+        why="no connection is broken",
+    ),
+    Setting(
         name="report",
         help="Log what was done so far, in one line, every so many seconds.",
         reader=seconds(1, 86400),

@@ -111,13 +111,18 @@ class StreamPort:
         self.factory.doStart()
         self.reactor.addReader(self)
 
-    def stopListening(self) -> None:
-        """Stop accepting, after the connections in the backlog."""
+    def leaveListening(self) -> None:
+        """Stop accepting; the connections in the backlog are left to others on this socket."""
         self._listening = False
         self.reactor.removeReader(self)
-        for _ in range(self._backlog // self.TURN + 1):
-            if not self._accept():
-                break
+
+    def stopListening(self) -> None:
+        """Stop accepting, after the connections in the backlog, unless they were left."""
+        if self._listening:
+            self.leaveListening()
+            for _ in range(self._backlog // self.TURN + 1):
+                if not self._accept():
+                    break
         self.factory.doStop()
 
     # What follows is called by the reactor.

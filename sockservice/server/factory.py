@@ -97,6 +97,11 @@ class LineFactory(ServerFactory):
         """Lines a second that are taken from one connection; 0 is no limit."""
         return self.admission.limits.lineRate
 
+    @property
+    def connected(self) -> int:
+        """How many connections there are, those included that are not ready for lines."""
+        return len(self._connections)
+
     def startFactory(self) -> None:
         self._sweeping.start(SWEEP_INTERVAL, now=False)
 

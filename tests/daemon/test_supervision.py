@@ -239,7 +239,7 @@ def test_a_stop_has_all_drain_and_waits_for_them(
 ) -> None:
     one, other = supervised.ready().reactor.started
     stopped = supervised.workers.stopService()
-    assert (one.signals, other.signals) == (["TERM"], ["TERM"])
+    assert (one.signals, other.signals) == (["USR2"], ["USR2"])
     one.die()
     assert not stopped.called
     other.die(signal=15)
@@ -254,9 +254,9 @@ def test_who_does_not_end_is_killed(reactor: Processes, supervised: Supervised, 
     stopped = supervised.workers.stopService()
     one.die()
     reactor.advance(10 + GRACE - 0.1)
-    assert other.signals == ["TERM"]
+    assert other.signals == ["USR2"]
     reactor.advance(0.2)
-    assert other.signals == ["TERM", "KILL"]
+    assert other.signals == ["USR2", "KILL"]
     assert log.texts[-1] == "worker 2 did not end in time and is killed"
     other.die(signal=9)
     assert stopped.called

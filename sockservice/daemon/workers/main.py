@@ -30,7 +30,7 @@ from sockservice.daemon.early import Early
 from sockservice.daemon.options import Options
 from sockservice.daemon.reload import reload
 from sockservice.daemon.service import common, listen
-from sockservice.daemon.workers.process import LINES, REPORTS, STORED
+from sockservice.daemon.workers.process import DRAIN, LINES, RELIEVE, REPORTS, STORED
 from sockservice.errors import CannotStart
 from sockservice.limits.counters import Counters
 from sockservice.net.bind.reuseport import Inherited
@@ -41,12 +41,15 @@ from sockservice.store.pipe import Remote
 #: Seconds between reports of counters to the parent, if they have changed.
 COUNTING = 1.0
 
+#: Seconds between looks whether a retiring worker has connections yet.
+LOOKING = 0.1
+
 log = Logger()
 
 
 @implementer(ILogObserver)
 class Reports:
-    """Reports to the parent, in lines: `log EVENT`, `counters COUNTS`, `ready`.
+    """Reports to the parent, in lines: `log EVENT`, `counters COUNTS`, `ready`, `retiring`.
 
     Events are formatted by Twisted's `eventAsJSON`, with tracebacks as text; counts are
     JSON as well. The reports are written to `descriptor`.
@@ -74,6 +77,10 @@ class Reports:
             self._counted = replace(counters)
             self._write("counters", json.dumps(asdict(counters)))
 
+    def retiring(self) -> None:
+        """Report that this process was told to end and waits for another in its place."""
+        self._write("retiring", "")
+
     def ready(self) -> None:
         """Report that all listeners serve."""
         self._write("ready", "")
@@ -95,17 +102,61 @@ def _endWithParent() -> None:
     os._exit(1)
 
 
-def _obey(reactor: Any, reloading: Callable[[], object]) -> None:
-    """Install handlers for the signals of the parent."""
+class Retirement:
+    """The end of a worker that breaks no connection, for SIGTERM; the second one is a drain.
 
-    def stop() -> None:
+    It goes on as before until another serves in its place, then with the connections it has,
+    until they have ended; `limit` seconds at most, if it is not 0.
+    """
+
+    def __init__(self, reactor: Any, service: AllOrNone, retiring: Callable[[], None]) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._retiring = retiring
+        self._begun = False
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = reactor
+
+    def begin(self) -> None:
+        """Ask for another in its place; or drain, if that was done before."""
+        if self._begun:
+            self.drain()
+            return
+        self._begun = True
+        log.info("SIGTERM: another takes this place; its connections are served until they end")
+        self._retiring()
+
+    def relieved(self, limit: float) -> None:
+        """Accept nothing more: another does."""
+        self._service.retire()
+        if not self._looking.running:
+            self._looking.start(LOOKING)
+            if limit:
+                self._reactor.callLater(limit, self.drain)
+
+    def drain(self) -> None:
+        """Answer what was received, and end."""
         with suppress(ReactorNotRunning):
-            reactor.stop()
+            self._reactor.stop()
 
+    def _look(self) -> None:
+        if not self._service.connections:
+            self.drain()
+
+
+def _obey(
+    reactor: Any, reloading: Callable[[], object], retirement: Retirement, limit: float
+) -> None:
+    """Install handlers for the signals of the parent, and of the operator."""
     # A terminal sends it to the parent as well, which decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(stop))
-    signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(reloading))
+    for number, do in (
+        (signal.SIGTERM, retirement.begin),
+        (signal.SIGHUP, reloading),
+        (DRAIN, retirement.drain),
+        (RELIEVE, lambda: retirement.relieved(limit)),
+    ):
+        signal.signal(number, lambda *_, do=do: reactor.callFromThread(do))
 
 
 def _cannotStart(reason: str) -> NoReturn:
@@ -155,7 +206,13 @@ def main() -> None:
 
     def started() -> None:
         # The reactor has installed its own by now.
-        _obey(reactor, lambda: reload(options, shared, service))
+        retirement = Retirement(reactor, service, reports.retiring)
+        _obey(
+            reactor,
+            lambda: reload(options, shared, service),
+            retirement,
+            options["retire-timeout"],
+        )
         reports.ready()
         if early.hungUp:
             reload(options, shared, service)

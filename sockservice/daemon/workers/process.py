@@ -25,6 +25,10 @@ LONGEST = 65536
 #: Seconds to wait for the pipes of a dead worker, which its children may keep open.
 PIPES = 1.0
 
+#: What the parent has to say to a worker; SIGTERM is left to the operator. Drain and end; or,
+#: to one that retires: another serves in your place.
+DRAIN, RELIEVE = signal.SIGUSR2, signal.SIGUSR1
+
 #: Descriptors of a worker, besides the standard ones: its reports to the parent, its lines
 #: for the store, and their outcome. Its sockets follow.
 REPORTS, LINES, STORED, SOCKETS = 3, 4, 5, 6
@@ -33,7 +37,9 @@ REPORTS, LINES, STORED, SOCKETS = 3, 4, 5, 6
 class Worker(ProcessProtocol):
     """A worker process, seen from its parent.
 
-    `died` is called with the reason when it has ended and all its output has been read.
+    `ready` is called when it serves, `retires` when it was told to end from outside and wants
+    another in its place first. `died` is called with the reason when it has ended and all its
+    output has been read.
     """
 
     transport: Any
@@ -44,17 +50,21 @@ class Worker(ProcessProtocol):
         number: int,
         counters: Counters,
         store: Store | None,
-        ready: Callable[[], None],
-        died: Callable[[str], None],
+        ready: Callable[["Worker"], None],
+        retires: Callable[["Worker"], None],
+        died: Callable[["Worker", str], None],
     ) -> None:
         self.number = number
         self.ready = False
+        #: Whether it serves on only until its connections end.
+        self.retiring = False
         #: The last line it wrote to stderr.
         self.said = ""
         self._reactor = reactor
         self._counters = counters
         self._known = Counters()
         self._isReady = ready
+        self._retires = retires
         self._died = died
         self._keeping = None if store is None else Keeping(store, self._stored)
         self._reload = False
@@ -64,7 +74,11 @@ class Worker(ProcessProtocol):
 
     def end(self) -> None:
         """Tell it to answer what it has received, then end."""
-        self._signal("TERM")
+        self._signal(DRAIN.name.removeprefix("SIG"))
+
+    def relieve(self) -> None:
+        """Tell it that another serves in its place, so that it accepts nothing more."""
+        self._signal(RELIEVE.name.removeprefix("SIG"))
 
     def kill(self) -> None:
         """Kill it."""
@@ -121,9 +135,9 @@ class Worker(ProcessProtocol):
         if status.signal is not None:
             known = status.signal in list(signal.Signals)
             name = signal.Signals(status.signal).name if known else f"signal {status.signal}"
-            self._died(f"died of {name}")
+            self._died(self, f"died of {name}")
         else:
-            self._died(f"ended with status {status.exitCode}")
+            self._died(self, f"ended with status {status.exitCode}")
 
     def _reported(self, line: bytes) -> None:
         kind, _, text = line.decode().partition(" ")
@@ -140,11 +154,14 @@ class Worker(ProcessProtocol):
                 grown = getattr(now, name) - getattr(self._known, name)
                 setattr(self._counters, name, getattr(self._counters, name) + grown)
             self._known = now
+        elif kind == "retiring":
+            self.retiring = True
+            self._retires(self)
         else:
             self.ready = True
             if self._reload:
                 self.reload()
-            self._isReady()
+            self._isReady(self)
 
     def _wrote(self, childFD: int, line: bytes) -> None:
         said = ascii(line.decode(errors="backslashreplace"))[1:-1]

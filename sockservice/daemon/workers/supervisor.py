@@ -20,6 +20,8 @@ from sockservice.store.groupcommit import Store
 #: Seconds until a worker that died is replaced, at first and at most; doubled each time,
 #: until a worker has lived for the maximum.
 RESTART_FIRST, RESTART_MOST = 0.1, 30.0
+#: The same where no other worker serves, so that one does within a second.
+RESTART_ALONE = 0.2
 #: Workers that may die in a place before any was ready there; then the service gives up.
 STARTS = 3
 #: Seconds that a worker has to end, in addition to the drain timeout.
@@ -39,6 +41,12 @@ class _Place:
         self.failed = 0  # workers that died before the first was ready
         self.served = False
         self.waiting: IDelayedCall | None = None
+        self.retiring: list[Worker] = []  # who were there before, and have connections yet
+
+    @property
+    def workers(self) -> list[Worker]:
+        """All that live, the one that serves last."""
+        return self.retiring + ([] if self.worker is None else [self.worker])
 
 
 class Workers(Listener):
@@ -75,6 +83,7 @@ class Workers(Listener):
         self._places = [_Place(number) for number in range(1, count + 1)]
         self._stopped: Deferred[None] | None = None
         self._killing: IDelayedCall | None = None
+        self._deserted: float | None = None  # since when nobody serves
 
     def privilegedStartService(self) -> None:
         """Bind the sockets of the other processes; the listeners have bound the first ones.
@@ -100,9 +109,8 @@ class Workers(Listener):
 
     def reload(self) -> None:
         """Tell all workers to read their files again; each logs the result."""
-        for place in self._places:
-            if place.worker is not None:
-                place.worker.reload()
+        for worker in self._alive:
+            worker.reload()
 
     def stopService(self) -> Deferred[None]:
         """Let all workers drain; fires when all have ended."""
@@ -113,8 +121,8 @@ class Workers(Listener):
             if place.waiting is not None:
                 place.waiting.cancel()
                 place.waiting = None
-            if place.worker is not None:
-                place.worker.end()
+        for worker in self._alive:
+            worker.end()
         if not self._alive:
             return succeed(None)
         self._killing = self._reactor.callLater(self.drainTimeout + GRACE, self._kill)
@@ -123,7 +131,12 @@ class Workers(Listener):
 
     @property
     def _alive(self) -> list[Worker]:
-        return [place.worker for place in self._places if place.worker is not None]
+        return [worker for place in self._places for worker in place.workers]
+
+    @property
+    def _served(self) -> bool:
+        """Whether any worker takes connections."""
+        return any(worker.ready for worker in self._alive)
 
     def _kill(self) -> None:
         for worker in self._alive:
@@ -137,8 +150,9 @@ class Workers(Listener):
             place.number,
             self._counters,
             self._store,
-            lambda: self._ready(place),
-            lambda reason: self._died(place, reason),
+            lambda _: self._ready(place),
+            lambda worker: self._retires(place, worker),
+            lambda worker, reason: self._died(place, worker, reason),
         )
         descriptors: dict[int, int | str] = {0: "w", 1: "r", 2: "r", REPORTS: "r"}
         descriptors |= {LINES: "r", STORED: "w"}
@@ -172,16 +186,35 @@ class Workers(Listener):
             )
         except OSError as problem:
             place.worker.said = f"{command[0]}: {problem.strerror}"
-            self._died(place, "could not be started")
+            self._died(place, place.worker, "could not be started")
 
     def _ready(self, place: _Place) -> None:
         first = not all(each.served for each in self._places)
         place.served = True
         if first and all(each.served for each in self._places):
             log.info("{count} workers are ready", count=len(self._places))
+        if self._deserted is not None:
+            log.info(
+                "worker {number} serves; nobody did for {seconds:.1f} seconds",
+                number=place.number,
+                seconds=self._reactor.seconds() - self._deserted,
+            )
+            self._deserted = None
+        for worker in place.retiring:
+            worker.relieve()
 
-    def _died(self, place: _Place, reason: str) -> None:
-        worker, place.worker = place.worker, None
+    def _retires(self, place: _Place, worker: Worker) -> None:
+        """Start another in the place of one that was told to end from outside."""
+        if self.running and place.worker is worker:
+            place.retiring.append(worker)
+            self._start(place)
+
+    def _died(self, place: _Place, worker: Worker, reason: str) -> None:
+        retired = worker in place.retiring
+        if retired:
+            place.retiring.remove(worker)
+        else:
+            place.worker = None
         if not self.running:
             if self._stopped is not None and not self._alive:
                 if self._killing is not None and self._killing.active():
@@ -190,7 +223,10 @@ class Workers(Listener):
             return
         if self._hopeless:
             return
-        said = f": {worker.said}" if worker is not None and worker.said else ""
+        said = f": {worker.said}" if worker.said else ""
+        if retired:
+            log.info("retired worker {number} {reason}", number=worker.number, reason=reason)
+            return
         if not place.served:
             place.failed += 1
             if place.failed >= STARTS:
@@ -199,12 +235,16 @@ class Workers(Listener):
                 return
         if self._reactor.seconds() - place.since >= RESTART_MOST:
             place.pause = RESTART_FIRST
+        pause = place.pause if self._served else min(place.pause, RESTART_ALONE)
         log.error(
             "worker {number} {reason}{said}; another takes its place in {pause:g} seconds",
             number=place.number,
             reason=reason,
             said=said,
-            pause=place.pause,
+            pause=pause,
         )
-        place.waiting = self._reactor.callLater(place.pause, self._start, place)
+        if place.served and not self._served and self._deserted is None:
+            self._deserted = self._reactor.seconds()
+            log.error("nobody serves: connections wait until a worker does")
+        place.waiting = self._reactor.callLater(pause, self._start, place)
         place.pause = min(2 * place.pause, RESTART_MOST)
