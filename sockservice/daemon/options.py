@@ -205,6 +205,11 @@ class Options(usage.Options):
             "and shows what peers send.",
         ],
         [
+            "accept-http",
+            "Take a first line that is an HTTP request as a line like any other. Off, for then "
+            "any web page could store lines.",
+        ],
+        [
             "resolve",
             None,
             "Look up the names of peers and log them; nothing waits for a name or trusts it.",

@@ -91,6 +91,7 @@ def common(
         backlog=options["backlog"],
         lineLimit=options["line-limit"],
         verbose=bool(options["verbose"]),
+        http=bool(options["accept-http"]),
         # What is inherited has them already.
         socketOptions=() if inherited else options.socketOptions,
         names=Names(reactor, journal) if options["resolve"] else None,

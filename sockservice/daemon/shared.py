@@ -38,6 +38,8 @@ class Shared(NamedTuple):
     verbose: bool = False
     #: Set on every listening socket, and so on its connections: (level, option, value).
     socketOptions: Sequence[SocketOption] = ()
+    #: Whether HTTP requests are lines like any other.
+    http: bool = False
     names: Names | None = None
     store: Store | None = None
     #: Watches connections in the reactor's place.
@@ -49,3 +51,8 @@ class Shared(NamedTuple):
     held: bool = False
     #: Whether this is one of these processes: another says where they listen.
     inherited: bool = False
+
+    @property
+    def stored(self) -> bool:
+        """Whether there is a store."""
+        return self.store is not None

@@ -28,7 +28,7 @@ def wired(shared: Shared, protocol: str, found: Opened | Foreign) -> Listener:
             raise CannotListen(f"{protocol} is no protocol for raw frames")
         return FrameListener(shared.reactor, found.bound, name)
     if not isinstance(found, Foreign) and not found.stream:
-        made = datagramProtocol(protocol or found.usual)
+        made = datagramProtocol(protocol or found.usual, stored=shared.stored)
         served = made(
             counters=shared.counters,
             verbose=shared.verbose,
@@ -42,9 +42,10 @@ def wired(shared: Shared, protocol: str, found: Opened | Foreign) -> Listener:
         return DatagramListener(shared.reactor, found.bound, name, served)
     factory = LineFactory(
         shared.reactor,
-        streamProtocol(protocol or found.usual),
+        streamProtocol(protocol or found.usual, stored=shared.stored),
         lineLimit=shared.lineLimit,
         verbose=shared.verbose,
+        http=shared.http,
         counters=shared.counters,
         names=shared.names,
         store=shared.store,
