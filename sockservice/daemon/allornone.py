@@ -36,6 +36,9 @@ class AllOrNone(MultiService):
 
     drainTimeout = DRAIN_TIMEOUT
 
+    def ready(self) -> None:
+        """Called when all of it is started; to be replaced."""
+
     def __init__(
         self,
         store: Store | None = None,
@@ -63,6 +66,7 @@ class AllOrNone(MultiService):
             # What is here now stays to the end, so the collector need not look through it
             # again and again: the longest pauses become half as long.
             gc.freeze()
+        self.ready()
 
     @inlineCallbacks
     def stopService(self) -> Any:

@@ -157,6 +157,21 @@ class Options(usage.Options):
             number("drain-timeout", 0, 86400, "a number of seconds"),
         ],
         [
+            "lame-duck",
+            None,
+            0,
+            "Seconds between the word that the service is not ready any more (--ready-file, "
+            "systemd) and the closing of its listeners, for load balancers to notice. 0, the "
+            "default, closes them at once.",
+            number("lame-duck", 0, 86400, "a number of seconds"),
+        ],
+        [
+            "ready-file",
+            None,
+            None,
+            "Keep a file here as long as the service is ready, for health checks.",
+        ],
+        [
             "retire-timeout",
             None,
             0,

@@ -1,6 +1,7 @@
 """Build the running service that the options ask for."""
 
 import select
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -10,6 +11,7 @@ from sockservice.daemon.early import installed
 from sockservice.daemon.exit import endWith, giveUp
 from sockservice.daemon.listeners import HostPort, Listen
 from sockservice.daemon.options import HOST, PORT, Options
+from sockservice.daemon.readiness import Readiness
 from sockservice.daemon.reload import reload
 from sockservice.daemon.report import Report
 from sockservice.daemon.shared import Shared
@@ -47,7 +49,14 @@ def makeService(options: Options) -> MultiService:
     service.drainTimeout = options["drain-timeout"]
     if options["report"] is not None:
         Report(reactor, shared.counters, options["report"]).setServiceParent(service)
-    Signals(reactor, lambda: reload(options, shared, service), early).setServiceParent(service)
+    readiness = Readiness(options["ready-file"])
+    Signals(
+        reactor,
+        lambda: reload(options, shared, service),
+        early,
+        readiness,
+        options["lame-duck"],
+    ).setServiceParent(service)
     listen(options, shared, service)
     if isinstance(ask, Sharing):
         from sockservice.daemon.workers.supervisor import Workers
@@ -62,9 +71,12 @@ def makeService(options: Options) -> MultiService:
             store=store,
             socketOptions=options.socketOptions,
             steered=options.limits().perSource,
+            ready=readiness.ready,
         )
         supervising.drainTimeout = options["drain-timeout"]
         supervising.setServiceParent(service)
+    else:
+        service.ready = partial(reactor.callWhenRunning, readiness.ready)  # type: ignore[method-assign]
     return service
 
 
