@@ -34,6 +34,9 @@ class AllOrNone(MultiService):
     where all lines are durable and the store only has to be closed.
     """
 
+    def ready(self) -> None:
+        """Called when all of it is started; to be replaced."""
+
     def __init__(
         self,
         store: Store | None = None,
@@ -61,6 +64,7 @@ class AllOrNone(MultiService):
             # What is here now stays to the end, so the collector need not look through it
             # again and again: the longest pauses become half as long.
             gc.freeze()
+        self.ready()
 
     @property
     def drainTimeout(self) -> float:

@@ -31,10 +31,12 @@ DATAGRAM: dict[str, Callable[..., DatagramServer]] = {
 }
 
 
-def streamProtocol(text: str) -> Callable[[], LineServer]:
+def streamProtocol(text: str, *, stored: bool = False) -> Callable[[], LineServer]:
     """Return the factory function of the protocol that `text` names, for connections.
 
-    :raises CannotListen: It does not name a protocol for streams.
+    `stored` says whether there is a store.
+
+    :raises CannotListen: It does not name a protocol for streams, or one that needs a store.
     """
     name, options = _split(text)
     made = STREAM.get(name)
@@ -44,13 +46,16 @@ def streamProtocol(text: str) -> Callable[[], LineServer]:
         made = _imported(name)
         if not issubclass(made, LineServer):
             raise CannotListen(f"{name} is a DatagramServer: it cannot serve a stream endpoint")
+        _storing(name, made, stored)
     return _tried(name, made, options)
 
 
-def datagramProtocol(text: str) -> Callable[..., DatagramServer]:
+def datagramProtocol(text: str, *, stored: bool = False) -> Callable[..., DatagramServer]:
     """Return the factory function of the protocol that `text` names, for a datagram socket.
 
-    :raises CannotListen: It does not name a protocol for datagrams.
+    `stored` says whether there is a store.
+
+    :raises CannotListen: It does not name a protocol for datagrams, or one that needs a store.
     """
     name, options = _split(text)
     made: Any = DATAGRAM.get(name)
@@ -58,6 +63,7 @@ def datagramProtocol(text: str) -> Callable[..., DatagramServer]:
         if name in STREAM or name == "frames":
             raise CannotListen(f"{name} is no protocol for datagrams")
         made = _imported(name)
+        _storing(name, made, stored)
         if issubclass(made, LineServer):
             if not made.datagrams:
                 raise CannotListen(
@@ -68,6 +74,12 @@ def datagramProtocol(text: str) -> Callable[..., DatagramServer]:
                 raise CannotListen(f"{name} has no answer(), which datagrams are given to")
             return partial(DatagramLines, _tried(name, made, options))
     return _tried(name, made, options, counters=None)
+
+
+def _storing(name: str, made: type[Any], stored: bool) -> None:
+    """See that a class that says `stores = True` has a store."""
+    if getattr(made, "stores", False) and not stored:
+        raise CannotListen(f"{name} stores lines: it needs --store")
 
 
 def _tried(

@@ -1,6 +1,7 @@
 """Build the running service that the options ask for."""
 
 import select
+from functools import partial
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -10,6 +11,7 @@ from sockservice.daemon.early import installed
 from sockservice.daemon.exit import endWith, giveUp
 from sockservice.daemon.listeners import HostPort, Listen
 from sockservice.daemon.options import Options
+from sockservice.daemon.readiness import Readiness
 from sockservice.daemon.reload import Tuning, reload
 from sockservice.daemon.report import Report
 from sockservice.daemon.shared import Shared
@@ -45,7 +47,14 @@ def makeService(options: Options) -> MultiService:
     service = AllOrNone(store, shared.counters, shared.journal, early, reactor)
     if options["report"] is not None:
         Report(reactor, shared.counters, options["report"]).setServiceParent(service)
-    Signals(reactor, lambda: reload(options, shared, service), early).setServiceParent(service)
+    readiness = Readiness(options["ready-file"])
+    Signals(
+        reactor,
+        lambda: reload(options, shared, service),
+        early,
+        readiness,
+        options["lame-duck"],
+    ).setServiceParent(service)
     listen(options, shared, service)
     if isinstance(ask, Sharing):
         from sockservice.daemon.workers.supervisor import Workers
@@ -60,7 +69,10 @@ def makeService(options: Options) -> MultiService:
             store=store,
             socketOptions=options["socket-option"],
             steered=options.limits().perSource,
+            ready=readiness.ready,
         ).setServiceParent(service)
+    else:
+        service.ready = partial(reactor.callWhenRunning, readiness.ready)  # type: ignore[method-assign]
     return service
 
 

@@ -42,6 +42,11 @@ class Shared(NamedTuple):
     #: Whether this is one of these processes: another says where they listen.
     inherited: bool = False
 
+    @property
+    def stored(self) -> bool:
+        """Whether there is a store."""
+        return self.store is not None
+
     def keywords(self, made: type, **own: Any) -> dict[str, Any]:
         """Return the keyword arguments for `made` that are named here, in `own` or by an option.
 

@@ -30,12 +30,12 @@ def wired(shared: Shared, protocol: str, found: Opened | Foreign) -> Listener:
             raise CannotListen(f"{protocol} is no protocol for raw frames")
         return FrameListener(shared.reactor, found.bound, name)
     if not isinstance(found, Foreign) and not found.stream:
-        made = datagramProtocol(protocol or found.usual)
+        made = datagramProtocol(protocol or found.usual, stored=shared.stored)
         served = made(**shared.keywords(DatagramServer, clock=shared.reactor, listener=at))
         return DatagramListener(shared.reactor, found.bound, name, served)
     factory = LineFactory(
         shared.reactor,
-        streamProtocol(protocol or found.usual),
+        streamProtocol(protocol or found.usual, stored=shared.stored),
         **shared.keywords(LineFactory, listener=at),
     )
     wrapped = found.wrapped(factory)

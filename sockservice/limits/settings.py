@@ -3,7 +3,7 @@
 from sockservice.limits import openfiles, readers
 from sockservice.limits.lograte import LOG_LIMIT
 from sockservice.limits.memory import MEMORY_LIMIT
-from sockservice.limits.readers import age, count, length, seconds, size
+from sockservice.limits.readers import age, count, length, seconds, size, text
 from sockservice.limits.setting import Running, Setting
 from sockservice.store.space import RESERVE
 from sockservice.wire.framing import LINE_LIMIT
@@ -260,6 +260,21 @@ SETTINGS: tuple[Setting, ...] = (
         why="all that was acknowledged can still be written into the store's file",
         protects="what was acknowledged, from a full disk",
         counter="`refused`",
+    ),
+    Setting(
+        name="lame-duck",
+        help="Seconds between the word that the service is not ready any more (--ready-file, "
+        "systemd) and the closing of its listeners, for load balancers to notice. 0 closes them "
+        "at once.",
+        reader=seconds(0, 86400),
+        default=0,
+        why="only you know whether a load balancer looks",
+    ),
+    Setting(
+        name="ready-file",
+        help="Keep a file here as long as the service is ready, for health checks.",
+        reader=text("PATH"),
+        why="only you know who looks for it",
     ),
     Setting(
         name="retire-timeout",

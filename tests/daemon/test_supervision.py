@@ -15,9 +15,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.daemon.workers.main import Reports
-from sockservice.daemon.workers.process import LINES, LONGEST, PIPES, REPORTS, SOCKETS, STORED
+from sockservice.daemon.workers.process import (
+    DRAIN,
+    LINES,
+    LONGEST,
+    PIPES,
+    RELIEVE,
+    REPORTS,
+    SOCKETS,
+    STORED,
+)
 from sockservice.daemon.workers.supervisor import (
     GRACE,
+    RESTART_ALONE,
     RESTART_FIRST,
     RESTART_MOST,
     STARTS,
@@ -39,13 +49,13 @@ class Process:
         self.protocol = protocol
         self.words = words
         self.descriptors = descriptors
-        self.signals: list[str] = []
+        self.signals: list[str | int] = []
         self.written: list[tuple[int, bytes]] = []
         self.closed: list[int] = []
         self.exited = False
         protocol.makeConnection(self)
 
-    def signalProcess(self, name: str) -> None:
+    def signalProcess(self, name: str | int) -> None:
         if self.exited:
             raise ProcessExitedAlready
         self.signals.append(name)
@@ -239,7 +249,7 @@ def test_a_stop_has_all_drain_and_waits_for_them(
 ) -> None:
     one, other = supervised.ready().reactor.started
     stopped = supervised.workers.stopService()
-    assert (one.signals, other.signals) == (["USR2"], ["USR2"])
+    assert (one.signals, other.signals) == ([DRAIN], [DRAIN])
     one.die()
     assert not stopped.called
     other.die(signal=15)
@@ -254,9 +264,9 @@ def test_who_does_not_end_is_killed(reactor: Processes, supervised: Supervised, 
     stopped = supervised.workers.stopService()
     one.die()
     reactor.advance(10 + GRACE - 0.1)
-    assert other.signals == ["USR2"]
+    assert other.signals == [DRAIN]
     reactor.advance(0.2)
-    assert other.signals == ["USR2", "KILL"]
+    assert other.signals == [DRAIN, "KILL"]
     assert log.texts[-1] == "worker 2 did not end in time and is killed"
     other.die(signal=9)
     assert stopped.called
@@ -384,3 +394,58 @@ def test_a_dead_worker_is_not_told_what_became_of_its_lines(
     assert (one.written, other.written) == ([], [(STORED, framed(b"S"))])
     hand.result(store.stop())
     hand.dispose()
+
+
+def test_one_place_always_comes_back_within_a_second(
+    reactor: Processes, supervised: Supervised, log: Log
+) -> None:
+    """However often workers have died: where nobody serves, the next is not waited for long."""
+    supervised.ready()
+    for _ in range(10):
+        reactor.started[-1].report("ready")
+        reactor.started[-1].die(signal=9)
+        reactor.advance(RESTART_MOST - 1)
+    one = reactor.started[0]
+    began = len(reactor.started)
+    reactor.started[-1].die(signal=9)
+    one.die(signal=9)
+    assert log.texts[-1] == "nobody serves: connections wait until a worker does"
+    reactor.advance(RESTART_ALONE)
+    assert len(reactor.started) > began
+    reactor.advance(0.3)
+    reactor.started[-1].report("ready")
+    assert log.texts[-1].endswith(f"serves; nobody did for {RESTART_ALONE + 0.3:.1f} seconds")
+
+
+def test_one_that_is_told_to_end_is_relieved_when_another_serves(
+    reactor: Processes, supervised: Supervised, log: Log
+) -> None:
+    one, _ = supervised.ready().reactor.started
+    one.report("retiring")
+    another = reactor.started[2]
+    assert json.loads(another.words[4])["number"] == 1
+    assert one.signals == []
+    another.report("ready")
+    assert one.signals == [RELIEVE]
+    supervised.workers.reload()
+    assert one.signals[1:] == another.signals == ["HUP"]
+    one.die()
+    assert log.texts[-1] == "retired worker 1 ended with status 0"
+    reactor.advance(RESTART_MOST)
+    assert len(reactor.started) == 3
+
+
+def test_a_stop_waits_for_those_that_retire_as_well(
+    reactor: Processes, supervised: Supervised
+) -> None:
+    one, other = supervised.ready().reactor.started
+    one.report("retiring")
+    stopped = supervised.workers.stopService()
+    assert [each.signals for each in reactor.started] == [[DRAIN]] * 3
+    other.report("retiring")  # too late to matter
+    for each in (other, reactor.started[2]):
+        each.die()
+    assert not stopped.called
+    one.die()
+    assert stopped.called
+    assert len(reactor.started) == 3

@@ -74,11 +74,11 @@ class Worker(ProcessProtocol):
 
     def end(self) -> None:
         """Tell it to answer what it has received, then end."""
-        self._signal(DRAIN.name.removeprefix("SIG"))
+        self._signal(DRAIN)
 
     def relieve(self) -> None:
         """Tell it that another serves in its place, so that it accepts nothing more."""
-        self._signal(RELIEVE.name.removeprefix("SIG"))
+        self._signal(RELIEVE)
 
     def kill(self) -> None:
         """Kill it."""
@@ -92,7 +92,7 @@ class Worker(ProcessProtocol):
         else:
             self._reload = True
 
-    def _signal(self, name: str) -> None:
+    def _signal(self, name: str | int) -> None:
         with suppress(ProcessExitedAlready):
             self.transport.signalProcess(name)
 

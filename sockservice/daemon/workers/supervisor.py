@@ -53,8 +53,8 @@ class Workers(Listener):
     """Runs `count` processes that serve the sockets of `sharing`.
 
     `arguments` are those of `twistd sockservice`. `counters` sums up theirs; `store`
-    stores their lines. `failed` is called with the reason if they cannot start. They have
-    `drainTimeout` seconds to drain, and a little more to end.
+    stores their lines. `ready` is called when all serve, `failed` with the reason if they
+    cannot start. They have `drainTimeout` seconds to drain, and a little more to end.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Workers(Listener):
         store: Store | None = None,
         socketOptions: Sequence[SocketOption] = (),
         steered: bool = False,
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._reactor = reactor
         self._arguments = arguments
@@ -78,6 +79,7 @@ class Workers(Listener):
         self._store = store
         self._socketOptions = socketOptions
         self._steered = steered
+        self._isReady = ready
         self._bound = False
         self._hopeless = False
         self._places = [_Place(number) for number in range(1, count + 1)]
@@ -193,6 +195,7 @@ class Workers(Listener):
         place.served = True
         if first and all(each.served for each in self._places):
             log.info("{count} workers are ready", count=len(self._places))
+            self._isReady()
         if self._deserted is not None:
             log.info(
                 "worker {number} serves; nobody did for {seconds:.1f} seconds",
