@@ -10,15 +10,17 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
+from itertools import chain
 from typing import Any, NamedTuple
 
-from sockservice.store.reader import LINE, Query, Reader
+from sockservice.store.reader import LINE, PAGE, Query, Reader
 from sockservice.store.sqlite import LOCK_TIMEOUT, SCHEMA, SCHEMA_VERSION
 
 #: Lines in one transaction of the copy: what is done again, at most, after an interruption.
 STEP = 50_000
 
 _ALL = Query(columns=f"id, received, peer, listener, {LINE}")
+_INSERT = "INSERT INTO lines VALUES(?, ?, ?, ?, ?)"
 # The lines up to `since` are in another copy.
 _COPIED = "CREATE TABLE copied(since INTEGER NOT NULL)"
 
@@ -98,13 +100,21 @@ def _copied(
                 rows, reached = store.page(_ALL, after)
                 new = [row for row in rows if row[0] <= last]
                 given += len(new)
-                database.executemany("INSERT INTO lines VALUES(?, ?, ?, ?, ?)", new)
+                _insert(database, new)
                 # There may be none any more.
                 after = last if reached == after else min(reached, last)
                 said(after - begun, last - begun)
             ask("UPDATE sqlite_sequence SET seq = ? WHERE name = 'lines'", (after,))
             ask("COMMIT")
         return _checked(database, begun, given, first)
+
+
+def _insert(database: sqlite3.Connection, rows: list[Any]) -> None:
+    if len(rows) == PAGE:
+        # In one statement, in half the time.
+        database.execute(_INSERT + ",(?, ?, ?, ?, ?)" * (PAGE - 1), [*chain.from_iterable(rows)])
+    else:
+        database.executemany(_INSERT, rows)
 
 
 def _prepare(database: sqlite3.Connection, since: int, append: bool) -> None:

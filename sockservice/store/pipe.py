@@ -98,7 +98,10 @@ class Remote:
 
         :raises StoreError: It says so, or has ended; nobody knows if it has the whole frame.
         """
-        rest = memoryview(framed(packed(batches)))
+        try:
+            rest = memoryview(framed(packed(batches)))
+        except MemoryError as problem:
+            raise StoreError("out of memory", retry=True) from problem
         try:
             while rest:
                 rest = rest[os.write(self._there, rest) :]
@@ -107,7 +110,8 @@ class Remote:
             raise StoreError(_ENDED, retry=False) from problem
         try:
             answer = self._answer()
-        except OSError as problem:
+        except (OSError, MemoryError) as problem:
+            # Never tried again: an answer that is left in the pipe would be taken for the next.
             raise StoreError(_ENDED, retry=False, certain=False) from problem
         if answer != b"S":
             retry, certain = answer[1:2] == b"R", answer[:1] == b"N"
@@ -138,7 +142,12 @@ class Keeping:
     def received(self, data: bytes) -> None:
         """Store the frames that `data` completes."""
         for frame in self._frames.received(data):
-            self._store.putAll(unpacked(frame), self._settled)
+            try:
+                batches = unpacked(frame)
+            except MemoryError:
+                self._settled(StoreError("out of memory", retry=True))
+            else:
+                self._store.putAll(batches, self._settled)
 
     def _settled(self, problem: StoreError | None) -> None:
         if problem is None:

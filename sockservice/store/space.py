@@ -14,6 +14,8 @@ RESERVE = 64 * 1024 * 1024
 #: The log warns when less than so many times the reserve is free, and says so again only after
 #: there has been more.
 WARNING = 4
+#: Commits, and bytes of them, between two looks at what is free, while there is enough.
+COMMITS, BYTES = 16, 1024 * 1024
 #: Bytes of the write-ahead log at which a warning is due, and again at each doubling: readers
 #: that are in time keep it far below that.
 LONG_LOG = 256 * 1024 * 1024
@@ -35,15 +37,21 @@ class Space:
         self._reserve = reserve
         self._free = free
         self._scarce = False
+        self._commits = self._bytes = 0  # until the next look
         self._warnAt = LONG_LOG
 
-    def check(self, descriptor: int) -> None:
-        """Check, before a commit, that enough is free where the open file is.
+    def check(self, descriptor: int, size: int) -> None:
+        """Check, before a commit of `size` bytes, that enough is free where the open file is.
 
         :raises StoreError: It is not.
         """
         if not self._reserve:
             return
+        self._commits -= 1
+        self._bytes -= size
+        if not self._scarce and self._commits > 0 and self._bytes > 0:
+            return
+        self._commits, self._bytes = COMMITS, BYTES
         there = self._free(descriptor)
         scarce = there < WARNING * self._reserve
         if scarce and not self._scarce:

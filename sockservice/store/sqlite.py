@@ -195,7 +195,7 @@ class SQLite:
             sizes = sum(map(len, values[3::4]))  # type: ignore[arg-type]
             self._written += _COMMIT_SIZE + count * LINE_SIZE + sizes
             self._guard.before()
-            self._space.check(self._lock)
+            self._space.check(self._lock, sizes)
             self._insert(values)
         except Exception as problem:
             raise self._undone(problem) from problem

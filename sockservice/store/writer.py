@@ -119,11 +119,12 @@ class Writer:
             return False
 
     def _failure(self, failed: Exception) -> StoreError:
-        problem = (
-            failed
-            if isinstance(failed, StoreError)
-            else StoreError(f"{type(failed).__name__}: {failed}", retry=False, certain=False)
-        )
+        if isinstance(failed, StoreError):
+            problem = failed
+        elif isinstance(failed, MemoryError):
+            problem = StoreError("out of memory", retry=True, certain=False)
+        else:
+            problem = StoreError(f"{type(failed).__name__}: {failed}", retry=False, certain=False)
         # Or it would keep the lines that were being stored in memory as long as itself.
         problem.__cause__ = problem.__context__ = None
         problem.with_traceback(None)

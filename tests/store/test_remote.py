@@ -178,6 +178,40 @@ async def test_what_a_worker_commits_is_stored_whole_or_not_at_all(worker: Worke
     assert len(worker.kept) == 2 * len(half)
 
 
+def raising(error: BaseException) -> Callable[..., Any]:
+    def fail(*_: object) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("what", ["packed", "unpacked"])
+async def test_a_frame_that_finds_no_memory_is_refused_and_the_next_is_not(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(f"sockservice.store.pipe.{what}", raising(MemoryError()))
+        problem = await failure(worker.put(b"a"))
+    assert isinstance(problem, StoreError)
+    assert (str(problem), problem.retry) == ("not stored: out of memory", True)
+    while not await stored(worker, b"b"):
+        await turn()
+    assert worker.kept == [b"b"]
+
+
+def test_an_answer_that_finds_no_memory_is_not_taken_for_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (kept, there), (back, answered) = os.pipe(), os.pipe()
+    remote = Remote(there, back)
+    monkeypatch.setattr(Remote, "_answer", raising(MemoryError()))
+    with pytest.raises(StoreError, match=r"^unknown: ") as told:
+        remote.commit([Batch(1, "", "", [b"a"])])
+    assert not told.value.retry
+    for each in (kept, there, back, answered):
+        os.close(each)
+
+
 def test_without_the_process_that_stores_lines_are_refused() -> None:
     (kept, there), (back, answered) = os.pipe(), os.pipe()
     os.close(answered)

@@ -11,7 +11,7 @@ from sockservice.daemon.options import Options
 from sockservice.errors import StoreError
 from sockservice.store import space, sqlite
 from sockservice.store.engine import Batch
-from sockservice.store.space import LONG_LOG, RESERVE, Space
+from sockservice.store.space import BYTES, COMMITS, LONG_LOG, RESERVE, Space
 from sockservice.store.sqlite import SQLite
 from tests.conftest import Children, Log
 from tests.soak import disks
@@ -22,20 +22,40 @@ from tests.soak.senders import OK, REFUSED, Sender, compare
 def test_lines_are_refused_below_the_reserve_and_taken_again_above_it() -> None:
     there = 1000
     made = Space("lines.db", 100, lambda _: there)
-    made.check(0)
+    made.check(0, BYTES)
     there = 100
-    made.check(0)
+    made.check(0, BYTES)
     there = 99
     with pytest.raises(StoreError) as told:
-        made.check(0)
+        made.check(0, BYTES)
     assert str(told.value) == "not stored: less than 100 bytes free on the disk, the reserve"
     assert told.value.retry and told.value.certain
     there = 101
-    made.check(0)
+    made.check(0, BYTES)
+
+
+def test_it_is_looked_at_again_after_some_commits_and_each_time_while_there_is_little() -> None:
+    looks: list[int] = []
+    there = 1000
+
+    def look(descriptor: int) -> int:
+        looks.append(there)
+        return there
+
+    made = Space("lines.db", 100, look)
+    for _ in range(2 * COMMITS):
+        made.check(0, 1)
+    assert looks == [1000] * 2
+    made.check(0, BYTES)
+    there = 150
+    made.check(0, BYTES)
+    made.check(0, 1)
+    made.check(0, 1)
+    assert looks == [1000] * 3 + [150] * 3
 
 
 def test_without_a_reserve_all_is_used() -> None:
-    Space("lines.db", 0, lambda _: 0).check(0)
+    Space("lines.db", 0, lambda _: 0).check(0, 1)
 
 
 def test_the_log_warns_once_before_lines_are_refused_and_again_when_there_was_more(
@@ -44,7 +64,7 @@ def test_the_log_warns_once_before_lines_are_refused_and_again_when_there_was_mo
     free = [1000, 400, 399, 200, 150, 400, 390]
     made = Space("lines.db", 100, lambda _: free.pop(0))
     while free:
-        made.check(0)
+        made.check(0, BYTES)
     said = (
         "store lines.db: the disk is nearly full, {} bytes are free; lines are refused below 100 "
         "(--store-reserve)"

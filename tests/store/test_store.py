@@ -497,6 +497,14 @@ async def test_an_error_that_no_engine_should_raise_is_for_good_and_its_outcome_
     assert (await store.failed).reason == "ZeroDivisionError: at 7"
 
 
+async def test_an_engine_that_finds_no_memory_is_tried_again(store: Store, engine: Held) -> None:
+    engine.problems.append(MemoryError())
+    problem = await failure(store.append(batch(b"a")))
+    assert isinstance(problem, StoreError)
+    assert (str(problem), problem.retry) == ("unknown: out of memory", True)
+    assert not store.failed.called
+
+
 @pytest.mark.parametrize("problem", [UNKNOWN, UNKNOWN_FOR_NOW], ids=["for good", "for now"])
 def test_only_the_lines_of_the_commit_are_told_that_their_outcome_is_unknown(
     reactor: HandReactor, turned: Store, engine: Held, outcomes: Outcomes, problem: StoreError
