@@ -9,13 +9,14 @@ from sockservice.cli.lines import lines
 from sockservice.cli.man import man
 from sockservice.cli.ping.command import ping
 from sockservice.cli.send.command import send
+from sockservice.cli.serve import serve
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sockservice")
 def main() -> None:
-    """Talk to line and datagram servers."""
+    """Talk to line and datagram servers, and be one."""
 
 
-for command in (bench, completion, lines, man, ping, send):
+for command in (bench, completion, lines, man, ping, send, serve):
     main.add_command(command)
