@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from twisted.python import usage
 
@@ -222,8 +223,15 @@ class Options(usage.Options):
         ],
         [
             "accept-http",
+            None,
             "Take a first line that is an HTTP request as a line like any other. Off, for then "
             "any web page could store lines.",
+        ],
+        [
+            "skip-silent",
+            None,
+            "Log no connection that comes and goes without a byte, as those of health checks; the "
+            "others have one line, when they go.",
         ],
         [
             "resolve",
@@ -268,7 +276,7 @@ class Options(usage.Options):
 
     def _pidfile(self) -> None:
         """See that twistd can write its own file, which it would fail to in a traceback."""
-        twistd = self.parent or {}
+        twistd: Any = self.parent or {}
         path = twistd.get("pidfile") or ""
         if not path or twistd.get("chroot"):
             return

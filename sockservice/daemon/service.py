@@ -106,6 +106,7 @@ def common(
         lineLimit=options["line-limit"],
         verbose=bool(options["verbose"]),
         http=bool(options["accept-http"]),
+        silent=not options["skip-silent"],
         # What is inherited has them already.
         socketOptions=() if inherited else options.socketOptions,
         names=Names(reactor, journal) if options["resolve"] else None,

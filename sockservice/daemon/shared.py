@@ -40,6 +40,8 @@ class Shared(NamedTuple):
     socketOptions: Sequence[SocketOption] = ()
     #: Whether HTTP requests are lines like any other.
     http: bool = False
+    #: Whether connections are logged that bring nothing.
+    silent: bool = True
     names: Names | None = None
     store: Store | None = None
     #: Watches connections in the reactor's place.

@@ -46,6 +46,7 @@ def wired(shared: Shared, protocol: str, found: Opened | Foreign) -> Listener:
         lineLimit=shared.lineLimit,
         verbose=shared.verbose,
         http=shared.http,
+        silent=shared.silent,
         counters=shared.counters,
         names=shared.names,
         store=shared.store,

@@ -43,6 +43,7 @@ class LineFactory(ServerFactory):
 
     `reactor` tells the time that limits go by, `wall` that of what is stored. `lineLimit` is the
     longest line in bytes; `verbose` logs every line; `http` lets HTTP requests in as lines;
+    without `silent`, connections are logged when they go, and only those that brought something;
     `names` looks up the names of peers for the log; `store` keeps the lines of protocols that ask
     for it, under the name `listener`. `counters` may be shared by several factories, and so
     `admission` and `turning`, which admit peers and reject others, `memory`, which bounds what
@@ -60,6 +61,7 @@ class LineFactory(ServerFactory):
         lineLimit: int = LINE_LIMIT,
         verbose: bool = False,
         http: bool = False,
+        silent: bool = True,
         counters: Counters | None = None,
         names: Names | None = None,
         store: Store | None = None,
@@ -77,6 +79,7 @@ class LineFactory(ServerFactory):
         self.lineLimit = lineLimit
         self.verbose = verbose
         self.http = http
+        self._silent = silent
         self.counters = Counters() if counters is None else counters
         self.names = names
         self.store = store
@@ -166,7 +169,7 @@ class LineFactory(ServerFactory):
             # It was expected; what it has received comes now.
             self.reactor.callLater(0, self._finish, connection)
         self.counters.connections += 1
-        if self.journal.admits("connected"):
+        if self._silent and self.journal.admits("connected"):
             log.info("{peer} connected", peer=connection.peer)
 
     def _finish(self, connection: LineServer) -> None:
@@ -177,7 +180,7 @@ class LineFactory(ServerFactory):
         """Forget a connection that has ended."""
         self._connections.discard(connection)
         self.admission.left(connection.source)
-        if self.journal.admits("gone"):
+        if (self._silent or connection.lines) and self.journal.admits("gone"):
             self._logGone(connection, reason)
         self._emptied()
 
