@@ -1,15 +1,14 @@
 """The options of `twistd sockservice`."""
 
-import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from twisted.python import usage
 
 from sockservice import __version__
 from sockservice.daemon.coerce import SIZES, absolute, hostName, networks, number, scaled
 from sockservice.daemon.engines import backend
+from sockservice.daemon.pidfile import writable
 from sockservice.daemon.services import DRAIN_TIMEOUT
 from sockservice.daemon.shared import BACKLOG
 from sockservice.limits.access import Access, Network
@@ -274,21 +273,8 @@ class Options(usage.Options):
         options.processes = self.processes
         return options
 
-    def _pidfile(self) -> None:
-        """See that twistd can write its own file, which it would fail to in a traceback."""
-        twistd: Any = self.parent or {}
-        path = twistd.get("pidfile") or ""
-        if not path or twistd.get("chroot"):
-            return
-        path = os.path.join(twistd.get("rundir") or ".", path)
-        folder = os.path.dirname(path) or "."
-        found = path if os.path.exists(path) else folder
-        if not os.access(found, os.W_OK):
-            why = "not permitted" if os.path.exists(found) else "there is no such folder"
-            raise usage.UsageError(f"--pidfile {path}: {why}; --pidfile= writes none")
-
     def postOptions(self) -> None:
-        self._pidfile()
+        writable(self.parent)
         retention = Retention(self["retain-age"], self["retain-size"])
         self.backend: Backend | None = None
         if self["store"] is not None:
