@@ -4,11 +4,16 @@ Imported without the rest of the package: while that is imported, Ctrl-C is told
 """
 
 import os
+import sys
 from contextlib import suppress
 
 
 def run() -> None:
     """Run the command; exit with its status."""
+    if sys.argv[1:2] == ["serve"]:
+        from sockservice.daemon.early import Early
+
+        Early().install()
     try:
         import click
 

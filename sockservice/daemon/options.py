@@ -7,6 +7,7 @@ from twisted.python import usage
 
 from sockservice import __version__
 from sockservice.daemon.engines import backend
+from sockservice.daemon.pidfile import writable
 from sockservice.limits.access import Access
 from sockservice.limits.admission import Limits
 from sockservice.limits.readers import absolute
@@ -78,6 +79,7 @@ class Options(usage.Options):
         return options
 
     def postOptions(self) -> None:
+        writable(self.parent)
         valued = [each for each in SETTINGS if each.reader is not None]
         self.chosen = frozenset(each.name for each in valued if self.get(each.name) is not None)
         for setting in SETTINGS:

@@ -1,5 +1,7 @@
 """Build the running service that the options ask for."""
 
+# What is imported when a name is looked up has to be here before twistd changes the root.
+import encodings.idna  # noqa: F401
 import select
 from functools import partial
 from typing import Any

@@ -297,6 +297,12 @@ SETTINGS: tuple[Setting, ...] = (
         why="a web page in a browser could store lines on every port that the browser reaches",
     ),
     Setting(
+        name="skip-silent",
+        help="Log no connection that comes and goes without a byte, as those of health checks; "
+        "the others have one line, when they go.",
+        why="who connected is known at once, whatever it brings",
+    ),
+    Setting(
         name="verbose",
         help="Log every received line and datagram, escaped, with its peer.",
         why="it is slow and shows what peers send",

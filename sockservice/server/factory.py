@@ -44,6 +44,7 @@ class LineFactory(ServerFactory):
 
     `reactor` tells the time that limits go by, `wall` that of what is stored. `lineLimit` is the
     longest line in bytes; `verbose` logs every line; `acceptHttp` takes HTTP requests as lines;
+    with `skipSilent`, connections are logged when they go, and only those that brought something;
     `names` looks up the names of peers for the log; `store` keeps the lines of protocols that ask
     for it, under the name `listener`. `counters` may be shared by several factories, and so
     `admission` and `turning`, which admit peers and reject others, `memory`, which bounds what
@@ -61,6 +62,7 @@ class LineFactory(ServerFactory):
         lineLimit: int = LINE_LIMIT,
         verbose: bool = False,
         acceptHttp: bool = False,
+        skipSilent: bool = False,
         counters: Counters | None = None,
         names: Names | None = None,
         store: Store | None = None,
@@ -78,6 +80,7 @@ class LineFactory(ServerFactory):
         self.lineLimit = lineLimit
         self.verbose = verbose
         self.acceptHttp = acceptHttp
+        self._skipSilent = skipSilent
         self.counters = Counters() if counters is None else counters
         self.names = names
         self.store = store
@@ -167,7 +170,7 @@ class LineFactory(ServerFactory):
             # It was expected; what it has received comes now.
             self.reactor.callLater(0, self._finish, connection)
         self.counters.connections += 1
-        if self.journal.admits("connected"):
+        if not self._skipSilent and self.journal.admits("connected"):
             log.info("{peer} connected", peer=connection.peer)
 
     def _finish(self, connection: LineServer) -> None:
@@ -178,7 +181,7 @@ class LineFactory(ServerFactory):
         """Forget a connection that has ended."""
         self._connections.discard(connection)
         self.admission.left(connection.source)
-        if self.journal.admits("closed"):
+        if (connection.lines or not self._skipSilent) and self.journal.admits("closed"):
             self._logClosed(connection, reason)
         self._emptied()
 

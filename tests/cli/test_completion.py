@@ -43,7 +43,7 @@ def test_what_is_begun_is_completed(shell: str, tmp_path: Path, opened: ExitStac
     terminal.type(f"{setUp}; echo set''up\n")
     terminal.until("[\r\n]setup\r\n")
     for typed, completed in (
-        ("se\t --fram\t chu\t ud\t127.0.0.1:5", r"send +--framing +chunks +udp:127\.0\.0\.1:5"),
+        ("sen\t --fram\t chu\t ud\t127.0.0.1:5", r"send +--framing +chunks +udp:127\.0\.0\.1:5"),
         ("send unix:ru\tse\t line", r"send unix:run/service\.sock +line"),
     ):
         terminal.type(f"sockservice {typed}\n")

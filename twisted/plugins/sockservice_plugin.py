@@ -11,9 +11,10 @@ class Maker(ServiceMaker):  # type: ignore[misc, unused-ignore]
     @property
     def options(self) -> Any:
         """The class of the options; asked for when this is the service to start."""
-        from sockservice.daemon.early import Early
+        from sockservice.daemon.early import Early, installed
 
-        Early().install()
+        if installed() is None:
+            Early().install()
         return super().options
 
 
