@@ -15,7 +15,7 @@ from sockservice.cli.serve import serve
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sockservice")
 def main() -> None:
-    """Talk to line and datagram servers, and be one."""
+    """Talk to line and datagram servers."""
 
 
 for command in (bench, completion, lines, man, ping, send, serve):
