@@ -18,7 +18,7 @@ from sockservice.cli.verify import verify
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sockservice")
 def main() -> None:
-    """Talk to line and datagram servers, and be one."""
+    """Talk to line and datagram servers."""
 
 
 for command in (backup, bench, compact, completion, lines, man, ping, send, serve, verify):
