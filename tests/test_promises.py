@@ -169,7 +169,8 @@ def words(page: str) -> str:
 
 @cache
 def held(module: str) -> set[str]:
-    tree = ast.parse((ROOT / "tests" / f"{module}.py").read_text())
+    (path,) = (ROOT / "tests").rglob(f"{module}.py")
+    tree = ast.parse(path.read_text())
     return {
         node.name
         for node in tree.body

@@ -14,9 +14,9 @@ def test_only_connections_that_bring_something_are_logged(
     assert running.ask("127.0.0.1", port, b"x\n") == b"ok\n"
     assert running.ask("127.0.0.1", port, b"torn") == b"error unterminated line\n"
     reactor.result(maybeDeferred(running.stopping, service))
-    told = [text for text in log.texts if " connected" in text or " gone " in text]
-    assert [text.partition(" gone ")[2][:23] for text in told] == [
-        "after 1 lines, 0 refuse",
-        "after 1 lines, 1 refuse",
+    told = [text for text in log.texts if " connected" in text or " closed: " in text]
+    assert [text.partition(" closed: ")[2][:17] for text in told] == [
+        "lines=1 refused=0",
+        "lines=1 refused=1",
     ]
     assert log.texts[-1].startswith("ended: 3 connections")
