@@ -21,8 +21,8 @@ from sockservice.daemon.signals import Signals
 from sockservice.limits.admission import Admission
 from sockservice.limits.counters import Counters
 from sockservice.limits.lograte import Journal
-from sockservice.limits.memory import Memory
-from sockservice.limits.rejection import Turning
+from sockservice.limits.memory import MemoryLimit
+from sockservice.limits.rejection import Rejector
 from sockservice.net.bind.reuseport import Ask, Sharing, asked
 from sockservice.net.clock import steady
 from sockservice.net.epoll import Descriptors
@@ -95,8 +95,8 @@ def common(
         Counters(),
         set(),
         Admission(options.limits()),
-        Turning(reactor, journal),
-        Memory(),
+        Rejector(reactor, journal),
+        MemoryLimit(),
         journal,
         names=Names(reactor, journal) if options["resolve"] else None,
         store=store,

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 from sockservice.limits.admission import Admission
 from sockservice.limits.counters import Counters
 from sockservice.limits.lograte import Journal
-from sockservice.limits.memory import Memory
-from sockservice.limits.rejection import Turning
+from sockservice.limits.memory import MemoryLimit
+from sockservice.limits.rejection import Rejector
 from sockservice.limits.settings import SETTINGS
 from sockservice.net.bind.reuseport import Ask, asked
 from sockservice.server.reversedns import Names
@@ -26,8 +26,8 @@ class Shared(NamedTuple):
     #: UDP ports of the process: what one of them sends to another goes in circles.
     ownPorts: set[int]
     admission: Admission
-    turning: Turning
-    memory: Memory
+    rejector: Rejector
+    memory: MemoryLimit
     journal: Journal
     #: Tells the time of day, for what is stored; limits go by the reactor's.
     wall: Callable[[], float] = time

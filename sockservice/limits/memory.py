@@ -14,7 +14,7 @@ class Holder(Protocol):
         """Release all that is held, and end; `reason` is fit for a reply."""
 
 
-class Memory:
+class MemoryLimit:
     """Counts what connections hold; beyond `most` bytes, ends those that hold most.
 
     0 is no limit. A quarter of the limit is freed, so that this is not needed again at once.

@@ -20,7 +20,7 @@ WAITED_FOR = 1000
 log = Logger()
 
 
-class Turning:
+class Rejector:
     """Rejects connections, for all listeners of the process."""
 
     def __init__(self, reactor: Any, journal: Journal) -> None:
@@ -28,35 +28,35 @@ class Turning:
         self.waiting = 0
         self._journal = journal
 
-    def away(self, peer: str, refusal: str, said: bytes = b"") -> "TurnedAway":
+    def reject(self, peer: str, refusal: str, said: bytes = b"") -> "Rejected":
         """Return the protocol that tells `peer` its refusal, in the bytes `said` if given."""
         if self._journal.admits(f"turned away: {refusal}", 1):
             log.info("{peer} turned away: {refusal}", peer=peer, refusal=refusal)
-        return TurnedAway(self, said or f"error {refusal}\n".encode())
+        return Rejected(self, said or f"error {refusal}\n".encode())
 
 
 @implementer(IHalfCloseableProtocol)
-class TurnedAway(Protocol):
+class Rejected(Protocol):
     """Sends one line and closes; drops what arrives meanwhile."""
 
     transport: Any
 
-    def __init__(self, turning: Turning, said: bytes) -> None:
-        self._turning = turning
+    def __init__(self, rejector: Rejector, said: bytes) -> None:
+        self._rejector = rejector
         self._said = said
         self._waiting: Any = None
 
     def connectionMade(self) -> None:
-        turning = self._turning
-        turning.waiting += 1
+        rejector = self._rejector
+        rejector.waiting += 1
         transport = self.transport
         transport.write(self._said)
         expired = transport.abortConnection
-        if turning.waiting > WAITED_FOR or not halfCloses(transport):
+        if rejector.waiting > WAITED_FOR or not halfCloses(transport):
             transport.loseConnection()
-            self._waiting = turning.reactor.callLater(PATIENCE, expired)
+            self._waiting = rejector.reactor.callLater(PATIENCE, expired)
         else:
-            self._waiting = Linger(transport, turning.reactor, PATIENCE, expired)
+            self._waiting = Linger(transport, rejector.reactor, PATIENCE, expired)
 
     def readConnectionLost(self) -> None:
         self.transport.loseConnection()
@@ -65,6 +65,6 @@ class TurnedAway(Protocol):
         """Do nothing: the reason has been sent."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._turning.waiting -= 1
+        self._rejector.waiting -= 1
         if self._waiting.active():
             self._waiting.cancel()

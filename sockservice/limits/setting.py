@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from twisted.python import usage
 
 from sockservice.limits.lograte import Journal
-from sockservice.limits.memory import Memory
+from sockservice.limits.memory import MemoryLimit
 from sockservice.limits.readers import ValueReader
 
 
@@ -25,7 +25,7 @@ class Listening(Protocol):
 class Running:
     """What settings may change of the service while it runs."""
 
-    memory: Memory
+    memory: MemoryLimit
     journal: Journal
     #: Gives all listeners.
     listeners: Callable[[], Iterable[Listening]]

@@ -15,8 +15,8 @@ from twisted.python.failure import Failure
 from sockservice.limits.admission import Admission, Limits, source
 from sockservice.limits.counters import Counters
 from sockservice.limits.lograte import Journal
-from sockservice.limits.memory import Memory
-from sockservice.limits.rejection import TurnedAway, Turning
+from sockservice.limits.memory import MemoryLimit
+from sockservice.limits.rejection import Rejected, Rejector
 from sockservice.net.addresses import named
 from sockservice.server.line import LineServer
 from sockservice.server.reversedns import Names
@@ -47,7 +47,7 @@ class LineFactory(ServerFactory):
     with `skipSilent`, connections are logged when they go, and only those that brought something;
     `names` looks up the names of peers for the log; `store` keeps the lines of protocols that ask
     for it, under the name `listener`. `counters` may be shared by several factories, and so
-    `admission` and `turning`, which admit peers and reject others, `memory`, which bounds what
+    `admission` and `rejector`, which admit peers and reject others, `memory`, which bounds what
     connections hold, and `journal`, which bounds what is logged of them. The last four are public
     for what stands before the lines, as a :class:`~sockservice.server.proxy.ProxyFactory` does.
     """
@@ -68,8 +68,8 @@ class LineFactory(ServerFactory):
         store: Store | None = None,
         listener: str = "",
         admission: Admission | None = None,
-        turning: Turning | None = None,
-        memory: Memory | None = None,
+        rejector: Rejector | None = None,
+        memory: MemoryLimit | None = None,
         journal: Journal | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -85,10 +85,10 @@ class LineFactory(ServerFactory):
         self.names = names
         self.store = store
         self.listener = listener
-        self.memory = Memory() if memory is None else memory
+        self.memory = MemoryLimit() if memory is None else memory
         self.journal = Journal(reactor) if journal is None else journal
         self.admission = Admission(Limits()) if admission is None else admission
-        self.turning = Turning(reactor, self.journal) if turning is None else turning
+        self.rejector = Rejector(reactor, self.journal) if rejector is None else rejector
         self._sweeping = LoopingCall(self._sweep)
         self._sweeping.clock = reactor
         self._connections: set[LineServer | Expected] = set()
@@ -127,13 +127,13 @@ class LineFactory(ServerFactory):
                 self.names.look(connection.peer, addr.host)
         return connection
 
-    def turned(self, addr: IAddress | None, peer: str) -> TurnedAway | None:
+    def turned(self, addr: IAddress | None, peer: str) -> Rejected | None:
         """Admit a connection and return None, or return the protocol that rejects it."""
         refusal = self.admission.refusal(addr, self.reactor.seconds())
         if refusal is None:
             return None
         self.counters.turnedAway += 1
-        return self.turning.away(peer, refusal, self._said(refusal))
+        return self.rejector.reject(peer, refusal, self._said(refusal))
 
     def _said(self, refusal: str) -> bytes:
         """Return what the protocol says of a refusal, in its framing."""

@@ -9,7 +9,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockservice.limits.rejection import TurnedAway
+from sockservice.limits.rejection import Rejected
 from sockservice.net.addresses import named
 from sockservice.net.transports import plainSocket
 from sockservice.wire.proxyheader import parsed
@@ -110,7 +110,7 @@ class ProxyHeader(Protocol):
                 "{peer} refused: {reason}", peer=named(self.transport.getPeer()), reason=reason
             )
         # Like any rejected peer: so that the reason arrives, and nothing is waited for long.
-        self._hand(TurnedAway(self._lines.turning, f"error {reason}\n".encode()))
+        self._hand(Rejected(self._lines.rejector, f"error {reason}\n".encode()))
         self._end()
 
     def _end(self) -> None:

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from sockservice import Ack, LineFactory, LineServer
 from sockservice.errors import StoreError
-from sockservice.limits.memory import Memory
+from sockservice.limits.memory import MemoryLimit
 from sockservice.net.outbox import BUFFER_SIZE
 from sockservice.server.answers import Answer
 from sockservice.server.replies import AWAITED_SIZE
@@ -35,7 +35,7 @@ from tests.doubles import Slow, Wire
 class Holding:
     """Holds what it is told to, and says what it was told."""
 
-    def __init__(self, memory: Memory, size: int) -> None:
+    def __init__(self, memory: MemoryLimit, size: int) -> None:
         self._memory = memory
         self.told: list[str] = []
         memory.hold(self, size)
@@ -46,7 +46,7 @@ class Holding:
 
 
 def test_those_that_hold_most_make_room_until_a_quarter_is_free() -> None:
-    memory = Memory(100)
+    memory = MemoryLimit(100)
     sizes = (10, 30, 20, 5, 35)
     holding = [Holding(memory, size) for size in sizes]
     assert memory.held == 100
@@ -60,25 +60,25 @@ def test_those_that_hold_most_make_room_until_a_quarter_is_free() -> None:
 
 
 def test_as_many_make_room_as_are_needed() -> None:
-    memory = Memory(100)
+    memory = MemoryLimit(100)
     holding = [Holding(memory, 10) for _ in range(11)]
     assert len([each for each in holding if each.told]) == 4
     assert memory.held == 70
 
 
 def test_whoever_asks_for_too_much_may_be_told_itself() -> None:
-    memory = Memory(100)
+    memory = MemoryLimit(100)
     small, large = Holding(memory, 40), Holding(memory, 101)
     assert (small.told, len(large.told), memory.held) == ([], 1, 40)
 
 
 def test_no_limit_is_none() -> None:
-    memory = Memory(0)
+    memory = MemoryLimit(0)
     assert Holding(memory, 2**40).told == []
 
 
 def test_a_limit_that_is_lowered_holds_from_the_next_byte_on() -> None:
-    memory = Memory(100)
+    memory = MemoryLimit(100)
     first, second = Holding(memory, 50), Holding(memory, 40)
     memory.most = 80
     memory.hold(second, 41)
@@ -90,7 +90,7 @@ def test_one_that_fails_to_make_room_does_not_end_the_limit() -> None:
         def makeRoom(self, reason: str) -> None:
             raise ZeroDivisionError
 
-    memory = Memory(100)
+    memory = MemoryLimit(100)
     failing = Failing(memory, 60)
     with pytest.raises(ZeroDivisionError):
         Holding(memory, 41)
@@ -140,7 +140,7 @@ class Connection:
 
 
 def factory(protocol: Callable[[], LineServer], most: int = 0, **settings: Any) -> LineFactory:
-    return LineFactory(Clock(), protocol, memory=Memory(most), **settings)
+    return LineFactory(Clock(), protocol, memory=MemoryLimit(most), **settings)
 
 
 def test_unfinished_lines_are_held() -> None:

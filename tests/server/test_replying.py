@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from sockservice import Ack, Answer, Framer, Framing, LineFactory, Lines, LineServer, Refused
 from sockservice.limits.admission import Admission, Limits
-from sockservice.limits.memory import Memory
+from sockservice.limits.memory import MemoryLimit
 from tests.conftest import Log
 
 
@@ -343,7 +343,7 @@ class Mail(LineServer):
 
 
 def test_refusals_are_in_the_protocols_words(log: Log) -> None:
-    served = Served(Mail, lineLimit=10, memory=Memory(0))
+    served = Served(Mail, lineLimit=10, memory=MemoryLimit(0))
     assert served.sent == b"220 ready\r\n"
     assert served.send(b"fail\r\nrefuse\r\n" + b"x" * 11 + b"\r\n") == (
         b"554 internal error\r\n554 no such user\r\n554 line longer than 10 bytes\r\n"
@@ -357,7 +357,7 @@ def test_refusals_are_in_the_protocols_words(log: Log) -> None:
 
 
 def test_so_are_those_of_memory_and_of_who_is_not_admitted() -> None:
-    served = Served(Mail, memory=Memory(100))
+    served = Served(Mail, memory=MemoryLimit(100))
     assert served.send(b"x" * 101).endswith(
         b"\r\n554 busy: 100 bytes held for all connections, the limit; try again later\r\n"
     )

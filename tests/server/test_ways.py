@@ -14,7 +14,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from sockservice import Ack, Answer, Batch, Framer, LineFactory, Lines, LineServer, Refusal
-from sockservice.limits.memory import Memory
+from sockservice.limits.memory import MemoryLimit
 from tests.wire.test_framing import cut
 
 
@@ -109,7 +109,7 @@ class Way:
             protocol,
             lineLimit=limit,
             store=self.store,  # type: ignore[arg-type]
-            memory=Memory(0),
+            memory=MemoryLimit(0),
         )
         self.wire = StringTransport(peerAddress=IPv4Address("TCP", "192.0.2.1", 1))
         self.server: Any = self.factory.buildProtocol(self.wire.getPeer())

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from sockservice import Framer, Framing, LineFactory, Lines, LineServer, Refusal
-from sockservice.limits.memory import Memory
+from sockservice.limits.memory import MemoryLimit
 from sockservice.wire.measured import Measured, measured
 
 BUSY = b"error busy: 100 bytes held for all connections, the limit; try again later;"
@@ -71,7 +71,7 @@ class Saying(Foreign):
 OWN: list[Callable[[int], Any]] = [Semicolons, Foreign, Elsewhere, Saying]
 
 
-def connected(framing: Callable[[int], Any], memory: Memory) -> tuple[Any, StringTransport]:
+def connected(framing: Callable[[int], Any], memory: MemoryLimit) -> tuple[Any, StringTransport]:
     class Echo(LineServer):
         def answer(self, line: bytes) -> bytes:
             return line
@@ -87,7 +87,7 @@ def connected(framing: Callable[[int], Any], memory: Memory) -> tuple[Any, Strin
 
 @pytest.mark.parametrize("framing", OWN)
 def test_its_bytes_count_towards_the_memory_limit(framing: Callable[[int], Any]) -> None:
-    memory = Memory(100)
+    memory = MemoryLimit(100)
     server, transport = connected(framing, memory)
     server.dataReceived(b"a;bc;")
     assert transport.value() == b"a;bc;"
@@ -102,7 +102,7 @@ def test_its_bytes_count_towards_the_memory_limit(framing: Callable[[int], Any])
 
 @pytest.mark.parametrize("framing", OWN)
 def test_a_line_it_has_begun_has_to_end_in_time(framing: Callable[[int], Any]) -> None:
-    server, transport = connected(framing, Memory())
+    server, transport = connected(framing, MemoryLimit())
     server.dataReceived(b"a;")
     for now in range(100):
         server.inspect(float(now), 0, 60)
@@ -116,7 +116,7 @@ def test_a_line_it_has_begun_has_to_end_in_time(framing: Callable[[int], Any]) -
 
 @pytest.mark.parametrize("framing", OWN)
 def test_a_line_that_ends_begins_another_time(framing: Callable[[int], Any]) -> None:
-    server, transport = connected(framing, Memory())
+    server, transport = connected(framing, MemoryLimit())
     for now in range(200):
         server.dataReceived(b"x;" if now % 50 == 0 else b"x")
         server.inspect(float(now), 0, 60)
