@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from sockservice.client.framings import FRAMINGS, framingNamed
 from sockservice.client.line import REPLY_LIMIT
+from sockservice.wire.framing import Framing
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -26,6 +29,30 @@ def inSeconds(name: str, default: float, help: str) -> Callable[[_Command], _Com
     )
 
 
+def _framing(
+    context: click.Context, option: click.Parameter, value: str
+) -> Callable[[int], Framing]:
+    try:
+        return framingNamed(value)
+    except ValueError as problem:
+        raise click.BadParameter(str(problem)) from problem
+
+
+def framed(help: str) -> Callable[[_Command], _Command]:
+    """Return the decorator that adds the option --framing."""
+    return click.option(
+        "--framing",
+        metavar="NAME",
+        callback=_framing,
+        shell_complete=lambda context, option, begun: [
+            CompletionItem(name) for name in FRAMINGS if name.startswith(begun)
+        ],
+        default="lines",
+        show_default=True,
+        help="The server's framing: lines, chunks, or a class of yours, module.Class. " + help,
+    )
+
+
 def sized(help: str) -> Callable[[_Command], _Command]:
     """Return the decorator that adds the option --size, in bytes."""
     return click.option(
@@ -37,6 +64,11 @@ def targeted(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the connection options to a command, which gets them as `how`, keywords of connect()."""
 
     @inSeconds("--connect-timeout", 30.0, "Seconds to wait for a connection, TLS included.")
+    @click.option(
+        "--greeting",
+        is_flag=True,
+        help="The server sends a line first, which is no reply; wait for it.",
+    )
     @click.option("--source", metavar="ADDRESS", help="Connect from this address of this machine.")
     @click.option(
         "--verify/--no-verify",
@@ -56,6 +88,7 @@ def targeted(command: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(
         *arguments: Any,
         connect_timeout: float,
+        greeting: bool,
         source: str | None,
         verify: bool,
         cafile: str | None,
@@ -65,6 +98,7 @@ def targeted(command: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         how = {
             "timeout": connect_timeout,
+            "greeting": greeting,
             "source": source,
             "verify": verify,
             "cafile": cafile,

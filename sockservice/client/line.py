@@ -10,43 +10,50 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from sockservice.client.explain import lost
-from sockservice.client.farewell import DOUBT, FAREWELLS
+from sockservice.client.farewell import Doubt
+from sockservice.client.framed import Framed
+from sockservice.client.greeting import Greeting
 from sockservice.client.requests import Asked, Run, TimedOut, Unanswered
 from sockservice.client.waiting import Gate, Room, Unasked
-from sockservice.net.transports import overTCP
+from sockservice.net.transports import Transport, overTCP
 from sockservice.wire.framer import Framer
-from sockservice.wire.framing import CRLF, LF, Body, Control, Framing, Lines
+from sockservice.wire.framing import LF, Control, Framing, Lines
 
 #: Most lines that answer none and wait to be read.
 UNASKED_LIMIT = 1000
 #: Longest reply in bytes that a client accepts.
 REPLY_LIMIT = 1024 * 1024
+#: Why a connection ends on which TLS was to begin.
+BEHIND = "plain text came behind the reply that let TLS begin"
 
 
 class LineClient(Protocol):
     """A client of a line server, which answers each line with one line, in order.
 
-    `clock` times replies out; `framing` is the server's; lines end in `ending`. Get
-    one from :func:`connect`, or give it to any of Twisted's stream endpoints.
+    `clock` times replies out; `framing` is the server's; lines end in `ending`. With
+    `greeting`, the server's first line is no reply to any of ours. Get one from
+    :func:`connect`, or give it to any of Twisted's stream endpoints.
     """
 
-    transport: Any
+    transport: Transport  # type: ignore[assignment]  # is never None once connected
 
     def __init__(
         self,
         clock: IReactorTime,
         framing: Callable[[int], Framing] = Framer,
         ending: bytes = LF,
+        greeting: bool = False,
     ) -> None:
         self._clock = clock
-        self._framing = framing(REPLY_LIMIT)
-        self._ending = ending
+        self._framed = Framed(framing, REPLY_LIMIT, ending)
+        self._greeting = Greeting(clock, greeting)
+        self._doubt = Doubt(clock, self._answer)
+        self._taking = False  # lines of what has been received
+        self._securing: Any = None  # the options of TLS, which begins when all of that is taken
         self._room = Room()
         self._timer: IDelayedCall | None = None  # of the oldest of the lines sent at once
         self._heard = 0.0  # when the latest reply came
         self._unasked = Unasked()
-        self._farewell: bytes | None = None
-        self._doubting: IDelayedCall | None = None
         self._asked: deque[Asked | Run] = deque()  # in the order of the lines sent
         self._closed: str | None = None  # why nothing more can be asked
         self._ended = Gate(False)
@@ -54,6 +61,19 @@ class LineClient(Protocol):
         self.outstanding = 0
         #: The line with which the server ended the connection, as `error busy: ...`, or "".
         self.refusal = ""
+
+    @property
+    def greeting(self) -> bytes | None:
+        """The server's greeting; None if it has not come, or none is expected."""
+        return self._greeting.line
+
+    def greeted(self, timeout: float | None = None) -> Deferred[None]:
+        """Return a Deferred that fires when `greeting` is there, at once if none is expected.
+
+        It fails with :class:`TimedOut` after `timeout` seconds, with :class:`Unanswered` if
+        the connection ends before.
+        """
+        return self._greeting.come(timeout)
 
     def ask(self, line: bytes, timeout: float | None = None) -> Deferred[bytes]:
         """Send `line`; return a Deferred of its reply; neither has a line ending.
@@ -64,7 +84,7 @@ class LineClient(Protocol):
 
         :raises ValueError: `line` holds an LF, which would make two of it.
         """
-        self._check(line)
+        data = self._framed.encoded(line)
         asked = Asked(line, self._clock, timeout)
         reply = asked.reply
         assert reply is not None
@@ -73,7 +93,7 @@ class LineClient(Protocol):
             return reply
         self._asked.append(asked)
         self.outstanding += 1
-        self._write(line)
+        self.transport.write(data)
         return reply.addBoth(self._done)
 
     def askAll(
@@ -92,12 +112,7 @@ class LineClient(Protocol):
 
         :raises ValueError: A line holds an LF, which would make two of it.
         """
-        plain = isinstance(self._framing, Framer)
-        if plain:
-            # Checked all at once: joined, they hold one LF less than there are lines.
-            data = LF.join(lines)
-            if data.count(LF) >= max(1, len(lines)):
-                raise ValueError("a line holds no LF")
+        written = self._framed.all(lines)
         run = Run(len(lines), answered, self._clock.seconds(), timeout)
         if self._closed is not None:
             run.done.errback(Unanswered(self._closed))
@@ -107,27 +122,41 @@ class LineClient(Protocol):
             return run.done
         self._asked.append(run)
         self.outstanding += len(lines)
-        if plain and self._ending == LF and b"\r" not in data:
-            self.transport.write(data + LF)
-        else:
-            for line in lines:
-                self._write(line)
+        for data in written:
+            self.transport.write(data)
         if timeout is not None and self._timer is None:
             self._timer = self._clock.callLater(timeout, self._look)
         return run.done
 
+    def tell(self, line: bytes) -> bool:
+        """Send `line`, to which the server gives no reply; return whether there is a connection.
+
+        Await `ready` before the next of many.
+
+        :raises ValueError: `line` holds an LF, which would make two of it.
+        """
+        data = self._framed.encoded(line)
+        if self._closed is None:
+            self.transport.write(data)
+        return self._closed is None
+
+    def startTLS(self, options: Any) -> None:
+        """Go on in TLS, as the reply that has just come says.
+
+        `options` are those of Twisted's `optionsForClientTLS`. What has come behind that reply
+        could be another's, so it ends the connection (CVE-2011-0411).
+
+        :raises RuntimeError: Replies are awaited, or the transport can't.
+        """
+        if self.outstanding or not hasattr(self.transport, "startTLS"):
+            raise RuntimeError("TLS begins on a TCP connection on which no reply is awaited")
+        self._securing = options
+        if not self._taking:
+            self._secure()
+
     def ready(self) -> Deferred[None]:
         """Return a Deferred that fires when there is room to send more, or the connection ends."""
         return self._room.wait()
-
-    def _check(self, line: bytes) -> None:
-        if b"\n" in line and isinstance(self._framing, Framer):
-            raise ValueError("a line holds no LF")
-
-    def _write(self, line: bytes) -> None:
-        # After a CR, a single LF would make that CR a part of the ending.
-        ending = CRLF if line.endswith(b"\r") else self._ending
-        self.transport.write(self._framing.encode([line], ending))
 
     def _look(self, again: bool = False) -> None:
         """Check whether the oldest of the lines sent at once has waited too long."""
@@ -198,41 +227,47 @@ class LineClient(Protocol):
     # What follows is called by the transport.
 
     def connectionMade(self) -> None:
-        if overTCP(self.transport):
+        transport: Any = self.transport
+        if overTCP(transport):
             # Lines are written as many at once as there are: waiting for more gains nothing.
-            self.transport.setTcpNoDelay(True)
+            transport.setTcpNoDelay(True)
         self.transport.registerProducer(self._room, True)
+        self._asked += self._greeting.awaited()
 
     def dataReceived(self, data: bytes) -> None:
-        self._believe()
-        self._framing.receive(data)
-        while (item := self._framing.take(10_000)) is not None:
+        self._doubt.believe()
+        self._taking = True
+        try:
+            self._takeAll(data)
+        finally:
+            self._taking = False
+        if self._timer is not None and not self._asked:
+            self._timer.cancel()
+            self._timer = None
+        if self._securing is not None:
+            self._secure()
+
+    def _takeAll(self, data: bytes) -> None:
+        for item in self._framed.items(data):
             self._heard = self._clock.seconds()
-            self._believe()
+            self._doubt.believe()
             if isinstance(item, Lines):
-                self._answer(self._doubt(item.lines))
+                self._answer(self._doubt.hold(item.lines))
             elif isinstance(item, Control):
                 self.transport.write(item.data)
-            elif isinstance(item, Body):
-                self._framing = item.framing
             elif self._asked and isinstance(first := self._asked[0], Asked):
                 self._asked.popleft()
                 first.fail(Unanswered(f"reply {item.reason.decode()}"))
             elif self._asked:
                 self._answer([b"error reply " + item.reason])
-        if self._timer is not None and not self._asked:
-            self._timer.cancel()
-            self._timer = None
+        if self._framed.broken:
+            self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._closed = lost(reason)
-        if self._farewell is not None:
-            self.refusal = ascii(self._farewell[:200].rstrip())[2:-1]
-            self._farewell = None
+        self._closed = self._framed.broken or lost(reason)
+        if (farewell := self._doubt.end()) is not None:
+            self.refusal = ascii(farewell[:200].rstrip())[2:-1]
             self._closed = f"the server ended the connection: {self.refusal}"
-        if self._doubting is not None:
-            self._doubting.cancel()
-            self._doubting = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -248,22 +283,15 @@ class LineClient(Protocol):
         self._room.open()
         self._unasked.end()
 
-    def _doubt(self, lines: list[bytes]) -> list[bytes]:
-        """Hold back the last line if it may be the server's farewell; return the others."""
-        if not lines[-1].startswith(FAREWELLS):
-            return lines
-        self._farewell = lines[-1]
-        self._doubting = self._clock.callLater(DOUBT, self._believe, True)
-        return lines[:-1]
-
-    def _believe(self, doubted: bool = False) -> None:
-        """Treat the line held back as a reply, for the connection goes on."""
-        line, self._farewell = self._farewell, None
-        doubting, self._doubting = self._doubting, None
-        if doubting is not None and not doubted:
-            doubting.cancel()
-        if line is not None:
-            self._answer([line])
+    def _secure(self) -> None:
+        """Begin TLS, unless something in plain text has come behind the reply that lets it."""
+        options, self._securing = self._securing, None
+        if self._framed.broken or self._framed.held or self._unasked.kept:
+            self._framed.broken = BEHIND
+            self.transport.abortConnection()
+        else:
+            transport: Any = self.transport
+            transport.startTLS(options)
 
     def _answer(self, replies: list[bytes]) -> None:
         start = 0
@@ -287,6 +315,8 @@ class LineClient(Protocol):
                     if self._closed is not None:
                         self._closeIfDone()
         for line in replies[start:]:
+            if self._securing is not None:
+                self._framed.broken = BEHIND
             self.unasked(line)
 
     def _done(self, result: Any) -> Any:

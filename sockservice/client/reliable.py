@@ -16,8 +16,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.client.explain import explained
+from sockservice.client.framed import Framed
 from sockservice.client.kept import Kept
-from sockservice.client.line import LineClient
+from sockservice.client.line import REPLY_LIMIT, LineClient
 from sockservice.client.requests import TimedOut, Unanswered
 from sockservice.client.targets import isDatagram, streamEndpoint
 from sockservice.wire.chunks import Packets
@@ -68,6 +69,7 @@ class ReliableSender(Service):
         backoff: Callable[[int], float] = backoff,
         framing: Callable[[int], Framing] = Framer,
         ending: bytes = LF,
+        greeting: bool = False,
         **how: Any,
     ) -> None:
         if isinstance(target, str):
@@ -77,7 +79,7 @@ class ReliableSender(Service):
                 framing = Packets
             target = streamEndpoint(reactor, target, timeout=connectTimeout, **how)
         self._reactor = reactor
-        self._plain = framing is Framer
+        self._framed = Framed(framing, REPLY_LIMIT, ending)  # checks lines
         self._timeout = timeout
         self._drainTimeout = drainTimeout
         self._most = lines, bytes
@@ -93,7 +95,7 @@ class ReliableSender(Service):
         self.sent = 0
         self._why = ""
         self._fruitless = 0  # attempts since the latest reply
-        make = partial(_Connection, self, reactor, framing, ending)
+        make = partial(_Connection, self, timeout, reactor, framing, ending, greeting)
         self._connecting = ClientService(
             _Telling(target, self._failed), Factory.forProtocol(make), self._delay, reactor
         )
@@ -129,8 +131,7 @@ class ReliableSender(Service):
         The Deferred fires when all have come, and fails as that of `send` does. With
         room for one line there is room for all of `lines`: bound their number.
         """
-        if self._plain and any(b"\n" in line for line in lines):
-            raise ValueError("a line holds no LF")
+        self._framed.check(lines)
         kept = Kept(lines, answered)
         if self._stopped:
             kept.done.errback(Unanswered(self._stopped))
@@ -216,7 +217,15 @@ class ReliableSender(Service):
             kept.sent = True
             self.sent += len(kept.lines)
         lines = kept.lines[kept.count :] if kept.count else kept.lines
-        done = client.askAll(lines, partial(self._answered, kept), self._timeout)
+        try:
+            done = client.askAll(lines, partial(self._answered, kept), self._timeout)
+        except Exception:
+            # The framing can't write one of them.
+            self._kept.remove(kept)
+            self._lines -= len(lines)
+            self._bytes -= sum(map(len, lines))
+            kept.done.errback()
+            return
         done.addErrback(self._unanswered, client)
 
     def _answered(self, kept: Kept, replies: list[bytes]) -> None:
@@ -247,6 +256,11 @@ class ReliableSender(Service):
         for kept in list(self._kept):
             self._send(client, kept)
 
+    def ungreeted(self, client: LineClient, failure: Failure) -> None:
+        """Note that a connection brought no greeting, and why; end it."""
+        self._why = failure.getErrorMessage()
+        client.abort()
+
     def disconnected(self, client: LineClient, why: str) -> None:
         """Note that a connection has ended, and why."""
         if client is self._client:
@@ -272,13 +286,17 @@ class ReliableSender(Service):
 class _Connection(LineClient):
     """A connection that tells the sender of its start and end."""
 
-    def __init__(self, sender: ReliableSender, *arguments: Any) -> None:
+    def __init__(self, sender: ReliableSender, timeout: float, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._sender = sender
+        self._timeout = timeout
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self._sender.connected(self)
+        self.greeted(self._timeout).addCallbacks(
+            lambda _: self._sender.connected(self),
+            lambda failure: self._sender.ungreeted(self, failure),
+        )
 
     def unasked(self, line: bytes) -> None:
         self._sender.unasked(line)

@@ -17,7 +17,7 @@ def attach(client: LineClient | DatagramClient, protocol: Any) -> None:
 
     To be called as soon as the client is connected, before anything is sent.
     """
-    transport = client.transport
+    transport: Any = client.transport
     # The client may be registered as a producer.
     if isinstance(transport, ProtocolWrapper):  # TLS
         transport.unregisterProducer()

@@ -4,7 +4,7 @@ import re
 import socket
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.endpoints import (
@@ -16,6 +16,7 @@ from twisted.internet.endpoints import (
 from twisted.internet.protocol import Factory
 from twisted.python.failure import Failure
 
+from sockservice.client.datagram import DatagramClient
 from sockservice.client.endpoints import PacketEndpoint, Queued, Timed
 from sockservice.client.hostport import hostAndPort, ipAddress, ipVersion, pathOf
 from sockservice.client.line import LineClient
@@ -25,6 +26,9 @@ from sockservice.net.tls.client import Secured
 from sockservice.wire.chunks import Packets
 from sockservice.wire.framer import Framer
 from sockservice.wire.framing import LF, Framing
+
+#: The class of a client.
+Client = TypeVar("Client", bound=LineClient | DatagramClient)
 
 #: Our schemes and those of Twisted's endpoints; any other word before a number is a host.
 SCHEMES = (
@@ -36,13 +40,41 @@ SCHEMES = (
 _PRIVATE_KEY = re.compile(r":privateKey=((?:\\.|[^:\\])+)")
 
 
+class How(TypedDict, total=False):
+    """The keywords of :func:`connect`, which says what they are."""
+
+    timeout: float
+    framing: Callable[[int], Framing]
+    ending: bytes
+    greeting: bool
+    source: str | None
+    verify: bool
+    cafile: str | None
+    cert: str | None
+    key: str | None
+
+
+@overload
+def connect(
+    reactor: Any, target: str, protocol: None = None, **how: Unpack[How]
+) -> Deferred[LineClient | DatagramClient]: ...
+
+
+@overload
+def connect(
+    reactor: Any, target: str, protocol: type[Client], **how: Unpack[How]
+) -> Deferred[Client]: ...
+
+
 def connect(
     reactor: Any,
     target: str,
+    protocol: Any = None,
     *,
     timeout: float = 30.0,
     framing: Callable[[int], Framing] = Framer,
     ending: bytes = LF,
+    greeting: bool = False,
     **how: Any,
 ) -> Deferred[Any]:
     """Connect to `target`; return a Deferred of a LineClient or, for datagrams, a DatagramClient.
@@ -52,7 +84,10 @@ def connect(
     `unix-datagram:PATH` and `unix-seqpacket:PATH` a UNIX socket; anything else is one
     of Twisted's client endpoint strings.
 
-    `framing` is the server's, where that is not lines; lines end in `ending`. `how` may
+    `protocol` is which of the two it has to be, or a subclass of one: then a type checker
+    knows it as well. `framing` is the server's, where that is not lines; lines end in
+    `ending`. With `greeting`, the first line that the server sends is no reply: the Deferred
+    fires when it is there, at most `timeout` seconds after the connection. `how` may
     hold `source`, the address of ours to connect from, and for `tls:`
 
     - `verify`: False to accept any certificate, and so any server;
@@ -60,21 +95,44 @@ def connect(
     - `cert`, `key`: PEM files of the certificate to present, and of its key if separate.
 
     The Deferred fails with a ConnectError of Twisted's, whose `osError` is the number,
-    if it has one; with TCPTimedOutError after `timeout` seconds; with ValueError when
-    `target` or `how` is invalid. :func:`explained` describes each in one line.
+    if it has one; with TCPTimedOutError after `timeout` seconds; with :class:`TimedOut` or
+    :class:`Unanswered` when no greeting comes; with ValueError when `target`, `protocol` or
+    `how` is invalid. :func:`explained` describes each in one line.
     """
     try:
         if isDatagram(target):
-            return connectDatagrams(reactor, target, timeout, **how)
+            if greeting:
+                raise ValueError("datagrams have no connection that begins with a greeting")
+            made = _checked(target, protocol, DatagramClient)
+            return connectDatagrams(reactor, target, timeout, made, **how)
+        made = _checked(target, protocol, LineClient)
         endpoint = streamEndpoint(reactor, target, timeout=timeout, **how)
     except ValueError:
         return fail(Failure())
     if target.startswith("unix-seqpacket:"):
         framing = Packets
     connecting: Deferred[Any] = endpoint.connect(
-        Factory.forProtocol(partial(LineClient, reactor, framing, ending))
+        Factory.forProtocol(partial(made, reactor, framing, ending, greeting))
     )
+    if greeting:
+        connecting.addCallback(_greeted, timeout)
     return connecting
+
+
+def _checked(target: str, protocol: Any, expected: type[Any]) -> Any:
+    if protocol is None:
+        return expected
+    if not issubclass(protocol, expected):
+        raise ValueError(f"{target} is for a {expected.__name__}, not a {protocol.__name__}")
+    return protocol
+
+
+def _greeted(client: LineClient, timeout: float) -> Deferred[LineClient]:
+    def failed(failure: Failure) -> Failure:
+        client.abort()
+        return failure
+
+    return client.greeted(timeout).addCallbacks(lambda _: client, failed)
 
 
 def isDatagram(target: str) -> bool:

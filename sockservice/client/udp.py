@@ -23,6 +23,7 @@ def connectDatagrams(
     reactor: Any,
     target: str,
     timeout: float,
+    made: type[DatagramClient] = DatagramClient,
     source: str | None = None,
     verify: bool = True,
     **tls: str | None,
@@ -33,7 +34,7 @@ def connectDatagrams(
     if scheme == "unix-datagram":
         if source is not None:
             raise ValueError("a source address applies to tcp:, tls: and udp:HOST:PORT alone")
-        return _datagramClient(reactor, socket.AF_UNIX, pathOf(rest), None)
+        return _datagramClient(reactor, made, socket.AF_UNIX, pathOf(rest), None)
     host, port = hostAndPort(rest)
     bound = None if source is None else _resolved(ipAddress(source), 0)[0]
     resolving = deferToThreadPool(reactor, reactor.getThreadPool(), _resolved, host, port)
@@ -49,14 +50,16 @@ def connectDatagrams(
         if not found:
             raise ConnectError(errno.EAFNOSUPPORT, f"{host} has no address of the source's family")
     family, _, _, _, peer = found[0]
-    return _datagramClient(reactor, family, peer, bound and bound[4])
+    return _datagramClient(reactor, made, family, peer, bound and bound[4])
 
 
 def _resolved(host: str, port: int) -> list[Any]:
     return socket.getaddrinfo(host, port, 0, socket.SOCK_DGRAM)
 
 
-def _datagramClient(reactor: Any, family: int, peer: Any, source: Any) -> DatagramClient:
+def _datagramClient(
+    reactor: Any, made: type[DatagramClient], family: int, peer: Any, source: Any
+) -> DatagramClient:
     connected = socket.socket(family, socket.SOCK_DGRAM)
     connected.setblocking(False)
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
@@ -71,6 +74,6 @@ def _datagramClient(reactor: Any, family: int, peer: Any, source: Any) -> Datagr
     except OSError as error:
         connected.close()
         raise ConnectError(error.errno, error.strerror or str(error)) from error
-    client = DatagramClient(reactor, peer)
+    client = made(reactor, peer)
     DatagramPort(reactor, connected, client).startListening()
     return client

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from sockservice.daemon import importing
+from sockservice import importing
 from sockservice.store.engine import Backend, Retention
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from sockservice.daemon import importing
+from sockservice import importing
 from sockservice.errors import CannotListen
 from sockservice.server.ack import Ack
 from sockservice.server.builtin import (
@@ -89,7 +89,7 @@ def _tried(
     try:
         made(**options, **settings)
     except Exception as problem:
-        raise CannotListen(f"{name} cannot be made: {_described(problem)}") from problem
+        raise CannotListen(f"{name} cannot be made: {importing.described(problem)}") from problem
     return lambda **settings: made(**options, **settings)
 
 
@@ -109,28 +109,16 @@ def _split(text: str) -> tuple[str, dict[str, str]]:
 
 def _imported(name: str) -> type[Any]:
     """Find the class of a dotted name."""
-    moduleName, dot, className = name.rpartition(".")
-    if not dot:
+    if "." not in name:
         builtin = ", ".join(sorted({*STREAM, *DATAGRAM, "frames"}))
         raise CannotListen(
             f"no such protocol: {ascii(name)[1:-1]}; built in are {builtin}; "
             "a class is written module.Class"
         )
     try:
-        module = importing.module(moduleName)
-    except ModuleNotFoundError as missing:
-        if missing.name is not None and f"{moduleName}.".startswith(f"{missing.name}."):
-            raise CannotListen(f"no such module: {ascii(moduleName)[1:-1]}") from missing
-        raise CannotListen(f"importing {moduleName} failed: {_described(missing)}") from missing
-    except (Exception, SystemExit) as problem:
-        raise CannotListen(f"importing {moduleName} failed: {_described(problem)}") from problem
-    found = getattr(module, className, None)
-    if found is None:
-        raise CannotListen(f"module {moduleName} has no class {ascii(className)[1:-1]}")
+        found = importing.named(name)
+    except ValueError as problem:
+        raise CannotListen(str(problem)) from problem
     if not (isinstance(found, type) and issubclass(found, (LineServer, DatagramServer))):
         raise CannotListen(f"{name} is neither a LineServer nor a DatagramServer")
     return found
-
-
-def _described(problem: BaseException) -> str:
-    return ascii(f"{type(problem).__name__}: {problem}")[1:-1]

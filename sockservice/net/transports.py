@@ -1,13 +1,35 @@
 """Query and tune the transports of protocols."""
 
 import socket
-from typing import Any
+from typing import Any, Protocol
 
-from twisted.internet.interfaces import ITCPTransport
+from twisted.internet.interfaces import IAddress, ITCPTransport
 from twisted.internet.tcp import Connection
 from twisted.protocols.policies import ProtocolWrapper
 
 from sockservice.net.seqpacket import PacketServer
+
+
+class Transport(Protocol):
+    """What Twisted's stream transports have in common, as no interface of theirs says."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def loseConnection(self) -> None: ...
+
+    def abortConnection(self) -> None: ...
+
+    def getPeer(self) -> IAddress: ...
+
+    def getHost(self) -> IAddress: ...
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None: ...
+
+    def unregisterProducer(self) -> None: ...
 
 
 def plainSocket(transport: object) -> socket.socket | None:

@@ -17,8 +17,8 @@ from sockservice.limits.lograte import Journal
 from sockservice.net.addresses import named
 from sockservice.net.udp.pktinfo import Source, unicast
 from sockservice.server.answers import Answer, awaited, cancel, escaped, reason
+from sockservice.server.storing import Storing
 from sockservice.store.engine import Batch
-from sockservice.store.groupcommit import Store
 
 #: Source ports of services that answer whatever they get: a reply to one of them
 #: starts a loop, or takes part in an attack on it. 7 echo, 13 daytime, 17 quote
@@ -57,7 +57,7 @@ class DatagramServer(DatagramProtocol):
         verbose: bool = False,
         ownPorts: set[int] | None = None,
         clock: IReactorTime | None = None,
-        store: Store | None = None,
+        store: Storing | None = None,
         listener: str = "",
         admission: Admission | None = None,
         journal: Journal | None = None,

@@ -20,7 +20,7 @@ from sockservice.limits.rejection import Rejected, Rejector
 from sockservice.net.addresses import named
 from sockservice.server.line import LineServer
 from sockservice.server.reversedns import Names
-from sockservice.store.groupcommit import Store
+from sockservice.server.storing import Storing
 from sockservice.wire.framing import LINE_LIMIT
 
 #: Seconds between looks for idle connections.
@@ -65,7 +65,7 @@ class LineFactory(ServerFactory):
         skipSilent: bool = False,
         counters: Counters | None = None,
         names: Names | None = None,
-        store: Store | None = None,
+        store: Storing | None = None,
         listener: str = "",
         admission: Admission | None = None,
         rejector: Rejector | None = None,

@@ -1,7 +1,7 @@
 """The stream protocol to subclass: lines in, one reply each, in order."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted
@@ -14,7 +14,7 @@ from zope.interface import implementer
 from sockservice.net.addresses import named
 from sockservice.net.outbox import Outbox
 from sockservice.net.seqpacket import PacketServer
-from sockservice.net.transports import tune
+from sockservice.net.transports import Transport, tune
 from sockservice.server.activity import Activity
 from sockservice.server.answers import Answer, Said, Told, escaped
 from sockservice.server.exchange import Exchange
@@ -26,6 +26,9 @@ from sockservice.wire.framer import Framer
 from sockservice.wire.framing import LF, Framing
 from sockservice.wire.measured import measured
 from sockservice.wire.telnet import COMMAND, Telnet
+
+if TYPE_CHECKING:
+    from sockservice.server.factory import LineFactory
 
 log = Logger()
 
@@ -40,9 +43,9 @@ class LineServer(Exchange):
     """
 
     #: What built it and holds its settings.
-    factory: Any
-    #: Twisted's stream transports have more in common than any interface of theirs says.
-    transport: Any
+    factory: "LineFactory"
+    #: Twisted's, for what is not said here; what is sent on it stands in no order with replies.
+    transport: Transport  # type: ignore[assignment]  # is never None once connected
 
     #: The reply to every line, for a protocol that looks at none: it stands for an `answer`
     #: that returns it, once the line is durable where the service has a store.
@@ -257,7 +260,8 @@ class LineServer(Exchange):
     def handshakeCompleted(self) -> None:
         """TLS is up, and the peer's certificate, if one was asked for, has been verified."""
         self._handshaken = True
-        certificate = self.transport.getPeerCertificate()
+        transport: Any = self.transport
+        certificate = transport.getPeerCertificate()
         if certificate is not None:
             name = certificate.to_cryptography().subject.rfc4514_string()
             self.subject = ascii(name)[1:-1]

@@ -641,7 +641,8 @@ async def test_a_packet_that_is_too_long_is_told(
     bound.bind(f"{tmp_path}/s")
     bound.listen()
     client = await connect(real, f"unix-seqpacket:{tmp_path}/s")
-    client.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
+    transport: Any = client.transport
+    transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
     error = await failure(client.ask(b"x" * 100_000))
     assert str(error) == "connection lost: Message too long"
 

@@ -99,7 +99,7 @@ async def test_the_source_is_an_address_of_ours(
     client = await connect(real, f"{scheme}:127.0.0.1:{number}", source="127.0.0.2")
     assert isinstance(client, LineClient if scheme == "tcp" else DatagramClient)
     assert await client.ask(b"a") in (b"a", b"ok")
-    host = client.transport.getHost()
+    host: Any = client.transport.getHost()
     assert (host[0] if isinstance(host, tuple) else host.host) == "127.0.0.2"
     await client.close()
 
@@ -197,7 +197,7 @@ async def test_a_server_that_shows_who_it_is_is_spoken_to(
     real: Reactor, secured: Secure, server: Identity, authority: Identity, host: str
 ) -> None:
     number = secured(server)
-    client = await connect(real, f"tls:{host}:{number}", cafile=str(authority.certKey))
+    client = await connect(real, f"tls:{host}:{number}", LineClient, cafile=str(authority.certKey))
     replies: list[bytes] = []
     done = client.askAll([b"x" * 50] * 5000, replies.extend)
     closed = client.close()

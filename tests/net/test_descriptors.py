@@ -229,7 +229,8 @@ def test_one_that_another_has_closed_in_the_same_turn_is_passed_over(serve: Serv
     class Closing(LineServer):
         def answer(self, line: bytes) -> Answer:
             for each in list(self.factory._connections - {self}):
-                each.transport.connectionLost(Failure(connectionDone.value))
+                transport: Any = each.transport
+                transport.connectionLost(Failure(connectionDone.value))
             return line
 
     served = serve(Closing)

@@ -822,7 +822,8 @@ def test_a_connection_sends_small_replies_at_once_and_notices_the_dead(
     sockets: Callable[..., Sockets],
 ) -> None:
     _, server = sockets(Ack).connect()
-    handle = server.transport.getHandle()
+    transport: Any = server.transport
+    handle = transport.getHandle()
     assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     assert handle.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
@@ -853,7 +854,8 @@ def test_where_the_socket_is_not_the_wire_replies_go_through_the_transport(
 
 def fill(sockets: Sockets, peer: socket.socket, server: LineServer) -> int:
     """Send lines without reading replies until the server reads no more; say how many."""
-    handle = server.transport.getHandle()
+    transport: Any = server.transport
+    handle = transport.getHandle()
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     handle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -891,7 +893,8 @@ def test_nothing_more_is_read_from_the_moment_a_reply_is_unsent(
 ) -> None:
     served = sockets(protocol)
     _, server = served.connect(receiving=4096)
-    server.transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    transport: Any = server.transport
+    transport.getHandle().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     while not served.factory.memory.held:
         assert served.reading(server)
         server.dataReceived(b"a\n" * 1000)

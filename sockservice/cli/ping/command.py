@@ -1,5 +1,6 @@
 """`sockservice ping`: its options, and its start."""
 
+from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -7,7 +8,7 @@ import click
 
 from sockservice.cli.completion import targets
 from sockservice.cli.connecting import NotConnected, connectedBeforeStop
-from sockservice.cli.options import inSeconds, sized, targeted
+from sockservice.cli.options import framed, inSeconds, sized, targeted
 from sockservice.cli.output import Output
 from sockservice.cli.ping.link import LineLink, linked
 from sockservice.cli.ping.pinging import Pinging
@@ -16,6 +17,7 @@ from sockservice.cli.react import react
 from sockservice.cli.status import USAGE, end
 from sockservice.client.takeover import longest
 from sockservice.measure.probes import Probes
+from sockservice.wire.framing import Framing
 
 #: Probes sent with --flood when no --count is given.
 FLOOD_COUNT = 1000
@@ -39,6 +41,7 @@ FLOOD_COUNT = 1000
 )
 @click.option("--json", "asJson", is_flag=True, help="Print an object a reply, and a summary.")
 @click.option("--quiet", is_flag=True, help="Print the summary only.")
+@framed("A probe is one line of it.")
 @targeted
 @click.argument("target", shell_complete=targets)
 def ping(
@@ -50,6 +53,7 @@ def ping(
     flood: int | None,
     asJson: bool,
     quiet: bool,
+    framing: Callable[[int], Framing],
     how: dict[str, Any],
 ) -> None:
     """Send numbered probes to TARGET and tell what becomes of each.
@@ -72,7 +76,7 @@ def ping(
             end(problem.status, problem.why)
         if size > longest(client):
             end(USAGE, f"--size: {target} takes at most {longest(client)} bytes")
-        link = linked(client)
+        link = linked(client, framing)
         pinging = Pinging(
             reactor,
             perf_counter,

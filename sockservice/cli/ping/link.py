@@ -8,13 +8,14 @@ from twisted.python.failure import Failure
 
 from sockservice.client.datagram import DatagramClient
 from sockservice.client.explain import lost
+from sockservice.client.framed import Framed
 from sockservice.client.line import REPLY_LIMIT, LineClient
 from sockservice.client.takeover import attach
 from sockservice.net.seqpacket import PacketServer
 from sockservice.net.transports import tune
 from sockservice.wire.chunks import Packets
 from sockservice.wire.framer import Framer
-from sockservice.wire.framing import Lines
+from sockservice.wire.framing import LF, Control, Framing, Lines
 
 
 class Link:
@@ -41,27 +42,35 @@ class LineLink(Link, Protocol):
 
     transport: Any
 
+    def __init__(self, framing: Callable[[int], Framing] = Framer) -> None:
+        super().__init__()
+        self._made = framing
+
     def connectionMade(self) -> None:
         packets = isinstance(self.transport, PacketServer)
-        self._framing = Packets(REPLY_LIMIT) if packets else Framer(REPLY_LIMIT)
+        self._framed = Framed(Packets if packets else self._made, REPLY_LIMIT, LF)
         # A probe must not wait for another to fill a packet.
         tune(self.transport)
 
     def send(self, probe: bytes) -> None:
-        self.transport.write(probe + b"\n")
+        self.transport.write(self._framed.encoded(probe))
 
     def close(self) -> None:
         self.transport.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        self._framing.receive(data)
-        while (item := self._framing.take(1000)) is not None:
+        for item in self._framed.items(data):
+            if isinstance(item, Control):
+                self.transport.write(item.data)
+                continue
             lines = item.lines if isinstance(item, Lines) else [b"error reply " + item.reason]
             for line in lines:
                 self.received(line)
+        if self._framed.broken:
+            self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.ended(lost(reason))
+        self.ended(self._framed.broken or lost(reason))
 
 
 class DatagramLink(Link, DatagramProtocol):
@@ -96,8 +105,10 @@ class DatagramLink(Link, DatagramProtocol):
         self.refused()
 
 
-def linked(client: LineClient | DatagramClient) -> LineLink | DatagramLink:
+def linked(
+    client: LineClient | DatagramClient, framing: Callable[[int], Framing] = Framer
+) -> LineLink | DatagramLink:
     """Return the link over the connection of a client that has not been used yet."""
-    link = DatagramLink(client.peer) if isinstance(client, DatagramClient) else LineLink()
+    link = DatagramLink(client.peer) if isinstance(client, DatagramClient) else LineLink(framing)
     attach(client, link)
     return link

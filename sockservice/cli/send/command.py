@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 
 from sockservice.cli.completion import targets
 from sockservice.cli.connecting import NotConnected, connectedBeforeStop
-from sockservice.cli.options import inSeconds, seconds, targeted
+from sockservice.cli.options import framed, inSeconds, seconds, targeted
 from sockservice.cli.react import react
 from sockservice.cli.send import prompt
 from sockservice.cli.send.output import ReplyWriter
@@ -21,8 +22,7 @@ from sockservice.cli.status import SIGNALLED, USAGE, end
 from sockservice.client.reliable import LINES
 from sockservice.client.targets import connect, isDatagram
 from sockservice.wire.chunks import Chunks
-from sockservice.wire.framer import Framer
-from sockservice.wire.framing import CRLF, LF
+from sockservice.wire.framing import CRLF, LF, Framing
 
 
 def _path(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
@@ -56,13 +56,9 @@ def _path(context: click.Context, option: click.Parameter, value: str | None) ->
 @inSeconds("--timeout", 30.0, "Seconds to wait for the next reply.")
 @click.option("--rate", type=float, callback=seconds, help="Send at most so many lines a second.")
 @click.option("--crlf", is_flag=True, help="End lines in CRLF, not LF.")
-@click.option(
-    "--framing",
-    type=click.Choice(["lines", "chunks"]),
-    default="lines",
-    show_default=True,
-    help="chunks: send without line endings and take what comes back at once for the reply, "
-    "as naive servers do; one line in flight.",
+@framed(
+    "chunks: send without line endings and take what comes back at once for the reply, "
+    "as naive servers do; one line in flight."
 )
 @click.option("--quiet", is_flag=True, help="Print refusals only.")
 @click.option("--json", "asJson", is_flag=True, help="Print each reply as an object; then a sum.")
@@ -78,7 +74,7 @@ def send(
     timeout: float,
     rate: float | None,
     crlf: bool,
-    framing: str,
+    framing: Callable[[int], Framing],
     quiet: bool,
     asJson: bool,
     how: dict[str, Any],
@@ -108,13 +104,12 @@ def send(
         raise click.UsageError("standard input is closed; give lines as arguments")
     if sys.stdout is None:
         raise click.UsageError("standard output is closed; there is nowhere to write replies to")
-    framed = Chunks if framing == "chunks" else Framer
     ending = CRLF if crlf else LF
     if retry and isDatagram(target):
         raise click.UsageError("--retry is for connections, and datagrams have none")
 
-    most = 1 if framed is Chunks else DATAGRAMS if isDatagram(target) else LINES
-    how.update(framing=framed, ending=ending)
+    most = 1 if framing is Chunks else DATAGRAMS if isDatagram(target) else LINES
+    how.update(framing=framing, ending=ending)
     pipe = given or files or retry or unacked or rate or quiet or asJson
     typed = not pipe and sys.stdin.isatty() and sys.stdout.isatty()
     if typed:

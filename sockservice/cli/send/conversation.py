@@ -114,6 +114,8 @@ class Conversation:
 
     async def _listen(self) -> None:
         client = self._client
+        if isinstance(client, LineClient) and client.greeting is not None:
+            self._terminal.show(UNASKED + printable(client.greeting))
         unasked = client.lines() if isinstance(client, LineClient) else client.datagrams()
         async for line in unasked:
             self._terminal.show(UNASKED + printable(line))
