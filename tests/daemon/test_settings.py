@@ -164,6 +164,11 @@ def test_what_may_change_holds_from_the_start(reactor: HandReactor, privileged: 
     reactor.result(service.stopService())
 
 
+def test_each_counter_is_defined_once() -> None:
+    table = OPERATING.read_text().partition("\n| counter | counts |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(Counters().counts())
+
+
 def test_the_documented_limits_are_those_of_the_table() -> None:
     table = OPERATING.read_text().partition("\n| option | default")[2].partition("\n\n")[0]
     rows = [
