@@ -24,10 +24,10 @@ ROOT = Path(__file__).parent.parent
 #: The pages by the heading that they stand beneath, in order. A page that is not there is left
 #: out; one that is there and has no place here fails the build, as no toctree includes it.
 PLACES = {
-    "Use": ["docs/client", "docs/sessions", "docs/extending", "docs/sockets"],
+    "Use": ["docs/client", "docs/sessions", "docs/extending", "docs/testing", "docs/sockets"],
     "Operate": ["docs/operating", "docs/workers", "docs/durability", "docs/performance"],
     "Look up": ["docs/protocol", "docs/api", "CHANGELOG"],
-    "Contribute": ["CONTRIBUTING", "docs/architecture", "docs/testing"],
+    "Contribute": ["CONTRIBUTING", "docs/architecture"],
     "中文": ["README.zh-CN", "docs/sockets.zh-CN"],
 }
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sockservice.client.targets import connect
     from sockservice.errors import CannotListen, CannotStart, Refused, StoreError
     from sockservice.limits.counters import Counters
+    from sockservice.net.tls.server import Wrapping
     from sockservice.net.udp.port import DatagramPort
     from sockservice.server.ack import Ack
     from sockservice.server.answers import Answer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sockservice.server.line import LineServer
     from sockservice.store.engine import Backend, Batch, Retention
     from sockservice.wire.chunks import Chunks
+    from sockservice.wire.continued import Continued
     from sockservice.wire.framer import Framer
     from sockservice.wire.framing import Framing, Lines, Refusal
 
@@ -41,7 +43,9 @@ _MODULES = {
     "server.factory": ("LineFactory",),
     "server.line": ("LineServer",),
     "store.engine": ("Backend", "Batch", "Retention"),
+    "net.tls.server": ("Wrapping",),
     "wire.chunks": ("Chunks",),
+    "wire.continued": ("Continued",),
     "wire.framer": ("Framer",),
     "wire.framing": ("Framing", "Lines", "Refusal"),
 }
@@ -54,6 +58,7 @@ __all__ = [
     "CannotListen",
     "CannotStart",
     "Chunks",
+    "Continued",
     "Counters",
     "DatagramClient",
     "DatagramPort",
@@ -73,6 +78,7 @@ __all__ = [
     "StoreError",
     "TimedOut",
     "Unanswered",
+    "Wrapping",
     "__version__",
     "connect",
 ]

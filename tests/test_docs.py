@@ -39,6 +39,7 @@ from twisted.scripts._twistd_unix import ServerOptions
 
 from sockservice.daemon.options import Options
 from sockservice.limits import openfiles
+from sockservice.limits.counters import Counters
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -59,6 +60,10 @@ READY = "<ready>"
 PATIENCE = 60.0
 # Where a unit starts the service, and with which options.
 STARTED = re.compile(r"^ExecStart=(\S+/twistd) (.+) sockservice ((?:.*\\\n)*.*)$", re.MULTILINE)
+
+
+# Pages whose examples go on with those of others.
+CONTINUES = {"testing.md": ("extending.md",)}
 
 
 class Block(NamedTuple):
@@ -103,13 +108,18 @@ class Session:
         self.played = 0
         self.failed = ""  # the block that went wrong
         self._folder = folder
-        self._ports = dict(
-            zip(sorted(set(PORT.findall(page.read_text()))), freePorts(), strict=False)
-        )
+        others = [page.parent / other for other in CONTINUES.get(page.name, ())]
+        text = "".join(each.read_text() for each in (page, *others))
+        self._ports = dict(zip(sorted(set(PORT.findall(text))), freePorts(), strict=False))
         self._screens: list[Screen] = []
         self._shells: list[subprocess.Popen[bytes]] = []
         self._skipped = False  # something of the console block before
         self._shell = self._open()
+        for other in others:
+            # The reader has saved the examples of that page in the same folder.
+            for block in blocks(other):
+                if block.kind == "python":
+                    self.play(block)
 
     def _open(self) -> Screen:
         screen = Screen()
@@ -412,6 +422,13 @@ def test_python_examples_have_no_errors_that_ruff_finds(tmp_path: Path) -> None:
         [*command, *options, str(tmp_path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_counter_is_in_the_one_table() -> None:
+    text = (ROOT / "docs" / "operating.md").read_text()
+    table = text.partition("### Counters\n")[2].partition("\n### ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) != []
+    assert {*re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)} == {*Counters().counts()}
 
 
 def test_links_lead_to_files_and_headings() -> None:

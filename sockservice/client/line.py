@@ -49,13 +49,14 @@ class LineClient(Protocol):
         self._greeting = Greeting(clock, greeting)
         self._doubt = Doubt(clock, self._answer)
         self._taking = False  # lines of what has been received
-        self._securing: Any = None  # the options of TLS, which begins when all of that is taken
+        self._begun = False  # is TLS, by the reply that is being taken
         self._room = Room()
         self._timer: IDelayedCall | None = None  # of the oldest of the lines sent at once
         self._heard = 0.0  # when the latest reply came
         self._unasked = Unasked()
         self._asked: deque[Asked | Run] = deque()  # in the order of the lines sent
         self._closed: str | None = None  # why nothing more can be asked
+        self._lost = False  # the connection; who waits for that is told last
         self._ended = Gate(False)
         #: Lines whose reply is awaited.
         self.outstanding = 0
@@ -150,9 +151,12 @@ class LineClient(Protocol):
         """
         if self.outstanding or not hasattr(self.transport, "startTLS"):
             raise RuntimeError("TLS begins on a TCP connection on which no reply is awaited")
-        self._securing = options
-        if not self._taking:
-            self._secure()
+        self._begun = self._taking
+        if self._framed.held or self._unasked.kept:
+            self._inject()
+        else:
+            transport: Any = self.transport
+            transport.startTLS(options)
 
     def ready(self) -> Deferred[None]:
         """Return a Deferred that fires when there is room to send more, or the connection ends."""
@@ -240,12 +244,10 @@ class LineClient(Protocol):
         try:
             self._takeAll(data)
         finally:
-            self._taking = False
+            self._taking = self._begun = False
         if self._timer is not None and not self._asked:
             self._timer.cancel()
             self._timer = None
-        if self._securing is not None:
-            self._secure()
 
     def _takeAll(self, data: bytes) -> None:
         for item in self._framed.items(data):
@@ -264,6 +266,7 @@ class LineClient(Protocol):
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._lost = True
         self._closed = self._framed.broken or lost(reason)
         if (farewell := self._doubt.end()) is not None:
             self.refusal = ascii(farewell[:200].rstrip())[2:-1]
@@ -283,15 +286,10 @@ class LineClient(Protocol):
         self._room.open()
         self._unasked.end()
 
-    def _secure(self) -> None:
-        """Begin TLS, unless something in plain text has come behind the reply that lets it."""
-        options, self._securing = self._securing, None
-        if self._framed.broken or self._framed.held or self._unasked.kept:
-            self._framed.broken = BEHIND
-            self.transport.abortConnection()
-        else:
-            transport: Any = self.transport
-            transport.startTLS(options)
+    def _inject(self) -> None:
+        """End the connection, for somebody may have put lines of his own before TLS."""
+        self._framed.broken = BEHIND
+        self.transport.abortConnection()
 
     def _answer(self, replies: list[bytes]) -> None:
         start = 0
@@ -315,8 +313,9 @@ class LineClient(Protocol):
                     if self._closed is not None:
                         self._closeIfDone()
         for line in replies[start:]:
-            if self._securing is not None:
-                self._framed.broken = BEHIND
+            if self._begun:
+                self._inject()
+                return
             self.unasked(line)
 
     def _done(self, result: Any) -> Any:
@@ -326,7 +325,7 @@ class LineClient(Protocol):
         return result
 
     def _closeIfDone(self) -> None:
-        if not self.outstanding and not self._ended.isOpen:
+        if not self.outstanding and not self._lost:
             # With a producer, a transport with a backlog would never close.
             self.transport.unregisterProducer()
             self.transport.loseConnection()

@@ -53,7 +53,9 @@ class Exchange(Replying):
         intake = self._intake
         self._advancing = True
         try:
-            while not (self._outbox.unsent or self._phase >= CLOSING or intake.full):
+            while not (
+                self._outbox.unsent or self._phase >= CLOSING or intake.full or self._securing
+            ):
                 room = self.answerLimit - self._replies.outstanding
                 if room > 0 and self.factory.lineRate and self._phase == SERVING:
                     room = min(room, self._allowed())
@@ -83,11 +85,16 @@ class Exchange(Replying):
         finally:
             self._advancing = False
         if not (self._outbox.unsent or self._replies.outstanding):
-            if self._upgrade is not None and self._phase < CLOSING:
+            if self._securing and self._phase < CLOSING:
                 self._secure()
             if self._phase == CLOSING:
                 self._end()
         self._weigh()
+
+    @property
+    def _securing(self) -> bool:
+        """Whether TLS begins once the reply is out that is due."""
+        return self._upgrade is not None and not ISSLTransport.providedBy(self.transport)
 
     def _allowed(self) -> int:
         """Return how many lines may be taken now; if none, go on when one may."""
@@ -153,6 +160,7 @@ class Exchange(Replying):
             self._outbox.unsent
             or self._phase >= CLOSING
             or self._intake.full
+            or self._securing
             or outstanding >= self.answerLimit
         ):
             self._advance()
@@ -267,8 +275,6 @@ class Exchange(Replying):
     def _secure(self) -> None:
         """Have TLS stand between this and the transport from now on."""
         plain = self.transport
-        if ISSLTransport.providedBy(plain):
-            return
         framing = self._intake.framing
         if framing.release() or framing.begun:
             self._refuse(Refusal(b"plain text behind the request for TLS", LF))

@@ -73,7 +73,8 @@ class LineFactory(ServerFactory):
         journal: Journal | None = None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.reactor = reactor
+        # Without mypy-zope, a type checker finds no method in an interface of Twisted's.
+        self.reactor: Any = reactor
         self._protocol = protocol
         #: Seconds since 1970, for what is stored; limits go by `reactor`.
         self.wall = wall

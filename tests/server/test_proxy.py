@@ -226,9 +226,9 @@ def test_who_sends_no_header_in_time_is_told_so() -> None:
     factory.startFactory()
     proxied = Proxied(factory)
     proxied.send(V1_4[:20])
-    factory.reactor.pump([1.0] * 4)  # type: ignore[attr-defined]
+    factory.reactor.pump([1.0] * 4)
     assert proxied.sent == b""
-    factory.reactor.pump([1.0] * 2)  # type: ignore[attr-defined]
+    factory.reactor.pump([1.0] * 2)
     assert proxied.sent == b"error no PROXY header for 5 seconds\n"
     proxied.lose()
     factory.stopFactory()
@@ -239,7 +239,7 @@ def test_without_a_limit_a_header_is_waited_for() -> None:
     factory = limited(idle=5)
     factory.startFactory()
     proxied = Proxied(factory)
-    factory.reactor.pump([1.0] * 99)  # type: ignore[attr-defined]
+    factory.reactor.pump([1.0] * 99)
     proxied.send(V1_4 + b"a\n")
     assert proxied.sent == b"198.51.100.7:40000 a\n"
     factory.stopFactory()
