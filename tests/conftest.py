@@ -49,6 +49,17 @@ settings.register_profile("suite", deadline=None, derandomize=True, database=Non
 settings.load_profile("suite")
 
 
+def pytest_configure() -> None:
+    """Hear the signals that some tests send, though whoever runs them ignores them.
+
+    As `nohup` does, and a script whose command ends with `&`; the service keeps to that.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--engine", help="a store's engine to test, too: see tests/store/test_store.py"

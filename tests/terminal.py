@@ -4,12 +4,17 @@ import os
 import re
 import select
 import subprocess
+import sys
 import termios
 from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic
 
 from tests.conftest import PATIENCE, SCRIPTS
+
+#: Takes the terminal whose descriptor comes first, and becomes the command behind it. What is
+#: called between fork and exec instead would run in a process that has threads.
+LOGIN = "import os, sys; os.login_tty(int(sys.argv[1])); os.execvp(sys.argv[2], sys.argv[2:])"
 
 
 class OnTerminal:
@@ -28,10 +33,10 @@ class OnTerminal:
         path = f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"
         self.printed = ""
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", "-c", LOGIN, str(theirs), *command],
             cwd=folder,
             env=os.environ | {"PATH": path, "TERM": "xterm", "LC_ALL": "C.UTF-8"} | environment,
-            preexec_fn=lambda: os.login_tty(theirs),
+            pass_fds=[theirs],
         )
         os.close(theirs)
         opened.enter_context(self.process)

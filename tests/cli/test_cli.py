@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from sockservice import __version__
 from sockservice.cli import main
-from tests.conftest import PATIENCE, Children, Service, closed_number
+from tests.conftest import PATIENCE, SCRIPTS, Children, Service, closed_number
 
 Done = subprocess.CompletedProcess[bytes]
 
@@ -309,6 +309,7 @@ def test_replies_that_cannot_be_written_are_told(children: Children, answering: 
     assert "No space left on device" in said
 
 
-def test_without_a_standard_input_there_are_no_lines(children: Children, service: Service) -> None:
-    done = children.run("sockservice", "send", tcp(service), preexec_fn=lambda: os.close(0))
-    assert b"Traceback" not in done.stderr
+def test_without_a_standard_input_lines_are_asked_for(children: Children) -> None:
+    closed = f"exec {SCRIPTS}/sockservice send 127.0.0.1:1 <&-"
+    said = "sockservice send: standard input is closed; give lines as arguments\n"
+    assert outcome(children.run("/bin/sh", "-c", closed)) == (2, b"", said)

@@ -28,7 +28,7 @@ from sockservice.cli.send.source import LINE_LIMIT
 from sockservice.cli.send.unacked import Unacked
 from sockservice.cli.send.window import window
 from tests.cli.test_cli import Answer, answering, outcome, replies, silence, tcp
-from tests.conftest import PATIENCE, Child, Children, Service, closed_number
+from tests.conftest import PATIENCE, SCRIPTS, Child, Children, Service, closed_number
 
 __all__ = ["answering"]
 
@@ -483,8 +483,8 @@ def test_standard_error_may_be_gone(children: Children) -> None:
 
 
 def test_without_standard_output_nothing_is_sent(children: Children) -> None:
-    closed = lambda: os.close(1)  # noqa: E731
-    done = children.run("sockservice", "send", "127.0.0.1:1", "a", preexec_fn=closed)
+    closed = f"exec {SCRIPTS}/sockservice send 127.0.0.1:1 a >&-"
+    done = children.run("/bin/sh", "-c", closed)
     assert done.returncode == 2
     assert b"standard output is closed" in done.stderr
 
