@@ -30,6 +30,13 @@ class Continued(Framer):
         """Whether nothing is begun: neither a line, nor what continues one."""
         return super().startsLine and not self._parts
 
+    def finish(self) -> Refusal | None:
+        """Return, once everything was taken, what is wrong with the end of the stream."""
+        torn = super().finish()
+        if torn is None and self._parts:
+            torn = Refusal(b"unterminated line", self.ending)
+        return torn
+
     def take(self, most: int) -> Lines | Refusal | None:
         """Return the next line whose continuation is there, or None.
 

@@ -274,6 +274,7 @@ def test_tls_begins_behind_the_reply() -> None:
 def test_plain_text_behind_the_reply_is_not_taken_for_what_tls_protects(
     chunks: list[bytes],
 ) -> None:
+    """dinhvh/libetpan 386: replies that were injected answered what TLS protected."""
     client, wire, _ = made()
     client.ask(b"STARTTLS").addCallback(lambda _: client.startTLS("options"))
     for chunk in chunks:

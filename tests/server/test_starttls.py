@@ -70,11 +70,20 @@ async def test_tls_begins_behind_the_reply(
     assert factory.counters.lines == 2
 
 
-@pytest.mark.parametrize("request_", [b"STARTTLS\ninjected\n", b"later\ninj", b"STARTTLS\nin"])
+HELLO = b"\x16\x03\x01\x02\x00\x01"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [b"STARTTLS\ninjected\n", b"later\ninj", b"STARTTLS\nin", b"STARTTLS\n" + HELLO],
+)
 async def test_what_is_sent_behind_the_request_in_plain_text_ends_it(
     real: Reactor, server: Identity, request_: bytes
 ) -> None:
-    """As in CVE-2011-0411: it would be taken for what TLS protects."""
+    """It would be taken for what TLS protects: CVE-2011-0411, aio-libs/aiosmtpd 380.
+
+    Nor does a ClientHello that comes too early hang for ever (python/cpython 142352).
+    """
     plain, secured, factory = await said(real, server, request_, injects=True)
     assert (plain, secured) == (b"go on\nerror plain text behind the request for TLS\n", b"")
     assert factory.counters.acknowledged == 1
