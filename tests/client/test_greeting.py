@@ -295,6 +295,16 @@ def test_tls_needs_silence_and_tcp() -> None:
         plain.startTLS("options")
 
 
+def test_a_transport_that_is_gone_is_left_alone() -> None:
+    """Twisted's TCP transport in TLS has no protocol any more to pass things on to."""
+    client, wire, _ = made()
+    reply, closed = Outcome(client.ask(b"a")), Outcome(client.close())
+    wire.unregisterProducer = lambda: 1 / 0  # type: ignore[method-assign]
+    client.connectionLost()
+    assert isinstance(reply.error, Unanswered)
+    assert closed.value is None
+
+
 # The commands
 
 REPLIES = """
