@@ -22,7 +22,7 @@ def lowest() -> list[str]:
     """Give the lowest versions that pyproject.toml lets a user have of what he installs."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     extras = project["optional-dependencies"]
-    asked = [*project["dependencies"], *extras["prompt"], *extras["tls"]]
+    asked = [*project["dependencies"], *extras["prompt"], *extras["status"], *extras["tls"]]
     return sorted({re.sub(r"(\[\w+\])?>=", "==", each) for each in asked})
 
 

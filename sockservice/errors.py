@@ -17,6 +17,8 @@ class CannotStart(SystemExit, Exception):
     Exception it lets twistd remove its pidfile, or report from a daemon, first.
     """
 
+    code: int
+
     def __init__(self, text: str) -> None:
         super().__init__(printable(text))
         self.code = 1
