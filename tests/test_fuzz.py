@@ -11,7 +11,7 @@ from tests.fuzz.inputs import kept, mutated
 from tests.fuzz.targets import TARGETS, Wrong, tried
 
 #: Inputs made of the kept ones.
-SOME = {"framing": 60, "telnet": 30, "proxy": 40, "server": 25}
+SOME = {"framing": 60, "telnet": 30, "proxy": 40, "server": 25, "syslog": 60, "relp": 60}
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))

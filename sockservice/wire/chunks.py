@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from sockservice.wire.framing import CRLF, LF, LINE_SIZE, Framing, Lines, Refusal
+from sockservice.wire.framing import CRLF, LF, LINE_SIZE, Framing, Lines, Refusal, overlong
 
 
 class _Whole(Framing):
@@ -69,7 +69,7 @@ class Packets(_Whole):
         ending = CRLF if line.endswith(CRLF) else LF if line.endswith(LF) else b""
         line = line.removesuffix(ending)
         if len(line) > self.limit:
-            return Refusal(b"line longer than %d bytes" % self.limit, ending)
+            return overlong(self.limit, ending)
         return Lines([line], ending)
 
     def encode(self, replies: list[bytes], ending: bytes) -> bytes:

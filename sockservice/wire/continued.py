@@ -2,6 +2,7 @@
 
 from sockservice.wire.framer import Framer
 from sockservice.wire.framing import LF, Lines, Refusal
+from sockservice.wire.plurals import counted
 
 
 class Continued(Framer):
@@ -45,7 +46,9 @@ class Continued(Framer):
         while isinstance(item := super().take(1), Lines):
             self._parts += item.lines
             if sum(map(len, self._parts)) > self.limit:
-                raise ValueError(f"lines that belong together are longer than {self.limit} bytes")
+                raise ValueError(
+                    f"lines that belong together are longer than {counted(self.limit, 'byte')}"
+                )
             if not self.continues(item.lines[0]):
                 parts, self._parts = self._parts, []
                 return Lines([LF.join(parts)], item.ending)

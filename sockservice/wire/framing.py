@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from sockservice.wire.plurals import counted
+
 #: Longest line in bytes: what one read brings (64 KiB), so that lines of any
 #: usual text, log or JSON fit and a connection holds little.
 LINE_LIMIT = 65536
@@ -27,11 +29,28 @@ class Refusal(NamedTuple):
     reason: bytes
     ending: bytes
 
+    @property
+    def why(self) -> str:
+        """The kind of the reason, in a word: what counters tell apart."""
+        kinds = {b"line longer": "line-limit", b"unterminated": "unterminated"}
+        return next(
+            (each for text, each in kinds.items() if self.reason.startswith(text)), "framing"
+        )
+
+
+def overlong(limit: int, ending: bytes) -> Refusal:
+    """Return what takes the place of a line of more than `limit` bytes."""
+    return Refusal(b"line longer than %b" % counted(limit, "byte").encode(), ending)
+
 
 class Control(NamedTuple):
-    """What a framing itself answers to its peer: bytes to send as they are, in their place."""
+    """What a framing itself answers to its peer: bytes to send as they are, in their place.
+
+    `last` says that the connection ends behind them.
+    """
 
     data: bytes
+    last: bool = False
 
 
 class Body(NamedTuple):
@@ -39,6 +58,10 @@ class Body(NamedTuple):
 
     data: bytes
     framing: "Framing"
+
+
+class Farewell(ValueError):
+    """The peer ends the stream, as its protocol has it; the text is what it says, or ""."""
 
 
 class Framing:
@@ -59,6 +82,8 @@ class Framing:
     #: Whether `encode` remembers nothing. Then it is called with many replies at once, and may be
     #: called in vain; else once for each reply, in order.
     stateless = False
+    #: Whether its lines are never answered, as those of syslog.
+    mute = False
     #: Whether it is to be asked for more though as many lines as may be are not answered yet.
     expects = False
     #: How the line that was taken last ended, and what is begun of the next, where `whole`
@@ -119,6 +144,10 @@ class Framing:
     def finish(self) -> Refusal | None:
         """Return, once everything was taken, what is wrong with the end of the stream."""
         return None if self.startsLine else Refusal(b"unterminated line", LF)
+
+    def goodbye(self) -> bytes:
+        """Return what a client sends before it closes, once all its lines are answered."""
+        return b""
 
     def encode(self, replies: list[bytes], ending: bytes) -> bytes:
         """Return the bytes to send for the replies to lines that ended in `ending`.

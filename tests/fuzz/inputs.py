@@ -17,6 +17,7 @@ WORDS = [
     *(b"\xff\xfd\x06", b"\xff\xf4\xff\xfd\x06", b"\xff\xfb\x1f", b"\n\xff\xf4x\r\n"),
     *(b"\xff\xfa\x18\0VT100\xff\xf0", b"\xff\xfa" + b"x" * 4200, b"text " * 210),
     *(b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b"192.0.2.1 ", b"::1 ", b"65536"),
+    *(b"<13>", b"<", b"7 ", b"1000 ", b" syslog ", b"2 syslog 3 abc\n", b"\n0 hint 0\n"),
     *(b"\r\n\r\n\0\r\nQUIT\n", b"\x21\x11\0\x0c", b"\x20\0\0\0", b"\x21\x21\0\x24"),
 ]
 

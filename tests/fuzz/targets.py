@@ -15,6 +15,8 @@ from sockservice.server.builtin import EchoLines
 from sockservice.wire.framer import Framer
 from sockservice.wire.framing import Lines, Refusal
 from sockservice.wire.proxyheader import Header, parsed
+from sockservice.wire.relp import RelpFraming
+from sockservice.wire.syslog import SyslogFraming
 from sockservice.wire.telnet import SUBNEGOTIATION_LIMIT, Telnet
 from tests.fuzz.inputs import bytewise, cuts
 from tests.server.test_lines import Memory
@@ -72,7 +74,7 @@ def held(thing: object) -> int:
     return sum(held(getattr(thing, name)) for name in getattr(thing, "__slots__", ()))
 
 
-def taken(framing: Framer | Telnet, chunks: list[bytes], most: int, bound: int) -> list[Item]:
+def taken(framing: Any, chunks: list[bytes], most: int, bound: int) -> list[Item]:
     """Give what comes of chunks. Of what is told in one place, the parts are joined."""
     items: list[Item] = []
     try:
@@ -225,9 +227,31 @@ def served(
     return single(reply)
 
 
+def frames(made: Callable[[int], Any]) -> Callable[[bytes, Random], None]:
+    """Any cuts give the same messages, answers and end, and no more than a frame is kept."""
+
+    def tries(data: bytes, chance: Random) -> None:
+        limit, most = chance.choice((5, 64, 1000)), chance.choice((1, 2, 1000))
+        # The longest frame there may be, a RELP command of 4096 bytes, with its header.
+        bound = limit + 4096 + 60
+
+        def said(chunks: list[bytes]) -> list[Item]:
+            items = taken(made(limit), chunks, most, bound)
+            # What comes of frames of which several were taken at once, each with its number.
+            return [(kind, text, b"") for kind, text, _ in items]
+
+        expected = said([data])
+        for chunks in ways(data, chance):
+            agreed(f"in {len(chunks)} chunks", said(chunks), expected)
+
+    return tries
+
+
 TARGETS: dict[str, Callable[[bytes, Random], None]] = {
     "framing": framing,
     "telnet": telnet,
     "proxy": proxy,
     "server": server,
+    "syslog": frames(SyslogFraming),
+    "relp": frames(RelpFraming),
 }

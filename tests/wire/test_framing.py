@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sockservice.wire.chunks import Chunks, Packets
 from sockservice.wire.framer import Framer
 from sockservice.wire.framing import CRLF, LF, Lines, Refusal
+from sockservice.wire.plurals import counted
 
 #: A line or a refusal's reason, and its ending.
 Item = tuple[str, bytes, bytes]
@@ -18,7 +19,7 @@ Item = tuple[str, bytes, bytes]
 def model(stream: bytes, limit: int) -> list[Item]:
     """Say what is in a stream that has arrived whole."""
     *ended, rest = stream.split(LF)
-    too_long = b"line longer than %d bytes" % limit
+    too_long = f"line longer than {counted(limit, 'byte')}".encode()
     items: list[Item] = []
     ending = LF
     for line in ended:
@@ -115,6 +116,17 @@ def test_counted_lines_are_those_that_would_be_taken(
     assert len(items) == len(expected)
     for item, due in zip(items, expected, strict=True):
         assert item == (due if len(item) == 3 else (due[0], due[2]))
+
+
+LONG = b"x" * 600 + b"\n"
+
+
+@pytest.mark.parametrize("lines", [[LONG], [LONG] * 9, [LONG] + [b"a\n"] * 99, [b"a\n", LONG]])
+@pytest.mark.parametrize("rest", [b"", b"b"])
+def test_long_lines_are_counted_as_short_ones_are(lines: list[bytes], rest: bytes) -> None:
+    framer = Framer(65536)
+    assert framer.count(b"".join(lines) + rest) == len(lines)
+    assert bytes(framer.begun) == rest
 
 
 @pytest.mark.parametrize(
