@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IAddress
 from sockservice.limits.access import Access, plainIP
 from sockservice.limits.tokenbucket import Rate
 from sockservice.net.addresses import LocalPeer
+from sockservice.wire.plurals import counted
 
 
 def source(address: IAddress | None) -> str | None:
@@ -59,6 +60,8 @@ class Admission:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        #: What has refused the last one that was: the name of an option.
+        self.met = ""
         self._connections = 0
         self._of: Counter[str] = Counter()
         self._rate = Rate(limits.connectionRate)
@@ -83,17 +86,24 @@ class Admission:
         limits = self.limits
         host = getattr(address, "host", None)
         if isinstance(host, str) and not self.permits(host):
+            self.met = "allow"
             return f"not allowed: {plainIP(host)}"
         if limits.connections and self._connections >= limits.connections:
-            return f"busy: {limits.connections} connections, the limit; try again later"
+            self.met = "max-connections"
+            return f"busy: {counted(limits.connections, 'connection')}, the limit; try again later"
         whose = source(address)
         if whose is not None:
             most = limits.connectionsPerSource
             if most and self._of[whose] >= most:
-                return f"busy: {most} connections from {whose}, the limit; try again later"
+                self.met = "max-connections-per-source"
+                return (
+                    f"busy: {counted(most, 'connection')} from {whose}, the limit; try again later"
+                )
             if not self._rate.take(whose, now):
                 most = limits.connectionRate
-                return f"busy: {most} connections a second from {whose}, the limit; try again later"
+                self.met = "connection-rate"
+                rate = f"{counted(most, 'connection')} a second from {whose}"
+                return f"busy: {rate}, the limit; try again later"
             self._of[whose] += 1
         self._connections += 1
         return None

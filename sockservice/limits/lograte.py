@@ -6,12 +6,17 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
+from sockservice.wire.plurals import inSeconds
+
 #: Seconds after which the lines not written are summed up.
 PERIOD = 10.0
 #: Kinds with a limit of their own that are distinguished in that time; others are one.
 KINDS = 100
 #: Lines of one kind written in that time: as many as somebody may want to read.
 LOG_LIMIT = 200
+#: Bytes of events that may wait to be written: some eight thousand lines, more than a busy
+#: service logs while a disk is slow.
+LOG_QUEUE = 8 << 20
 
 log = Logger()
 
@@ -64,8 +69,6 @@ class Journal:
         self._summing = None
         self._began = self._clock.seconds()
         for kind, more in self._left.items():
-            log.info(
-                "{more} more in {seconds:g} seconds: {kind}", more=more, seconds=PERIOD, kind=kind
-            )
+            log.info("{more} more in {time}: {kind}", more=more, time=inSeconds(PERIOD), kind=kind)
         self._seen.clear()
         self._left.clear()

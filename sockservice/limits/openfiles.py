@@ -4,11 +4,23 @@ import resource
 
 from twisted.logger import Logger
 
+from sockservice.wire.plurals import counted
+
 #: Descriptors for everything but connections that are let in: listeners, the log, the
 #: store, the reactor, and those turned away, who are given time to read why.
 OTHERS = 64 + 1000
 
 log = Logger()
+
+
+def reserve(files: int) -> None:
+    """Raise the limit on open files to `files` and some others, as far as it is permitted."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = files + OTHERS
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def allow(connections: int) -> None:
@@ -23,8 +35,7 @@ def allow(connections: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         if most < needed:
             log.warn(
-                "{connections} connections are allowed, but only {files} open files "
-                "(RLIMIT_NOFILE): more will have to wait",
-                connections=connections,
-                files=most,
+                "{allowed} allowed, but only {files} (RLIMIT_NOFILE): more will have to wait",
+                allowed=counted(connections, "connection is", "connections are"),
+                files=counted(most, "open file"),
             )

@@ -1,5 +1,6 @@
 """Reject connections: say why, and close so that the reason arrives."""
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
@@ -37,12 +38,15 @@ class Rejector:
 
 @implementer(IHalfCloseableProtocol)
 class Rejected(Protocol):
-    """Sends one line and closes; drops what arrives meanwhile."""
+    """Sends one line and closes; drops what arrives meanwhile. `gone` is called when it is lost."""
 
     transport: Any
 
-    def __init__(self, rejector: Rejector, said: bytes) -> None:
+    def __init__(
+        self, rejector: Rejector, said: bytes, gone: Callable[[], object] = lambda: None
+    ) -> None:
         self._rejector = rejector
+        self._gone = gone
         self._said = said
         self._waiting: Any = None
 
@@ -64,7 +68,12 @@ class Rejected(Protocol):
     def writeConnectionLost(self) -> None:
         """Do nothing: the reason has been sent."""
 
+    def starved(self) -> None:
+        """There is no memory to read what is dropped anyway."""
+        self.transport.abortConnection()
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._rejector.waiting -= 1
         if self._waiting.active():
             self._waiting.cancel()
+        self._gone()

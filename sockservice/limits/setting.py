@@ -8,7 +8,7 @@ from twisted.python import usage
 
 from sockservice.limits.lograte import Journal
 from sockservice.limits.memory import MemoryLimit
-from sockservice.limits.readers import ValueReader
+from sockservice.limits.readers import NOBODY, ValueReader
 
 
 class Listening(Protocol):
@@ -40,8 +40,10 @@ class Setting:
     help: str
     #: Reads and writes its values; a flag, which is given or not, has none.
     reader: ValueReader | None = None
-    #: The value where none is given; None or 0 switches off.
+    #: The value where none is given; None, and 0 unless it says otherwise, switches off.
     default: Any = None
+    #: Whether 0 is a value like any other.
+    zero: bool = False
     #: Why this is the default, to stand behind a colon.
     why: str = ""
     #: One letter that may be given in place of the name.
@@ -75,13 +77,21 @@ class Setting:
     @property
     def usual(self) -> str:
         """The default and why it is that, as `600 s: nobody waits for longer`."""
-        if self.repeated and not self.default:
-            written = "none"
-        elif self.reader is None or not self.default:
-            written = "off"
-        else:
-            written = self.reader.write(self.default)
+        written = self.written(self.default)
         return f"{written}: {self.why}" if self.why else written
+
+    def written(self, value: Any) -> str:
+        """Write a value for people; `off` is what switches off, or was not given."""
+        if self.repeated:
+            # A list that was given differs from none, though nothing is in it.
+            if not value:
+                return "off" if value == self.default else NOBODY
+            return ", ".join(str(getattr(each, "text", each)) for each in value)
+        if self.reader is None:
+            return "on" if value else "off"
+        if value is None or (value == 0 and not self.zero):
+            return "off"
+        return self.reader.write(value)
 
     @property
     def description(self) -> str:

@@ -1,40 +1,28 @@
 """The table of all options of the service: an option is added here, and where it is used."""
 
-from sockservice.limits import openfiles, readers
-from sockservice.limits.lograte import LOG_LIMIT
+from sockservice.limits import live, readers
+from sockservice.limits.lograte import LOG_LIMIT, LOG_QUEUE
 from sockservice.limits.memory import MEMORY_LIMIT
-from sockservice.limits.readers import age, count, length, seconds, size, text
-from sockservice.limits.setting import Running, Setting
-from sockservice.store.space import RESERVE
+from sockservice.limits.readers import MANY, count, length, seconds, size, text
+from sockservice.limits.setting import Setting
+from sockservice.limits.statussettings import STATUS
+from sockservice.limits.storing import STORING
 from sockservice.wire.framing import LINE_LIMIT
 
-MANY = 10**9
-
-
-def _connections(running: Running, most: int) -> None:
-    openfiles.allow(most)
-
-
-def _lines(running: Running, most: int) -> None:
-    for listener in running.listeners():
-        listener.limitLines(most)
-
-
-def _drain(running: Running, most: int) -> None:
-    for listener in running.listeners():
-        listener.drainTimeout = most
-
-
-def _memory(running: Running, most: int) -> None:
-    running.memory.most = most
-
-
-def _log(running: Running, most: int) -> None:
-    running.journal.most = most
+START_TIMEOUT = 30
 
 
 #: All options, in the order in which they are told of.
 SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        name="config",
+        help="Read options from this file, in TOML: `line-limit = 1000`, `verbose = true`, a table "
+        "[[listen]] with `protocol` and `endpoint` for each listener. What is given on the command "
+        "line replaces what the file says.",
+        reader=text("FILE"),
+        why="the command line says it all",
+        live=live.config,
+    ),
     Setting(
         name="host",
         help="Address to listen on: IPv4, IPv6 or a name; `::` is every address of both families.",
@@ -49,13 +37,14 @@ SETTINGS: tuple[Setting, ...] = (
         "number, the same for both. Ports below 1024 need root or CAP_NET_BIND_SERVICE.",
         reader=readers.port,
         default=555,
+        zero=True,
     ),
     Setting(
         name="listen",
         help="Serve PROTOCOL@ENDPOINT; may be given again and again. Then --host and --port serve "
-        "only if they are given too. PROTOCOL is ack, ack-chunks, discard, echo or frames, or a "
-        "class: module.Class; left out, it is ack for streams and echo for datagrams. ENDPOINT "
-        "is an endpoint string: tcp:5555, unix:/run/s.sock, udp:555.",
+        "only if they are given too. PROTOCOL is ack, ack-chunks, discard, echo, frames, relp, "
+        "session or syslog, or a class: module.Class; left out, it is ack for streams and echo for "
+        "datagrams. ENDPOINT is an endpoint string: tcp:5555, unix:/run/s.sock, udp:555.",
         reader=readers.endpoints,
         default=(),
         why="`--host` and `--port` serve",
@@ -87,7 +76,7 @@ SETTINGS: tuple[Setting, ...] = (
         protects="memory and open files",
         counter="`turnedAway`",
         limit="connections",
-        live=_connections,
+        live=live.connections,
         divided=True,
     ),
     Setting(
@@ -96,7 +85,7 @@ SETTINGS: tuple[Setting, ...] = (
         reader=count(0, MANY, "connections"),
         default=0,
         why="many may come through one gateway or proxy",
-        protects="the others from one who takes every place",
+        protects="others, from one source that takes up all connections",
         counter="`turnedAway`",
         limit="connectionsPerSource",
     ),
@@ -106,7 +95,7 @@ SETTINGS: tuple[Setting, ...] = (
         reader=count(0, MANY, "connections"),
         default=0,
         why="many may come through one gateway or proxy",
-        protects="the processor from connecting and closing again and again",
+        protects="the processor, from peers that reconnect in a loop",
         counter="`turnedAway`",
         limit="connectionRate",
     ),
@@ -115,12 +104,12 @@ SETTINGS: tuple[Setting, ...] = (
         help="Let in peers of this network: 192.0.2.0/24, 2001:db8::/32 or an address. May be "
         "given again and again; then all others are refused, and of an --allow and a --deny that "
         "both hold an address the more specific one decides. @FILE reads networks from a file, "
-        "one a line; an empty one lets in nobody.",
+        "one a line; `none`, there or here, is no network and lets in nobody.",
         reader=readers.networks,
         default=(),
         why="everybody may come, and `--host` is 127.0.0.1",
         repeated=True,
-        protects="everything from strangers",
+        protects="the whole service, from unknown peers",
         counter="`turnedAway`; datagrams: `suspect`",
         limit="access",
     ),
@@ -131,7 +120,7 @@ SETTINGS: tuple[Setting, ...] = (
         default=(),
         why="only you know whom to refuse",
         repeated=True,
-        protects="everything from peers that you name",
+        protects="the whole service, from peers that you name",
         counter="`turnedAway`; datagrams: `suspect`",
         limit="access",
     ),
@@ -141,8 +130,8 @@ SETTINGS: tuple[Setting, ...] = (
         "no limit.",
         reader=seconds(0, MANY),
         default=600,
-        why="nobody misses a place unused for ten minutes",
-        protects="places",
+        why="a connection that is unused for ten minutes is rarely missed",
+        protects="connection slots",
         counter="`timedOut`",
         limit="idle",
     ),
@@ -152,9 +141,9 @@ SETTINGS: tuple[Setting, ...] = (
         "header; 0 is no limit.",
         reader=seconds(0, MANY),
         default=60,
-        why="any line over any link ends by then",
-        protects="places, from peers that send a byte a minute, or no TLS handshake or PROXY "
-        "header",
+        why="even on a slow link a line has ended by then",
+        protects="connection slots, from peers that send a byte a minute, or never complete a "
+        "TLS handshake or PROXY header",
         counter="`timedOut`; PROXY: `turnedAway`",
         limit="unfinished",
     ),
@@ -166,7 +155,7 @@ SETTINGS: tuple[Setting, ...] = (
         why="any usual text, log or JSON line, and a connection stays small",
         protects="memory",
         counter="`refused`",
-        live=_lines,
+        live=live.lines,
     ),
     Setting(
         name="line-rate",
@@ -175,7 +164,7 @@ SETTINGS: tuple[Setting, ...] = (
         reader=count(0, MANY, "lines"),
         default=0,
         why="only you know how fast your peers may be",
-        protects="the processor and the disk from one that sends too fast",
+        protects="the processor and the disk, from a peer that sends too fast",
         counter="`slowed`",
         limit="lineRate",
     ),
@@ -187,9 +176,9 @@ SETTINGS: tuple[Setting, ...] = (
         reader=size(0, "500M"),
         default=MEMORY_LIMIT,
         why="room for thousands of busy connections",
-        protects="memory, from many at once",
+        protects="memory, from many connections together",
         counter="`overheld`",
-        live=_memory,
+        live=live.memory,
         divided=True,
     ),
     Setting(
@@ -199,7 +188,7 @@ SETTINGS: tuple[Setting, ...] = (
         reader=count(0, MANY, "datagrams"),
         default=0,
         why="only you know how fast your peers may be",
-        protects="others from replies to forged sources",
+        protects="third parties, from replies to forged source addresses",
         counter="`throttled`",
         limit="datagramRate",
     ),
@@ -211,7 +200,17 @@ SETTINGS: tuple[Setting, ...] = (
         default=LOG_LIMIT,
         why="nobody reads more",
         protects="the disk",
-        live=_log,
+        live=live.log,
+    ),
+    Setting(
+        name="log-queue",
+        help="Bytes (or 500K, 64M) of log lines that may wait for whoever takes the log, in each "
+        "process; beyond it lines are dropped, and their number is logged.",
+        reader=size(1, "64M"),
+        default=LOG_QUEUE,
+        why="some eight thousand lines, more than a busy service logs while a disk is slow",
+        protects="the service, from a log that is not read",
+        counter="`unlogged`",
     ),
     Setting(
         name="drain-timeout",
@@ -219,10 +218,11 @@ SETTINGS: tuple[Setting, ...] = (
         "connections are cut.",
         reader=seconds(0, 86400),
         default=10,
+        zero=True,
         why="less than systemd waits before it kills",
-        protects="the end of the service from peers that don't read",
+        protects="the shutdown, from peers that don't read",
         counter="`cut`",
-        live=_drain,
+        live=live.drain,
     ),
     Setting(
         name="backlog",
@@ -230,37 +230,9 @@ SETTINGS: tuple[Setting, ...] = (
         reader=count(1, 2**31 - 1, "connections"),
         default=4096,  # with Twisted's 50, a burst of 200 waits a second
         why="as many as Linux allows (net.core.somaxconn since 5.4)",
-        protects="peers from waiting in a burst",
+        protects="peers, from delays when many connect at once",
     ),
-    Setting(
-        name="store",
-        help="Keep every line that ack acknowledges, and acknowledge it only when it is durable: "
-        "sqlite:PATH, or module.Class:PLACE for an engine of your own.",
-        reader=readers.text("ENGINE:PLACE"),
-        why="it costs a sync to disk for each group of lines",
-    ),
-    Setting(
-        name="retain-age",
-        help="Remove lines from the store when they are older: seconds, or 90m, 48h, 30d.",
-        reader=age("30d"),
-        why="what was acknowledged is kept",
-    ),
-    Setting(
-        name="retain-size",
-        help="Remove the oldest lines from the store when they take up more: bytes, or 500M, 20G.",
-        reader=size(1, "20G"),
-        why="what was acknowledged is kept",
-    ),
-    Setting(
-        name="store-reserve",
-        help="Bytes (or 500M, 2G) that have to stay free on the disk of the store; below, lines "
-        "are refused, and the log warns at four times as many. 0 is no limit.",
-        reader=size(0, "500M"),
-        default=RESERVE,
-        why="all that was acknowledged can still be written into the store's file",
-        protects="what was acknowledged, from a full disk",
-        counter="`refused`",
-    ),
+    *STORING,
     Setting(
         name="lame-duck",
         help="Seconds between the word that the service is not ready any more (--ready-file, "
@@ -275,6 +247,26 @@ SETTINGS: tuple[Setting, ...] = (
         help="Keep a file here as long as the service is ready, for health checks.",
         reader=text("PATH"),
         why="only you know who looks for it",
+    ),
+    Setting(
+        name="reload-timeout",
+        help="Seconds in which all files have to be read again at SIGHUP; otherwise what was there "
+        "before stays.",
+        reader=seconds(1, 86400),
+        default=10,
+        why="a disk that answers at all does so sooner",
+        protects="the service, from files on a disk or a network that hangs",
+        counter="`unchanged`",
+    ),
+    Setting(
+        name="start-timeout",
+        help="Seconds in which a worker has to become ready, from its start or the last one that "
+        "did; then it is killed, and the service ends if it never had all of them. 0 is no limit.",
+        reader=seconds(0, 86400),
+        default=START_TIMEOUT,
+        why="a loaded machine takes some seconds",
+        protects="the service, from a worker that hangs where it starts",
+        counter="`unready`",
     ),
     Setting(
         name="retire-timeout",
@@ -312,10 +304,17 @@ SETTINGS: tuple[Setting, ...] = (
         help="Look up the names of peers and log them; nothing waits for a name or trusts it.",
         why="a look-up tells name servers who your peers are",
     ),
+    *STATUS,
+)
+
+#: What an option does that is no setting.
+CHECK = (
+    "Say what would be served, with nothing bound and nothing changed, and exit: status 0, or 1 "
+    "with one line for each error."
 )
 
 #: What holds for several of them.
 FILES = (
-    "A number, an age, a size or a network may be given as @FILE, a file that holds it. Options "
-    "that are read again at SIGHUP say so; all others take a restart."
+    "A number, an age, a size or a network may be given as @FILE, a regular file that holds it. "
+    "Options that are read again at SIGHUP say so; all others take a restart."
 )

@@ -15,6 +15,7 @@ from sockservice.limits.access import Access
 from sockservice.limits.admission import Admission, Limits, source
 from sockservice.limits.tokenbucket import Rate
 from sockservice.net.addresses import LocalPeer
+from sockservice.wire.plurals import counted
 
 #: Pauses whose sums are exact.
 PAUSES = st.integers(0, 24).map(lambda eighths: eighths / 8)
@@ -109,15 +110,17 @@ class Admitting(RuleBasedStateMachine):
             return "not allowed: 198.51.100.1"
         most = allowed.connections
         if most and len(self.inside) == most:
-            return f"busy: {most} connections, the limit; try again later"
+            return f"busy: {counted(most, 'connection')}, the limit; try again later"
         if whose is None:
             return None
         most = allowed.connectionsPerSource
         if most and len([each for each in self.inside if source(each) == whose]) == most:
-            return f"busy: {most} connections from {whose}, the limit; try again later"
+            held = f"{counted(most, 'connection')} from {whose}"
+            return f"busy: {held}, the limit; try again later"
         most, taken = allowed.connectionRate, self.rated.setdefault(whose, [])
         if most and not permitted(taken, self.now, most):
-            return f"busy: {most} connections a second from {whose}, the limit; try again later"
+            rate = f"{counted(most, 'connection')} a second from {whose}"
+            return f"busy: {rate}, the limit; try again later"
         taken.append(self.now)
         return None
 
