@@ -34,13 +34,16 @@ class DatagramLoad(DatagramProtocol):
             count = min(count, load.due(self._place, now) - probes.count)
         elif load.until is not None:
             return
-        for _ in range(count):
+        count = load.granted(max(0, count))
+        for sent in range(count):
             try:
                 self.transport.write(probes.following, self._peer)
             except BlockingIOError:
                 # The next sweep tries again.
+                load.giveBack(count - sent)
                 return
             except ConnectionRefusedError:
+                load.giveBack(count - sent)
                 self.connectionRefused()
                 return
             except OSError:
@@ -60,7 +63,7 @@ class DatagramLoad(DatagramProtocol):
     def outstanding(self, until: int) -> int:
         """Return how many datagrams have no reply, including those due but not sent."""
         load, probes = self._load, self._probes
-        due = probes.count if load.rate is None else load.due(self._place, until)
+        due = 0 if load.rate is None else load.due(self._place, until)
         return probes.awaited + max(0, due - probes.count)
 
     def close(self) -> None:

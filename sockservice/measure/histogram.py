@@ -30,6 +30,8 @@ class Histogram:
     def __init__(self) -> None:
         self._counts = [0] * (_bucket(GREATEST) + 1)
         self._greatest = 0
+        self._least = GREATEST
+        self._sum = self._squares = 0
 
     def record(self, value: int, count: int = 1) -> None:
         """Count `value`, `count` times; a negative one counts as 0."""
@@ -37,16 +39,40 @@ class Histogram:
         self._counts[_bucket(value)] += count
         if value > self._greatest:
             self._greatest = value
+        if value < self._least:
+            self._least = value
+        self._sum += value * count
+        self._squares += value * value * count
 
     def add(self, other: "Histogram") -> None:
         """Add the counts of `other`."""
         self._counts = [a + b for a, b in zip(self._counts, other._counts, strict=True)]
         self._greatest = max(self._greatest, other._greatest)
+        self._least = min(self._least, other._least)
+        self._sum += other._sum
+        self._squares += other._squares
 
     @property
     def total(self) -> int:
         """How many values were counted."""
         return sum(self._counts)
+
+    @property
+    def least(self) -> int:
+        """The least value, exact."""
+        return min(self._least, self._greatest)
+
+    @property
+    def mean(self) -> float:
+        """The mean, exact; of at least one value."""
+        return self._sum / self.total
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation, exact; of at least one value."""
+        total = self.total
+        # Of integers, so nothing is cancelled out.
+        return math.sqrt(total * self._squares - self._sum**2) / total
 
     def quantile(self, part: float) -> int:
         """Return the quantile `part`, 0 to 1: a value that this part of the values do not exceed.

@@ -44,8 +44,9 @@ class Load(Schedule):
         pipeline: int,
         rate: float | None = None,
         timeout: float = 1.0,
+        **given: Any,
     ) -> None:
-        super().__init__(now, size, pipeline, rate, timeout)
+        super().__init__(now, size, pipeline, rate, timeout, **given)
         self._reactor = reactor
         self._descriptors = Descriptors(reactor)
         self._connections: list[LineLoad | DatagramLoad] = []
@@ -53,6 +54,8 @@ class Load(Schedule):
         self._sweeping: Any = None
         self._ticked = 0  # lines that were due at the last tick
         self._settled: Deferred[None] | None = None
+        #: Fires when all lines of a load that counts them have been answered, or never will be.
+        self.exhausted: Deferred[None] = Deferred()
         self._closed = False
 
     def add(self, client: LineClient | DatagramClient) -> None:
@@ -82,6 +85,7 @@ class Load(Schedule):
             self._tick()
         if any(isinstance(each, DatagramLoad) for each in self._connections):
             self._sweep()
+        self.settle()
 
     def forget(self) -> None:
         """Start measuring again: what went before was the warm-up; its faults stay."""
@@ -119,11 +123,18 @@ class Load(Schedule):
     def settle(self) -> None:
         """Check whether all is answered."""
         settled = self._settled
+        if self.count is not None and not self.exhausted.called:
+            now = self.now()
+            if self.spent(now) and not self._awaits(now):
+                self.exhausted.callback(None)
         if settled is None or settled.called or self.until is None:
             return
-        until = self.until
-        if not any(each.outstanding(until) for each in self._connections if not each.ended):
+        if not self._awaits(self.until):
             settled.callback(None)
+
+    def _awaits(self, until: int) -> bool:
+        """Return whether a line that is due until then has no reply, and may have one still."""
+        return any(each.outstanding(until) for each in self._connections if not each.ended)
 
     @property
     def alive(self) -> int:
@@ -138,6 +149,9 @@ class Load(Schedule):
         for place in range(self._ticked, min(due, self._ticked + count)):
             self._connections[place % count].fill(now)
         self._ticked = due
+        if due == self.count:
+            self.settle()
+            return
         next = self.begun + due * SECOND / self.rate  # type: ignore[operator]
         self._ticking = self._reactor.callLater(
             max(0.0, (next - now) / SECOND - COARSE), self._tick

@@ -33,6 +33,8 @@ class Fate(StrEnum):
     DUPLICATE = "duplicate"
     #: It is not the echo of any probe.
     CORRUPT = "corrupt"
+    #: A line of a server that does not echo, when no probe had asked for one.
+    UNASKED = "unasked"
     #: A line server's `error …` instead of a reply.
     REFUSED = "refused"
     LOST = "lost"
@@ -50,7 +52,7 @@ class Event(NamedTuple):
     roundTrip: float | None = None
     #: A probe sent later was answered before (RFC 4737).
     reordered: bool = False
-    #: The text of a refusal.
+    #: The text of a refusal, or why a reply was not accepted.
     reason: bytes = b""
 
 
@@ -94,12 +96,19 @@ class Probes:
     A probe is lost when `timeout` seconds pass without its reply. The counts keep
     `count == received + lost + awaited`. On a `stream` replies come in order, so
     there a reply that is no echo answers the oldest probe, until an echo has come.
+    One that begins with one of `refusals` is a refusal. Datagrams need a number to be told
+    apart, and have a size of DIGITS at least.
     """
 
-    def __init__(self, size: int, timeout: float, stream: bool) -> None:
+    def __init__(
+        self, size: int, timeout: float, stream: bool, refusals: tuple[bytes, ...] = (b"error ",)
+    ) -> None:
+        if size < DIGITS and not stream:
+            raise ValueError(f"a datagram of fewer than {DIGITS} bytes has no number")
         self._size = size
         self._timeout = timeout
         self._stream = stream
+        self._refusals = refusals
         # Whether the peer echoes; None while unknown.
         self._echoes: bool | None = None if stream else True
         self._plain = 0  # replies that were no echoes
@@ -118,6 +127,7 @@ class Probes:
         self.duplicated = 0
         self.reordered = 0
         self.corrupt = 0
+        self.unasked = 0
         self.refused = 0
         #: Seconds, of the correct replies, in the order of their arrival.
         self.roundTrips = array("d")
@@ -151,8 +161,14 @@ class Probes:
 
     @property
     def whole(self) -> bool:
-        """Whether probes were sent and nothing was lost, corrupt or refused."""
-        return bool(self.received) and not (self.lost or self.corrupt or self.refused)
+        """Whether probes were answered and nothing was lost, corrupt, refused or unasked."""
+        return bool(self.received) and not self.faults
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """What went wrong, by its name, and how often."""
+        names = ("lost", "corrupt", "refused", "unasked")
+        return {name: getattr(self, name) for name in names if getattr(self, name)}
 
     def sent(self, now: float) -> int:
         """Note that the next probe has been sent; return its number."""
@@ -176,6 +192,14 @@ class Probes:
         if self._stream:
             return self._line(data, now)
         return self._torn(data)
+
+    def discard(self, why: bytes) -> Event:
+        """Note that a reply of a stream was not accepted, for the reason `why`."""
+        number = next(iter(self._givenUp or self._awaited), None)
+        self.corrupt += 1
+        if number is not None:
+            self._settle(number)
+        return Event(Fate.CORRUPT, number, reason=why)
 
     def expire(self, now: float) -> list[Event]:
         """Give up the probes that have timed out."""
@@ -238,15 +262,18 @@ class Probes:
     def _line(self, data: bytes, now: float) -> Event:
         """Receive a line that is no echo."""
         number = next(iter(self._givenUp or self._awaited), None)
-        if number is not None and data.startswith(b"error "):
+        if number is not None and data.startswith(self._refusals):
             self._settle(number)
             self.refused += 1
             return Event(Fate.REFUSED, number, len(data), reason=data)
         if self._echoes is None:
             # A corrupt echo usually has the length of the probe.
             self._echoes = data != b"ok" and len(data) == self._size
-        if self._echoes or number is None:
+        if self._echoes:
             return self._torn(data)
+        if number is None:
+            self.unasked += 1
+            return Event(Fate.UNASKED, None, len(data))
         self._plain += 1
         return self._answered(number, data, now)
 

@@ -26,11 +26,15 @@ class Tally:
     ended: int = 0
     #: The first refusal or end of a connection, in words.
     reason: str = ""
+    #: Connections of which the server did not accept our certificate, or which it turned away.
+    turnedAway: int = 0
+    #: Refusals that came when nothing had been asked, and so answer nothing.
+    farewells: int = 0
     latencies: Histogram = field(default_factory=Histogram)
 
     def add(self, other: "Tally") -> None:
         """Add the counts of `other`."""
-        for name in (*FAULTS, "answered", "inTime"):
+        for name in (*FAULTS, "answered", "inTime", "turnedAway", "farewells"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.reason = self.reason or other.reason
         self.latencies.add(other.latencies)
@@ -43,7 +47,12 @@ class Tally:
     @property
     def whole(self) -> bool:
         """Whether there were replies and nothing went wrong."""
-        return bool(self.answered) and not any(getattr(self, name) for name in FAULTS)
+        return bool(self.answered) and not self.faults
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """What went wrong, by its name, and how often."""
+        return {name: getattr(self, name) for name in FAULTS if getattr(self, name)}
 
 
 FAULTS = ("refused", "wrong", "unasked", "unanswered", "lost", "ended")

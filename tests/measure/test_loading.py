@@ -6,12 +6,14 @@ import pty
 import signal
 import socket
 from contextlib import ExitStack, closing, suppress
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
@@ -24,9 +26,14 @@ from sockservice.client.targets import connect
 from sockservice.measure.load import Load
 from sockservice.measure.schedule import SECOND
 from sockservice.measure.tally import Tally
+from sockservice.wire.continued import Continued
+from sockservice.wire.framer import Framer
+from sockservice.wire.framing import LF, Control, Lines, Refusal
+from sockservice.wire.relpclient import RelpReplies
 from tests.certificates import Identity
 from tests.conftest import PATIENCE, Children, HandReactor, Running
 from tests.doubles import Wire
+from tests.wire.test_relp import WELCOME
 
 
 def taken(wire: Wire) -> list[bytes]:
@@ -77,6 +84,59 @@ class Loaded:
         settled: list[Any] = []
         self.load.finish().addCallback(settled.append)
         return settled
+
+
+def test_messages_of_relp_are_numbered_and_their_responses_are_replies() -> None:
+    loaded = Loaded(framing=RelpReplies)
+    [wire] = loaded.wires
+    assert wire.sent().endswith(b"2 syslog 3 xxx\n3 syslog 3 xxx\n")
+    loaded.reply(WELCOME + b"2 rsp 6 200 OK\n3 rsp 6 200 OK\n")
+    assert wire.sent() == b"4 syslog 3 xxx\n5 syslog 3 xxx\n"
+    assert (loaded.tally.answered, loaded.tally.refused) == (2, 0)
+    loaded.reply(b"0 serverclose 4 away\n")
+    assert wire.cut
+    loaded.lose()
+    assert loaded.tally.reason == "the server ended the connection: away"
+
+
+class Pages(Continued):
+    """Replies of several lines, the last of which is a dot."""
+
+    def continues(self, line: bytes) -> bool:
+        return line != b"."
+
+
+def test_a_reply_of_several_lines_is_one() -> None:
+    loaded = Loaded(framing=Pages)
+    assert taken(loaded.wires[0]) == [b"xxx"] * 2
+    loaded.reply(b"one\ntwo\n.\none")
+    assert taken(loaded.wires[0]) == [b"xxx"]
+    loaded.reply(b"\nerror three\n.\nerror full\n.\n")
+    tally = loaded.tally
+    assert (tally.answered, tally.refused, tally.reason) == (3, 1, "error full\n.")
+
+
+class Guarded(Framer):
+    """Asks whether anybody is there, and takes no line of more than four bytes."""
+
+    def take(self, most: int) -> Any:
+        item = super().take(1)
+        if not isinstance(item, Lines):
+            return item
+        if item.lines == [b"?"]:
+            return Control(b"!\n")
+        return Refusal(b"too long", LF) if len(item.lines[0]) > 4 else item
+
+
+def test_what_a_framing_answers_is_sent_and_what_it_refuses_is_wrong() -> None:
+    loaded = Loaded(framing=Guarded, pipeline=1)
+    assert taken(loaded.wires[0]) == [b"xxx"]
+    loaded.reply(b"?\n")
+    assert taken(loaded.wires[0]) == [b"!"]
+    loaded.reply(b"xxx\n")
+    loaded.reply(b"xxxxx\n")
+    tally = loaded.tally
+    assert (tally.answered, tally.wrong, tally.refused, tally.reason) == (2, 1, 0, "reply too long")
 
 
 def test_so_many_lines_are_in_flight_and_each_reply_is_followed_by_a_line() -> None:
@@ -221,13 +281,92 @@ def test_at_a_rate_lines_due_while_warming_up_do_not_count() -> None:
     assert loaded.tally.answered == 1
 
 
+def test_so_many_lines_at_a_rate_are_due_and_no_more() -> None:
+    loaded = Loaded(connections=2, rate=10.0, pipeline=100, count=5)
+    exhausted: list[Any] = []
+    loaded.load.exhausted.addCallback(exhausted.append)
+    loaded.clock.pump([0.01] * 100)
+    assert [len(taken(wire)) for wire in loaded.wires] == [3, 2]
+    assert not loaded.clock.getDelayedCalls()
+    loaded.reply(b"ok\n" * 3, 0)
+    assert not exhausted
+    loaded.reply(b"ok\n" * 2, 1)
+    assert exhausted
+    assert loaded.tally.answered == 5
+
+
+def test_lines_that_are_due_and_not_sent_yet_are_waited_for() -> None:
+    loaded = Loaded(connections=2, rate=10.0, pipeline=1, count=5)
+    loaded.clock.pump([0.01] * 100)
+    settled = loaded.end()
+    while not settled:
+        for place, wire in enumerate(loaded.wires):
+            loaded.reply(b"ok\n" * len(taken(wire)), place)
+    loaded.load.close()
+    assert (loaded.tally.answered, loaded.tally.unanswered) == (5, 0)
+
+
+def test_lines_of_a_connection_that_ended_are_due_all_the_same() -> None:
+    loaded = Loaded(connections=2, rate=10.0, pipeline=100, count=5)
+    exhausted: list[Any] = []
+    loaded.load.exhausted.addCallback(exhausted.append)
+    loaded.lose(1)
+    loaded.clock.pump([0.01] * 100)
+    loaded.reply(b"ok\n" * len(taken(loaded.wires[0])))
+    assert exhausted
+    loaded.load.close()
+    assert (loaded.tally.answered, loaded.tally.unanswered) == (3, 2)
+
+
+def test_a_load_of_no_lines_is_over_at_once() -> None:
+    loaded = Loaded(count=0)
+    assert loaded.load.exhausted.called
+    assert taken(loaded.wires[0]) == []
+
+
+@pytest.mark.parametrize("rate", [None, 1000.0])
+def test_a_datagram_for_which_there_is_no_room_is_still_due(
+    reactor: HandReactor, opened: ExitStack, monkeypatch: pytest.MonkeyPatch, rate: float | None
+) -> None:
+    peer = opened.enter_context(closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)))
+    peer.bind(("127.0.0.1", 0))
+    peer.settimeout(PATIENCE)
+
+    def now() -> int:
+        return round(reactor.seconds() * SECOND)
+
+    load = Load(reactor, now, 20, 10, rate, timeout=10.0, count=3)
+    client = reactor.result(connect(reactor, f"udp:127.0.0.1:{peer.getsockname()[1]}"))
+    load.add(client)
+    write, full = client.transport.write, [True]
+
+    def wrote(datagram: bytes, peer: Any) -> None:
+        if full[0]:
+            raise BlockingIOError(11, "full")
+        write(datagram, peer)
+
+    monkeypatch.setattr(client.transport, "write", wrote)
+    load.start()
+    reactor.advance(0.5)
+    settled = load.finish() if rate else Deferred()
+    assert not (settled.called or load.exhausted.called)
+    full[0] = False
+    reactor.advance(0.5)
+    for _ in range(3):
+        peer.sendto(*peer.recvfrom(100))
+    reactor.until(lambda: load.exhausted.called)
+    assert settled.called or not rate
+    assert load.tally.answered == 3
+    load.close()
+
+
 def test_tallies_add_up() -> None:
     one, other = Tally(answered=2, inTime=1), Tally(answered=3, lost=1)
     other.latencies.record(5)
     other.fault("refused", "error \x1b")
     one.add(other)
     assert (one.reason, one.refused) == ("error \x1b", 1)
-    assert "reason    error \\x1b" in table(SETTINGS, one, 1.0, bars=False)
+    assert "reason    error \\x1b" in table(SETTINGS, one, 1.0, 80, False)
     assert (one.answered, one.inTime, one.lost, one.latencies.total) == (5, 1, 1, 1)
     assert not one.whole
     assert Tally(answered=1).whole
@@ -362,19 +501,21 @@ def tally() -> Tally:
 
 
 def test_the_table() -> None:
-    assert table(SETTINGS, tally(), 2.0, bars=False) == [
+    assert table(SETTINGS, tally(), 2.0, 80, False) == [
         "bench tcp:x:1: 2 connections, 3 in flight on each, 100 bytes",
         "answered  2,000 in 2.0 s: 1,000 a second, 0.1 MB/s",
         "faults    wrong 7",
-        "latency   p50 0.999 ms, p90 1.802 ms, p99 1.982 ms, p99.9 1.999 ms, max 1.999 ms",
+        "latency   min 0.000 ms, mean 1.000 ms, deviation 0.577 ms",
+        "          p50 0.999 ms, p90 1.802 ms, p99 1.982 ms",
+        "          p99.9 1.999 ms, max 1.999 ms",
     ]
-    drawn = table(SETTINGS, tally(), 2.0, bars=True)[4:]
+    drawn = table(SETTINGS, tally(), 2.0, 80, True)[6:]
     assert 1 < len(drawn) <= 16
     assert drawn[-1].endswith("#" * 40)
 
 
 def test_the_table_of_nothing() -> None:
-    assert table(SETTINGS, Tally(), 0.0, bars=True)[1:] == [
+    assert table(SETTINGS, Tally(), 0.0, 80, True)[1:] == [
         "answered  0 in 0.0 s: 0 a second, 0.0 MB/s",
         "faults    none",
     ]
@@ -384,8 +525,18 @@ def test_the_table_of_nothing() -> None:
 def test_processes_share_connections_and_rate() -> None:
     settings = SETTINGS._replace(connections=5, processes=3, rate=50.0)
     parts = [settings.part(place) for place in range(3)]
-    assert [part.connections for part in parts] == [2, 2, 1]
-    assert [part.rate for part in parts] == [20.0, 20.0, 10.0]
+    assert [part.connections for part in parts] == [1, 2, 2]
+    assert [part.rate for part in parts] == [10.0, 20.0, 20.0]
+
+
+@pytest.mark.parametrize("lines", [1, 2, 7, 500])
+def test_processes_share_lines_and_none_is_lost_or_added(lines: int) -> None:
+    for processes, more in product(range(1, 9), range(4)):
+        shared = SETTINGS._replace(connections=processes + more, processes=processes, lines=lines)
+        parts = [shared.part(place) for place in range(processes)]
+        assert sum(part.lines or 0 for part in parts) == lines
+        assert sum(part.connections for part in parts) == processes + more
+        assert all(part.connections for part in parts)
 
 
 # As whoever types it meets it
@@ -399,6 +550,8 @@ def test_processes_share_connections_and_rate() -> None:
         (["--rate", "0"], "not a number greater than 0"),
         (["--pipeline", "1000", "--size", "1000000"], "is more than 67108864 bytes"),
         (["--processes", "3", "--connections", "2"], "each needs one of the --connections"),
+        (["--framing", "nonsense"], "no such framing: nonsense"),
+        (["--framing", "chunks", "--pipeline", "2"], "has one line in flight"),
     ],
 )
 def test_bad_usage_is_status_2(options: list[str], why: str) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -25,7 +26,9 @@ from sockservice.cli.output import Output
 from sockservice.cli.ping.link import LineLink, Link, linked
 from sockservice.cli.ping.pinging import Pinging
 from sockservice.cli.ping.report import Printer, told
+from sockservice.cli.ping.report import summary as inWords
 from sockservice.client.line import REPLY_LIMIT
+from sockservice.client.requests import Discarded
 from sockservice.client.takeover import longest
 from sockservice.client.targets import connect
 from sockservice.measure.probes import Event, Fate, Probes, content, spread
@@ -59,7 +62,7 @@ def test_probes_differ_as_far_as_their_size_allows() -> None:
     ]
 
 
-@given(st.lists(st.tuples(st.integers(1, 12), st.floats(0, 3)), max_size=40), st.integers(0, 20))
+@given(st.lists(st.tuples(st.integers(1, 12), st.floats(0, 3)), max_size=40), st.integers(6, 20))
 def test_no_probe_is_counted_twice(arrivals: list[tuple[int, float]], size: int) -> None:
     """Whatever echoes come, how often, and when."""
     probes = Probes(size, 1.0, stream=False)
@@ -138,11 +141,26 @@ def test_numbers_go_on_where_their_digits_begin_again() -> None:
     assert probes.received == 4
 
 
-def test_empty_probes_are_answered_one_by_one() -> None:
-    probes = Probes(0, 1.0, stream=False)
+@pytest.mark.parametrize("size", [0, 5])
+def test_a_datagram_too_short_for_its_number_is_none(size: int) -> None:
+    """For then a duplicate would be taken for the reply to a later one."""
+    with pytest.raises(ValueError):
+        Probes(size, 1.0, stream=False)
+
+
+def test_empty_lines_are_answered_one_by_one() -> None:
+    probes = Probes(0, 1.0, stream=True)
     sent(probes, 2)
     fates = [probes.receive(b"", 0.5).fate for _ in range(3)]
     assert fates == [Fate.REPLY, Fate.REPLY, Fate.DUPLICATE]
+
+
+def test_what_is_a_refusal_can_be_said() -> None:
+    probes = Probes(10, 1.0, stream=True, refusals=(b"4", b"5"))
+    sent(probes, 3)
+    fates = [probes.receive(each, 0.1).fate for each in (b"250 ok", b"550 no", b"error x")]
+    assert fates == [Fate.REPLY, Fate.REFUSED, Fate.REPLY]
+    assert probes.faults == {"refused": 1}
 
 
 @pytest.mark.parametrize("size", [0, 2, 56])
@@ -154,7 +172,8 @@ def test_replies_of_a_line_server_are_taken_in_order(size: int) -> None:
     assert probes.receive(b"ok", 2.0) == Event(Fate.LATE, 2, 2, 2.0)
     refusal = b"error busy: 3 connections"
     assert probes.receive(refusal, 2.0) == Event(Fate.REFUSED, 3, len(refusal), reason=refusal)
-    assert probes.receive(b"ok", 2.0).fate is Fate.CORRUPT
+    assert probes.receive(b"ok", 2.0) == Event(Fate.UNASKED, None, 2)
+    assert (probes.unasked, probes.corrupt) == (1, 0)
     assert not probes.echoed
 
 
@@ -210,15 +229,22 @@ class Run:
         self.clock = Clock()
         self.wire = MemoryLink() if link is None else link
         self.results: list[tuple[int, str]] = []
+        probes = Probes(10, 1.0, stream=False)
+        report = Printer("udp:x:7", 10, Output(), asJson, quiet=False)
+        self._sum = partial(report.sum, probes)
         self.pinging = Pinging(
             self.clock,
             self.clock.seconds,
             self.wire,
-            Probes(10, 1.0, stream=False),
-            report=Printer("udp:x:7", 10, Output(), asJson, quiet=False),
+            probes,
+            report=report,
             **{"count": None, "interval": 1.0, "flood": None, **settings},
         )
         self.pinging.run().addCallback(self.results.append)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        return self._sum()
 
 
 def test_probes_go_out_at_their_times_and_the_end_waits_for_a_second_copy(
@@ -245,9 +271,9 @@ def test_probes_go_out_at_their_times_and_the_end_waits_for_a_second_copy(
         "1: 10 bytes in 250.000 ms",
         "2: 10 bytes in 0.000 ms",
         "2: 10 bytes, duplicate",
-        "sent 2, received 2, lost 0, duplicated 1, reordered 0, corrupt 0",
-        "round trip min 0.000, median 125.000, mean 125.000, p99 250.000, max 250.000, "
-        "jitter 250.000 ms",
+        "sent 2, received 2, lost 0 (0%), duplicated 1, reordered 0, corrupt 0",
+        "round trip  min 0.000 ms, median 125.000 ms, mean 125.000 ms",
+        "            p99 250.000 ms, max 250.000 ms, jitter 250.000 ms",
     ]
 
 
@@ -259,10 +285,12 @@ def test_lost_probes_are_told_when_their_time_is_over(
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert told == [{"number": 1, "outcome": "lost"}]
     run.clock.pump([0.25, 0.5])
-    assert run.results == [(1, "")]
-    *_, last = capsys.readouterr().out.splitlines()
-    summary = json.loads(last)["summary"]
+    assert run.results == [(1, "of 2 probes: 2 lost")]
+    [last] = capsys.readouterr().out.splitlines()
+    assert json.loads(last) == {"number": 2, "outcome": "lost"}
+    summary = run.summary
     assert (summary["sent"], summary["lost"], summary["roundTrip"]) == (2, 2, None)
+    assert summary["loss"] == 1.0
 
 
 def test_a_flood_keeps_so_many_awaited_and_no_more() -> None:
@@ -275,7 +303,7 @@ def test_a_flood_keeps_so_many_awaited_and_no_more() -> None:
     assert len(run.wire.probes) == 5
     run.clock.advance(1.0)
     run.clock.advance(1.0)
-    assert run.results == [(1, "")]
+    assert run.results == [(1, "of 5 probes: 4 lost")]
 
 
 def test_after_a_pause_of_the_process_probes_are_not_made_up_for() -> None:
@@ -302,10 +330,10 @@ def test_a_server_that_goes_away_and_comes_back(capsys: pytest.CaptureFixture[st
     run.clock.advance(1.0)
     run.wire.received(run.wire.probes[3])
     run.clock.advance(1.0)
-    assert run.results == [(1, "")]
+    assert run.results == [(1, "of 4 probes: 2 lost")]
     lines = capsys.readouterr().out.splitlines()
     assert lines.count("nobody listens there any more") == 1
-    assert "sent 4, received 2, lost 2, duplicated 0, reordered 0, corrupt 0" in lines
+    assert "sent 4, received 2, lost 2 (50%), duplicated 0, reordered 0, corrupt 0" in lines
 
 
 def test_a_probe_for_which_there_is_no_room_is_sent_a_little_later() -> None:
@@ -322,13 +350,13 @@ def test_a_probe_that_cannot_be_sent_is_lost(capsys: pytest.CaptureFixture[str])
     wire.problems = [OSError(90, "")]
     run = Run(wire, count=1)
     run.clock.advance(1.0)
-    assert run.results == [(1, "")]
+    assert run.results == [(1, "of 1 probe: 1 lost")]
     assert "1: not sent: Message too long" in capsys.readouterr().out
 
 
 def test_the_end_of_the_connection_is_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     run = Run()
-    run.wire.ended("connection lost: reset")
+    run.wire.ended("connection lost: reset", False)
     assert run.results == [(1, "connection lost: reset")]
     assert "1: lost" in capsys.readouterr().out
 
@@ -338,8 +366,8 @@ def test_when_stopped_what_is_awaited_is_not_lost(capsys: pytest.CaptureFixture[
     assert isinstance(run.wire, MemoryLink)
     run.wire.received(run.wire.probes[0])
     run.clock.advance(1.0)
-    run.pinging.stop()
-    assert run.results == [(0, "")]
+    run.pinging.stop(130, "interrupted")
+    assert run.results == [(130, "interrupted")]
     assert "corrupt 0, awaited 1" in capsys.readouterr().out
 
 
@@ -357,15 +385,21 @@ def over(reactor: HandReactor, target: str, size: int = 56, **settings: Any) -> 
     report = Printer(target, size, Output(), asJson=True, quiet=True)
     given = {"count": 5, "interval": 0.01, "flood": None, **settings}
     probes = Probes(size, 1.0, stream)
-    return Pinging(reactor, reactor.seconds, link, probes, report=report, **given).run()
+    pinging = Pinging(reactor, reactor.seconds, link, probes, report=report, **given)
+    return pinging.run().addCallback(partial(_printed, report, probes))
+
+
+def _printed(report: Printer, probes: Probes, outcome: Any) -> Any:
+    print(json.dumps(report.sum(probes)))
+    return outcome
 
 
 def summary(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(capsys.readouterr().out)["summary"]
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
     return found
 
 
-@pytest.mark.parametrize("size", [0, 1, 6, 56, 65507])
+@pytest.mark.parametrize("size", [6, 56, 65507])
 def test_every_size_of_datagram(
     running: Running, capsys: pytest.CaptureFixture[str], size: int
 ) -> None:
@@ -409,13 +443,26 @@ def test_a_socket_that_its_server_knows_by_another_path(
     assert summary(capsys)["received"] == 5
 
 
-def test_a_reply_too_long_is_refused() -> None:
+def test_a_reply_too_long_is_corrupt_and_no_words_of_the_servers() -> None:
     link = LineLink()
     link.makeConnection(StringTransport())
     got: list[bytes] = []
     link.received = got.append
     link.dataReceived(b"x" * (REPLY_LIMIT + 1) + b"\nok\n")
-    assert got == [b"error reply line longer than %d bytes" % REPLY_LIMIT, b"ok"]
+    why = b"reply line longer than %d bytes" % REPLY_LIMIT
+    assert got == [why, b"ok"]
+    probes = Probes(10, 1.0, stream=True)
+    probes.sent(0.0)
+    probes.sent(0.0)
+    assert isinstance(got[0], Discarded)
+    events = [probes.discard(got[0]), probes.receive(got[1], 0.0)]
+    assert [each.fate for each in events] == [Fate.CORRUPT, Fate.REPLY]
+    assert told(events[0]) == f"1: {why.decode()}"
+    assert (probes.received, probes.refused, probes.corrupt) == (2, 0, 1)
+    assert inWords(probes, 80)[:2] == [
+        "sent 2, received 2, lost 0 (0%), duplicated 0, reordered 0, corrupt 1",
+        "replies are no echoes: only those too long are seen to be corrupt",
+    ]
 
 
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
@@ -440,7 +487,7 @@ def test_a_server_that_never_answers_is_not_sent_more_than_it_may_owe(
     size = 1_000_000
     over(reactor, f"unix:{tmp_path}/s", size, count=8, flood=2).addCallback(outcome.append)
     reactor.until(lambda: outcome, passing=0.1)
-    assert outcome == [(1, "")]
+    assert outcome == [(1, "of 8 probes: 8 lost")]
     found = summary(capsys)
     assert (found["sent"], found["lost"], found["roundTrip"]) == (8, 8, None)
 
@@ -478,7 +525,7 @@ def test_a_peer_that_drops_repeats_reorders_and_corrupts(
         return False
 
     reactor.until(answer, passing=0.05)
-    assert outcome == [(1, "")]
+    assert outcome == [(1, "of 10 probes: 1 lost, 1 corrupt")]
     found = summary(capsys)
     counts = ("sent", "received", "lost", "duplicated", "reordered", "corrupt", "awaited")
     assert [found[name] for name in counts] == [10, 9, 1, 1, 1, 1, 0]
@@ -516,6 +563,7 @@ def test_the_longest_datagrams(reactor: HandReactor, host: str, size: int) -> No
         (["--count", "0", "x"], "--count"),
         (["--size", "-1", "x"], "--size"),
         (["--flood", "1001", "x"], "--flood"),
+        (["--framing", "chunks", "--flood", "2", "x"], "one probe in flight"),
         ([], "Missing argument 'TARGET'"),
     ],
 )
@@ -591,16 +639,16 @@ def test_ping_as_a_process(children: Children) -> None:
     options = ("--count", "3", "--interval", "0.001")
     done = children.run("sockservice", "ping", target, *options)
     assert (done.returncode, done.stderr) == (0, b"")
-    first, *_, counts, _, times = done.stdout.decode().splitlines()
+    first, *_, counts, _, times, _ = done.stdout.decode().splitlines()
     assert first == f"ping {target}: 56 bytes"
-    assert counts == "sent 3, received 3, lost 0, duplicated 0, reordered 0, corrupt 0"
-    assert times.startswith("round trip min ")
+    assert counts == "sent 3, received 3, lost 0 (0%), duplicated 0, reordered 0"
+    assert times.startswith("round trip  min ")
     process = children.start("sockservice", "ping", target, "--interval", "0.01")
     assert process.stdout is not None
     assert process.stdout.readline() and process.stdout.readline()
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, errors) == (0, b"")
+    assert (process.returncode, errors) == (130, b"interrupted\n")
     assert b"lost 0" in rest
     service.stop()
     done = children.run("sockservice", "ping", target)
