@@ -1,5 +1,6 @@
 """Format addresses."""
 
+import os
 import socket
 from typing import Any, NamedTuple
 
@@ -32,8 +33,22 @@ def hostPort(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def pathName(path: str | bytes) -> str:
+    """Return a UNIX socket's path on one line, the same in every locale.
+
+    An abstract name begins with `@`, as ss(8) writes it; a socket that was not bound has
+    none (unix(7)).
+    """
+    raw = os.fsencode(path)
+    if raw.startswith(b"\0"):
+        raw = b"@" + raw[1:]
+    return ascii(raw.decode(errors="surrogateescape"))[1:-1] or "unix:unnamed"
+
+
 def named(address: object) -> str:
     """Return an address of Twisted's, or of a socket, on one line."""
+    if isinstance(address, (str, bytes)) or address is None:
+        return pathName(address or "")
     if isinstance(address, LocalPeer):
         return f"unix:pid={address.pid},uid={address.uid}"
     if isinstance(address, tuple):

@@ -9,6 +9,7 @@ connection alone, and other descriptors and timers get their turns.
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -19,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-_IN, _OUT = select.EPOLLIN, select.EPOLLOUT
+IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _GONE = select.EPOLLHUP | select.EPOLLERR
 
 #: Descriptors polled in one turn of the reactor.
@@ -50,6 +51,7 @@ class Descriptors:
         self._poll: Any = None
         # Indexed by descriptor, a small number: a third of a dict's memory, and faster.
         self._watched: list[Any] = []
+        self._count = 0
         self._events = bytearray()
         self._light = bytearray()
         self._later: dict[int, int] = {}  # events of the heavy ones, in the order of their turns
@@ -60,13 +62,13 @@ class Descriptors:
     # What follows is called by transports.
 
     def addReader(self, descriptor: Any) -> None:
-        self._add(descriptor, _IN)
+        self._add(descriptor, IN)
 
     def addWriter(self, descriptor: Any) -> None:
         self._add(descriptor, _OUT)
 
     def removeReader(self, descriptor: Any) -> None:
-        self._remove(descriptor, _IN)
+        self._remove(descriptor, IN)
 
     def removeWriter(self, descriptor: Any) -> None:
         self._remove(descriptor, _OUT)
@@ -75,17 +77,18 @@ class Descriptors:
         if self._poll is None:
             # Created late: by now twistd has forked, if it was to become a daemon.
             self._poll = select.epoll()
-            self._reactor.addReader(self)
         number = descriptor.fileno()
         more = number + 1 - len(self._watched)
         if more > 0:
-            self._watched += [None] * more
-            self._events += bytes(more)
-            self._light += bytes(more)
+            self._grow(more)
         events = self._events[number]
         if not events:
             self._poll.register(number, event)
             self._watched[number] = descriptor
+            self._count += 1
+            if self._count == 1:
+                # Only as long as there is one: the reactor may serve others, and go on.
+                self._reactor.addReader(self)
         elif not events & event:
             self._poll.modify(number, events | event)
         self._events[number] = events | event
@@ -98,14 +101,28 @@ class Descriptors:
         if not events & event:
             return
         events &= ~event
+        if event == IN:
+            self._unread(number)
         if events:
             self._poll.modify(number, events)
         else:
             self._poll.unregister(number)
             self._watched[number] = None
+            self._count -= 1
+            if not self._count:
+                self._reactor.removeReader(self)
             self._light[number] = False
             self._later.pop(number, None)
         self._events[number] = events
+
+    def _grow(self, more: int) -> None:
+        """Have room for so many more descriptors."""
+        self._watched += [None] * more
+        self._events += bytes(more)
+        self._light += bytes(more)
+
+    def _unread(self, number: int) -> None:
+        """A descriptor is not read any more."""
 
     # What follows is called by the reactor.
 
@@ -116,17 +133,30 @@ class Descriptors:
         return "connections"
 
     def doRead(self) -> None:
+        self._serveAll(self._ready(TURN))
+
+    def _ready(self, most: int) -> list[tuple[int, int]]:
+        """Return descriptors that are ready, and for what."""
+        try:
+            ready: list[tuple[int, int]] = self._poll.poll(0, most)
+            return ready
+        except MemoryError:
+            # It is the next turn's, or the reactor would end this for good.
+            return []
+
+    def _serveAll(self, ready: list[tuple[int, int]]) -> None:
+        """Serve what is ready, and what was earlier: the light ones first."""
         clock, light, later, watched = self._clock, self._light, self._later, self._watched
         began = clock()
-        for number, event in self._poll.poll(0, TURN):
+        for number, event in ready:
             if light[number]:
-                if event == _IN:
+                if event == IN:
                     # What _serve would do, inlined: the call is 4 % of a line's time.
                     descriptor = watched[number]
                     try:
                         why = descriptor.doRead()
                     except Exception as problem:
-                        why = self._failed(problem)
+                        why = self._failed(descriptor, problem)
                     if why:
                         self._lose(descriptor, why, True)
                 else:
@@ -163,7 +193,7 @@ class Descriptors:
         """Let a descriptor do what it is ready for."""
         watched = self._watched
         descriptor: Any = watched[number]
-        reading = event == _IN
+        reading = event == IN
         why: Any = None
         try:
             if reading:
@@ -174,18 +204,28 @@ class Descriptors:
                     why = descriptor.doWrite()
                 if why or watched[number] is not descriptor:
                     pass
-                elif event & _IN:
+                elif event & IN:
                     reading = True
                     why = descriptor.doRead()
                 elif event & _GONE:
-                    reading = bool(self._events[number] & _IN)
+                    reading = bool(self._events[number] & IN)
                     why = CONNECTION_DONE if reading else CONNECTION_LOST
         except Exception as problem:
-            why = self._failed(problem)
+            why = self._failed(descriptor, problem)
         if why:
             self._lose(descriptor, why, reading)
 
-    def _failed(self, problem: Exception) -> Exception:
+    def _failed(self, descriptor: Any, problem: Exception) -> Exception | None:
+        """Return why a connection ends, unless its protocol sees to that."""
+        if isinstance(problem, MemoryError):
+            protocol = getattr(descriptor, "protocol", None)
+            # Within TLS.
+            protocol = getattr(protocol, "wrappedProtocol", protocol)
+            starved = getattr(protocol, "starved", None)
+            if starved is not None:
+                with suppress(MemoryError):
+                    starved()
+                    return None
         log.failure("a connection failed and is closed")
         return problem
 

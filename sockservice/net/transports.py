@@ -65,7 +65,19 @@ def overTCP(transport: object) -> bool:
 
 
 def tune(transport: Any) -> None:
-    """Set the options for a connection that carries short lines.
+    """Set the options for a connection that carries short lines, unless it has them already."""
+    bottom = wire(transport)
+    if getattr(bottom, "tuned", False) or not overTCP(transport):
+        return
+    plain = plainSocket(transport)
+    transport.setTcpNoDelay(True)
+    transport.setTcpKeepAlive(True)
+    if plain is not None:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+
+
+def tuneSocket(bound: socket.socket) -> None:
+    """Set these options on a TCP socket, so that connections accepted on it have them.
 
     TCP_NODELAY: a reply does not wait for the acknowledgement of the one before.
     SO_KEEPALIVE: a peer that vanished silently is noticed in the end.
@@ -73,10 +85,6 @@ def tune(transport: Any) -> None:
     system would otherwise take out of the stream and leave half a command
     (RFC 854, "The TELNET Synch Signal"; tcp(7)).
     """
-    if not overTCP(transport):
-        return
-    plain = plainSocket(transport)
-    transport.setTcpNoDelay(True)
-    transport.setTcpKeepAlive(True)
-    if plain is not None:
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)

@@ -20,10 +20,14 @@ def test_ipv6_stands_in_brackets(host: str, written: str) -> None:
     [
         (IPv4Address("TCP", "127.0.0.1", 7), "127.0.0.1:7"),
         (IPv6Address("TCP", "::1", 7), "[::1]:7"),
+        ("", "unix:unnamed"),
+        (None, "unix:unnamed"),
+        (b"\0abs\n\xff", r"@abs\n\udcff"),
+        ("/\xe9'\x1b", r"/\xe9'\x1b"),
         (UNIXAddress(b"/a\nb\x1b"), r"UNIXAddress('/a\\nb\\x1b')"),
     ],
 )
 def test_an_address_takes_one_line_and_no_control_characters(
-    address: IAddress, written: str
+    address: IAddress | str | bytes | None, written: str
 ) -> None:
     assert named(address) == written

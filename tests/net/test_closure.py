@@ -429,7 +429,7 @@ def test_what_ended_before_the_service_does_is_answered_over_tls(
     replies = b"ok\nerror unterminated line\n"
     assert client.receive(len(replies)) == replies
     running.reactor.result(stopping)
-    assert [text for text in log.texts if text.startswith("ended: 1 connections, 0 of them cut")]
+    assert [text for text in log.texts if text.startswith("ended: 1 connection, 0 of them cut")]
 
 
 def test_packets_half_close_too(running: Running, log: Log, tmp_path: Path) -> None:

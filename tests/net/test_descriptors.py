@@ -9,13 +9,16 @@ from typing import Any
 
 import pytest
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from sockservice import Ack, LineFactory, LineServer
+from sockservice.limits.admission import Admission, Limits
 from sockservice.net import epoll as descriptors
 from sockservice.net.epoll import Descriptors
 from sockservice.net.stream import StreamPort
 from sockservice.server.answers import Answer
+from sockservice.server.lone import LoneLines
 from tests.conftest import PATIENCE, HandReactor, Log
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="this system has no epoll")
@@ -48,10 +51,10 @@ class FailingToRead(Failing):
 class Served:
     """Connections that Descriptors watches."""
 
-    def __init__(self, reactor: HandReactor, factory: Any) -> None:
+    def __init__(self, reactor: HandReactor, factory: Any, descriptors: Descriptors) -> None:
         self.reactor = reactor
         self.factory = factory
-        self.descriptors = Descriptors(reactor)
+        self.descriptors = descriptors
         self._stack = ExitStack()
         self._bound = self._stack.enter_context(closing(socket.socket()))
         self._bound.bind(("127.0.0.1", 0))
@@ -80,13 +83,16 @@ class Served:
 Serve = Callable[[Any], Served]
 
 
-@pytest.fixture
-def serve(reactor: HandReactor) -> Iterator[Serve]:
+@pytest.fixture(params=["ordinary", "lone"])
+def serve(reactor: HandReactor, request: pytest.FixtureRequest) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def served(made: Any) -> Served:
             factory = made if isinstance(made, Factory) else LineFactory(reactor, made)
-            return stack.enter_context(closing(Served(reactor, factory)))
+            watching = Descriptors(reactor)
+            if request.param == "lone":
+                watching = LoneLines(reactor, Admission(Limits()))
+            return stack.enter_context(closing(Served(reactor, factory, watching)))
 
         yield served
 
@@ -203,6 +209,99 @@ def test_nothing_starves(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
         turns += 1
         assert turns < 10
     assert due
+
+
+class Timed:
+    """A descriptor that is always readable, and whose turns take so long by a clock of the test."""
+
+    def __init__(self, clock: Clock, opened: ExitStack, seconds: float) -> None:
+        self._clock = clock
+        self._ends = socket.socketpair()
+        for each in self._ends:
+            opened.enter_context(each)
+        self._ends[1].send(b"x")
+        self.seconds = seconds
+        self.turns = 0
+        self.bufferSize = descriptors.MOST
+
+    def fileno(self) -> int:
+        return self._ends[0].fileno()
+
+    def doRead(self) -> None:
+        self.turns += 1
+        self._clock.advance(self.seconds)
+
+
+LONG, SHORT = (descriptors.LIGHT + descriptors.SLICE) / 2, descriptors.LIGHT * 0.5
+
+
+def test_heavy_ones_share_a_slice_of_each_turn(reactor: HandReactor, opened: ExitStack) -> None:
+    clock = Clock()
+    watching = Descriptors(reactor, clock.seconds)
+    heavy = [Timed(clock, opened, LONG) for _ in range(5)]
+    for each in heavy:
+        watching.addReader(each)
+    for turn in range(1, 21):
+        before = clock.seconds()
+        watching.doRead()
+        assert clock.seconds() - before == pytest.approx(2 * LONG)
+        if turn == 3:
+            assert all(each.turns for each in heavy)
+    assert min(each.turns for each in heavy) >= 20 // 3
+    for each in heavy:
+        watching.removeReader(each)
+
+
+def test_light_ones_are_served_in_every_turn_and_before_the_heavy(
+    reactor: HandReactor, opened: ExitStack
+) -> None:
+    clock = Clock()
+    watching = Descriptors(reactor, clock.seconds)
+    heavy = [Timed(clock, opened, LONG) for _ in range(4)]
+    light = Timed(clock, opened, SHORT)
+    for each in (light, *heavy):
+        watching.addReader(each)
+    for turn in range(1, 5):
+        watching.doRead()
+        assert light.turns == turn
+    # One that takes long is light no more, and waits for its turn like the others.
+    light.seconds = LONG
+    for _ in range(5):
+        watching.doRead()
+    assert light.turns < 4 + 5
+    for each in (light, *heavy):
+        watching.removeReader(each)
+
+
+def test_who_takes_longer_than_a_slice_is_read_in_smaller_pieces_down_to_the_least(
+    reactor: HandReactor, opened: ExitStack
+) -> None:
+    clock = Clock()
+    watching = Descriptors(reactor, clock.seconds)
+    slow = Timed(clock, opened, descriptors.SLICE * 1.1)
+    watching.addReader(slow)
+    watching.doRead()
+    assert slow.bufferSize == descriptors.MOST // 2
+    for _ in range(20):
+        watching.doRead()
+    assert slow.bufferSize == descriptors.LEAST
+    slow.seconds = (descriptors.LIGHT + descriptors.SLICE) / 2
+    watching.doRead()
+    assert slow.bufferSize == descriptors.LEAST
+    slow.seconds = SHORT
+    watching.doRead()
+    assert slow.bufferSize == 2 * descriptors.LEAST
+    watching.removeReader(slow)
+
+
+def test_an_embedding_reactor_keeps_no_reader_when_nothing_is_watched(serve: Serve) -> None:
+    served = serve(Ack)
+    for _ in range(2):
+        peer = served.connect()
+        assert served.descriptors in served.reactor.getReaders()
+        peer.close()
+        served.reactor.until(lambda: not served.factory._connections)
+        assert served.descriptors not in served.reactor.getReaders()
 
 
 def test_who_closes_with_nothing_due_is_gone_in_the_same_turn(serve: Serve) -> None:

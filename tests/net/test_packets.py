@@ -176,4 +176,4 @@ def test_who_is_turned_away_hears_it_though_it_was_not_read(
     second = running.local(tmp_path / "s", socket.SOCK_SEQPACKET)
     for _ in range(3):
         second.send(b"x")
-    assert reactor.received(second).startswith(b"error busy: 1 connections, the limit")
+    assert reactor.received(second).startswith(b"error busy: 1 connection, the limit")

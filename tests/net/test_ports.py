@@ -190,6 +190,21 @@ def test_a_burst_leaves_others_their_turn(serve: Serve) -> None:
     assert served.protocol.counters.datagrams == batches.MOST + 10
 
 
+def test_what_the_system_drops_is_counted_there(serve: Serve, reactor: HandReactor) -> None:
+    served = serve("127.0.0.1")
+    served.bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    assert served.port.dropped() == 0
+    peer = served.peer("127.0.0.1")
+    for _ in range(100):
+        peer.sendto(b"x" * 500, ("127.0.0.1", served.number))
+    dropped = served.port.dropped()
+    assert 0 < dropped < 100
+    reactor.until(lambda: served.protocol.counters.datagrams == 100 - dropped)
+    assert served.port.dropped() == dropped
+    served.bound.close()
+    assert served.port.dropped() == 0
+
+
 def test_nothing_is_read_while_a_reply_waits_for_room(serve: Serve, reactor: HandReactor) -> None:
     served = serve("127.0.0.1")
     served.bound.sending += [FULL, FULL]

@@ -65,7 +65,7 @@ async def test_a_file_that_a_crash_left_is_taken_over(
 
 def test_a_file_of_a_program_that_lives_is_left_to_it(running: Running, live: Path) -> None:
     said = running.fail(*unix(live))
-    assert said == f"cannot listen on {live}: another program listens there"
+    assert said == f"cannot listen on {live}: another program or listener has it"
     running.local(live)
 
 
@@ -73,7 +73,7 @@ def test_a_file_of_a_program_that_is_busy_is_left_to_it(running: Running, live: 
     for _ in range(2):
         running.local(live)
     said = running.fail(*unix(live))
-    assert said == f"cannot listen on {live}: another program listens there"
+    assert said == f"cannot listen on {live}: another program or listener has it"
     assert live.exists()
 
 
@@ -125,7 +125,7 @@ def test_bytes_of_a_path_are_counted_and_not_characters(running: Running) -> Non
 
 def test_a_path_has_to_be_named(running: Running) -> None:
     said = running.fail("--listen", "unix:")
-    assert said == "cannot listen on : a socket's path has 1 to 107 bytes, this one 0"
+    assert said == "cannot listen on unix:: a socket's path has 1 to 107 bytes, this one 0"
 
 
 @pytest.mark.parametrize(("more", "mode"), [("", 0o666), (":mode=600", 0o600), (":mode=0", 0)])

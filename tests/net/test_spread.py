@@ -96,6 +96,7 @@ def test_what_is_steered_goes_where_its_source_has_gone_before(
 ) -> None:
     sharing(lambda: inet(host, 0, kind))
     sharing.spread([])
+    sharing.hold()
     sharing.steer()
     bound = [group[0] for number in range(1, WORKERS + 1) for group in copies(sharing, number)]
     port = bound[0].socket.getsockname()[1]
@@ -133,6 +134,7 @@ def test_with_limits_for_each_source_one_worker_has_what_cannot_be_steered(
     sharing(lambda: [local(str(tmp_path / "s"), socket.SOCK_STREAM, {})])
     sharing(lambda: inet("127.0.0.1", 0, socket.SOCK_STREAM))
     sharing.spread([])
+    sharing.hold()
     sharing.steer()
     assert [[len(group) for group in sharing.of(number)] for number in (1, 2, 3)] == [
         [1, 1],

@@ -212,6 +212,33 @@ def test_a_client_without_a_certificate_of_the_authority_is_refused(
     assert [text for text in log.texts if " closed: lines=0 " in text]
 
 
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (b"\x80\x01\x02\x03\x04", "the peer does not speak TLS"),
+        (b"\x16\x03\x01\0\5\1\0\0\1\0", "TLS failed: bad extension"),
+    ],
+)
+def test_why_tls_has_failed_is_told_in_one_line(
+    running: Running, opened: ExitStack, server: Identity, sent: bytes, why: str, log: Log
+) -> None:
+    running.start(*listen(server.said))
+    peer = running.peer(*running.addresses[0][1:])
+    peer.sendall(sent)
+    running.reactor.until(lambda: " closed: lines=0 " in log.texts[-1])
+    assert log.texts[-1].partition(" s: ")[2] == why
+
+
+def test_a_client_that_does_not_trust_us_is_told_of_in_one_line(
+    running: Running, opened: ExitStack, server: Identity, mallory: Identity, log: Log
+) -> None:
+    running.start(*listen(server.said))
+    with pytest.raises(ssl.SSLError):
+        Client(running, opened, mallory).shake()
+    running.reactor.until(lambda: " closed: lines=0 " in log.texts[-1])
+    assert log.texts[-1].endswith(" s: the peer refused our certificate: unknown ca")
+
+
 def test_a_client_that_speaks_no_tls_is_refused_and_others_are_served(
     running: Running, opened: ExitStack, authority: Identity, server: Identity, log: Log
 ) -> None:
@@ -314,7 +341,7 @@ def test_who_never_reads_over_tls_makes_room(
         ("privateKey={0}/none:certKey={0}/server.crt", "ssl: {}/none: No such file or directory"),
         ("privateKey={}/server.key", "ssl: {}/server.key holds no certificate in PEM"),
         ("privateKey={}/server.crt", "ssl: {}/server.crt holds no private key in PEM"),
-        ("privateKey={}", "ssl: {}: Is a directory"),
+        ("privateKey={}", "ssl: {}: it is a folder; a regular file is wanted"),
         ("{server}:caCerts={}/none", "ssl: {}/none: No such file or directory"),
         ("{server}:caCerts={}/server.key", "ssl: {}/server.key holds no certificate in PEM"),
         ("{server}:extraCertChain={}/none", "ssl: {}/none: No such file or directory"),

@@ -2,11 +2,11 @@
 
 import os
 import socket
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from sockservice.errors import CannotListen
-from sockservice.net.addresses import hostPort
+from sockservice.net.addresses import hostPort, pathName
 from sockservice.net.bind.options import SocketOption
 
 
@@ -32,7 +32,18 @@ class Bound:
             return str(address[0])
         if isinstance(address, tuple):
             return hostPort(*address[:2])
-        return ascii(os.fsdecode(address))[1:-1]
+        return pathName(address)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Have an OSError of the socket say where it was to listen.
+
+        :raises CannotListen: There was one.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise CannotListen(f"cannot listen on {self.name}: {error.strerror}") from error
 
     def set(self, options: Iterable[SocketOption]) -> None:
         """Set socket options, those for TCP on TCP sockets, those for IPv6 on IPv6 sockets.

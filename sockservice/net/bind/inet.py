@@ -10,6 +10,7 @@ from typing import Any
 from sockservice.errors import CannotListen
 from sockservice.net.addresses import hostPort
 from sockservice.net.bind.bound import Bound
+from sockservice.net.bind.unbound import unbound
 
 #: Bytes of datagrams that the kernel may queue, within net.core.rmem_max: 64 of the longest.
 RECEIVE_BUFFER = 4 * 1024 * 1024
@@ -98,7 +99,9 @@ def _inet(
     port: int,
     single: bool,
 ) -> socket.socket:
-    made = undo.enter_context(socket.socket(family, kind))
+    scheme = "tcp" if kind == socket.SOCK_STREAM else "udp"
+    place = f"cannot listen on {scheme}:{hostPort(address[0], port)}"
+    made = undo.enter_context(unbound(place, family, kind))
     if kind == socket.SOCK_STREAM:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     else:
@@ -112,11 +115,12 @@ def _inet(
         if kind == socket.SOCK_STREAM:
             # At once: with SO_REUSEADDR two sockets can be bound, but only one can listen.
             made.listen()
+            if port:
+                # It stays bound (tcp_disconnect in Linux), but nobody can connect before lines
+                # can be stored. A number that the system chose is not known to anybody yet.
+                made.shutdown(socket.SHUT_RDWR)
     except OSError as error:
-        scheme = "tcp" if kind == socket.SOCK_STREAM else "udp"
-        raise CannotListen(
-            f"cannot listen on {scheme}:{hostPort(address[0], port)}: {_cause(error, port)}"
-        ) from error
+        raise CannotListen(f"{place}: {_cause(error, port)}") from error
     return made
 
 

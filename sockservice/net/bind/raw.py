@@ -13,6 +13,8 @@ from zope.interface import implementer
 
 from sockservice.errors import CannotListen
 from sockservice.net.bind.bound import Bound
+from sockservice.net.bind.unbound import unbound
+from sockservice.wire.plurals import counted
 
 
 def packet(interface: str) -> Bound:
@@ -20,15 +22,19 @@ def packet(interface: str) -> Bound:
 
     :raises CannotListen: There is no such interface, or no permission.
     """
+    place = f"raw:{ascii(interface)[1:-1]}"
     try:
-        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
-    except PermissionError as error:
-        raise CannotListen(f"raw:{interface}: needs root or CAP_NET_RAW") from error
+        made = unbound(place, socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0003))
+    except CannotListen as problem:
+        if isinstance(problem.__cause__, PermissionError):
+            raise CannotListen(f"{place}: needs root or CAP_NET_RAW") from problem
+        raise
     try:
         made.bind((interface, 0))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         made.close()
-        raise CannotListen(f"raw:{ascii(interface)[1:-1]}: {error.strerror}") from error
+        reason = getattr(error, "strerror", None) or "there is no such interface"
+        raise CannotListen(f"{place}: {reason}") from error
     return Bound(made)
 
 
@@ -51,8 +57,8 @@ def described(frame: bytes) -> str:
             source, target = inner.saddr, inner.daddr
             kind = _PROTOCOLS.get(inner.protocol, f"IPv4 protocol {inner.protocol}")
     except struct.error:
-        return f"a malformed frame, {len(frame)} bytes"
-    return f"{source} > {target} {kind}, {len(frame)} bytes"
+        return f"a malformed frame, {counted(len(frame), 'byte')}"
+    return f"{source} > {target} {kind}, {counted(len(frame), 'byte')}"
 
 
 @implementer(IReadDescriptor)

@@ -9,6 +9,7 @@ from sockservice.errors import CannotListen
 from sockservice.net.bind.bound import Bound
 from sockservice.net.bind.inet import RECEIVE_BUFFER
 from sockservice.net.bind.options import SocketOption
+from sockservice.net.bind.unbound import unbound
 
 #: Binds sockets when it is called.
 Bind = Callable[[], list[Bound]]
@@ -72,6 +73,14 @@ class Sharing:
             _steer(more[0].socket, self._workers)
         self._steered = True
 
+    def hold(self) -> None:
+        """Let the system take connections on all sockets, whose processes come later."""
+        for more in self._more.values():
+            for each in more:
+                if each.socket.type == socket.SOCK_STREAM:
+                    with each.telling():
+                        each.socket.listen()
+
     def of(self, number: int) -> list[list[int]]:
         """Return the descriptors of worker `number`, from 1, in the order of the listeners."""
         return [
@@ -115,7 +124,7 @@ def _another(first: Bound) -> Bound:
     not be noticed, and would be given a part of the connections.
     """
     bound = first.socket
-    made = socket.socket(bound.family, bound.type)
+    made = unbound(f"--workers: {first.name} can't be shared", bound.family, bound.type)
     try:
         for each in (bound, made):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -127,8 +136,6 @@ def _another(first: Bound) -> Bound:
         else:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         made.bind(bound.getsockname())
-        if made.type == socket.SOCK_STREAM:
-            made.listen()
     except OSError as error:
         made.close()
         raise CannotListen(f"--workers: {first.name} can't be shared: {error.strerror}") from error

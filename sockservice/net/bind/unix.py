@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from sockservice.errors import CannotListen
+from sockservice.net.addresses import pathName
 from sockservice.net.bind.bound import Bound
+from sockservice.net.bind.unbound import unbound
 
 _PATH_LONGEST = 107  # bytes; unix(7), sun_path
 
@@ -23,14 +25,9 @@ def local(path: str, kind: socket.SocketKind, options: Mapping[str, str]) -> Bou
 
     :raises CannotListen: Nothing remains bound.
     """
-    place = f"cannot listen on {ascii(path)[1:-1]}"
+    place, (mode, user, group) = checked(path, options)
     encoded = os.fsencode(path)
-    if not encoded or len(encoded) > _PATH_LONGEST:
-        raise CannotListen(
-            f"{place}: a socket's path has 1 to {_PATH_LONGEST} bytes, this one {len(encoded)}"
-        )
-    mode, user, group = _ownership(place, options)
-    made = socket.socket(socket.AF_UNIX, kind)
+    made = unbound(place, socket.AF_UNIX, kind)
     try:
         # Nobody can connect before the mode is set.
         with _umask(0o777):
@@ -53,6 +50,20 @@ def local(path: str, kind: socket.SocketKind, options: Mapping[str, str]) -> Bou
             os.unlink(encoded)
         raise CannotListen(f"{place}: {_localCause(error, path)}") from error
     return Bound(made, path)
+
+
+def checked(path: str, options: Mapping[str, str]) -> tuple[str, tuple[int, int, int]]:
+    """Return what an error says first, and mode, user and group, if all of it can be.
+
+    :raises CannotListen: It can't.
+    """
+    place = f"cannot listen on {pathName(path) if path else 'unix:'}"
+    length = len(os.fsencode(path))
+    if not 1 <= length <= _PATH_LONGEST:
+        raise CannotListen(
+            f"{place}: a socket's path has 1 to {_PATH_LONGEST} bytes, this one {length}"
+        )
+    return place, _ownership(place, options)
 
 
 def _ownership(place: str, options: Mapping[str, str]) -> tuple[int, int, int]:
@@ -93,13 +104,13 @@ def _takeOver(path: bytes, kind: socket.SocketKind) -> None:
             return
         except BlockingIOError:
             pass  # a process listens, and its backlog is full
-    raise OSError(errno.EADDRINUSE, "another program listens there")
+    raise OSError(errno.EADDRINUSE, "another program or listener has it")
 
 
 def _localCause(error: OSError, path: str) -> str:
     folder = os.path.dirname(path) or "."
-    if error.errno == errno.ENOENT:
-        return f"there is no folder {ascii(folder)[1:-1]}"
+    if error.errno == errno.ENOENT and not os.path.isdir(folder):
+        return f"there is no folder {pathName(folder)}"
     if error.errno == errno.EPROTOTYPE:
         return "another program listens there, with another type of socket"
     if error.errno in (errno.EEXIST, errno.EADDRINUSE):

@@ -1,7 +1,7 @@
 """TLS for clients: verification, client certificates, errors in one line."""
 
 import ipaddress
-import sys
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice.net.tls import pem
+from sockservice.net.tls.failing import failing
 
 # OpenSSL's verification errors (x509_vfy.h), in words that point to the cause.
 _FAULTS = {
@@ -23,7 +24,6 @@ _FAULTS = {
     21: "comes from an authority that is not trusted",
     23: "has been revoked",
 }
-_NO_TLS = ("wrong version number", "packet length too long", "record layer failure", "http request")
 
 
 class HandshakeError(ConnectError):
@@ -37,47 +37,51 @@ def refusal(problem: BaseException) -> str:
     """Return an error of OpenSSL's in one line, or "" for any other error."""
     if isinstance(problem, HandshakeError):
         return str(problem)
-    if "OpenSSL" not in sys.modules:
-        return ""
-    from OpenSSL import SSL
+    return failing(problem, "the server")
 
-    if not isinstance(problem, SSL.Error):
-        return ""
-    said = problem.args[0] if problem.args else ()
-    reason = next((each[2] for each in said), "")
-    if any(each in reason for each in _NO_TLS):
-        return "the server does not speak TLS"
-    _, alert, why = reason.partition("alert ")
-    if alert:
-        what = "our certificate" if "certificate" in why or why == "unknown ca" else "TLS"
-        return f"the server refused {what}: {why}"
-    return f"TLS failed: {reason or 'cut off'}"
+
+#: The versions of TLS that can be asked for as the lowest.
+VERSIONS = ("1.2", "1.3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """On which terms a client speaks TLS; :func:`~sockservice.connect` says what they are."""
+
+    verify: bool = True
+    cafile: str | None = None
+    cert: str | None = None
+    key: str | None = None
+    serverName: str | None = None
+    tlsMin: str | None = None
+    alpn: tuple[str, ...] = ()
+
+
+def lasting(problem: BaseException) -> bool:
+    """Return whether an error comes of certificates, or of no TLS: to try again is of no use."""
+    return refusal(problem).startswith(
+        ("the server's certificate ", "the server refused our ", "the server does not speak ")
+    )
 
 
 @implementer(IStreamClientEndpoint)
 class Secured:
     """The endpoint of a TLS server on `host`; connects once the handshake is complete.
 
-    `verify`, `cafile`, `cert` and `key` are those of
-    :func:`~sockservice.client.targets.connect`. Fails with :class:`HandshakeError`.
+    Fails with :class:`HandshakeError`.
 
-    :raises ValueError: A file is missing or invalid.
+    :raises ValueError: A file is missing or invalid, or a version or name is none.
     """
 
-    def __init__(
-        self,
-        endpoint: Any,
-        host: str,
-        *,
-        verify: bool,
-        cafile: str | None,
-        cert: str | None,
-        key: str | None,
-    ) -> None:
+    def __init__(self, endpoint: Any, host: str, terms: Terms) -> None:
         self._endpoint = endpoint
-        self._host = host.partition("%")[0]
-        self._verify = verify
-        self._options = _options(verify, cafile, cert, key)
+        self._host = (terms.serverName or host).partition("%")[0]
+        try:
+            _encoded(self._host)
+        except UnicodeError as error:
+            raise ValueError(f"invalid name of a server: {self._host}") from error
+        self._verify = terms.verify
+        self._options = _options(terms)
 
     def connect(self, factory: Any) -> Deferred[Any]:
         from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -141,10 +145,15 @@ def _isFor(connection: Any, host: str) -> bool:
         if _isAddress(host):
             verify_ip_address(connection, host)
         else:
-            verify_hostname(connection, host.encode("idna").decode())
+            verify_hostname(connection, _encoded(host).decode())
     except (CertificateError, VerificationError):
         return False
     return True
+
+
+def _encoded(host: str) -> bytes:
+    """Return a name as it is sent, without the dot of the root (RFC 6066, 3)."""
+    return host.rstrip(".").encode("idna")
 
 
 def _isAddress(host: str) -> bool:
@@ -167,7 +176,7 @@ def _creator(options: Any, host: str, verify: bool) -> Any:
         def clientConnectionForTLS(self, tlsProtocol: Any) -> Any:
             connection = Connection(options.getContext(), None)
             if not _isAddress(host):
-                connection.set_tlsext_host_name(host.encode("idna"))
+                connection.set_tlsext_host_name(_encoded(host))
             mode = SSL.VERIFY_PEER if verify else SSL.VERIFY_NONE
             connection.set_verify(mode, tlsProtocol.wrappedProtocol.verified)
             return connection
@@ -175,7 +184,7 @@ def _creator(options: Any, host: str, verify: bool) -> Any:
     return Creator()
 
 
-def _options(verify: bool, cafile: str | None, cert: str | None, key: str | None) -> Any:
+def _options(terms: Terms) -> Any:
     try:
         from OpenSSL import SSL
         from twisted.internet import ssl
@@ -185,23 +194,39 @@ def _options(verify: bool, cafile: str | None, cert: str | None, key: str | None
         ) from missing
 
     more: dict[str, Any] = {}
-    if cafile is not None:
-        trusted = [ssl.Certificate.loadPEM(each) for each in pem.certificates(cafile)]
+    if terms.tlsMin is not None:
+        if terms.tlsMin not in VERSIONS:
+            raise ValueError(f"the lowest version of TLS is one of {', '.join(VERSIONS)}")
+        more["raiseMinimumTo"] = {
+            "1.2": ssl.TLSVersion.TLSv1_2,
+            "1.3": ssl.TLSVersion.TLSv1_3,
+        }[terms.tlsMin]
+    if terms.cafile is not None:
+        trusted = [ssl.Certificate.loadPEM(each) for each in pem.certificates(terms.cafile)]
         more["trustRoot"] = ssl.trustRootFromCertificates(trusted)
-    elif verify:
+    elif terms.verify:
         more["trustRoot"] = ssl.platformTrust()
+    cert, key = terms.cert, terms.key or terms.cert
     if cert is None and key is not None:
         raise ValueError("a key without its certificate")
-    if cert is not None:
+    if cert is not None and key is not None:
         chain = [ssl.Certificate.loadPEM(each).original for each in pem.certificates(cert)]
-        private = pem.key(key or cert)
-        more |= {"privateKey": private, "certificate": chain[0], "extraCertChain": chain[1:]}
+        more |= {"privateKey": pem.key(key), "certificate": chain[0], "extraCertChain": chain[1:]}
     options = ssl.CertificateOptions(**more)
+    if terms.alpn:
+        # Not as an argument: Twisted's later versions leave it to connections of their own.
+        options.getContext().set_alpn_protos([_protocolName(each) for each in terms.alpn])
     try:
         if cert is not None:
             options.getContext().check_privatekey()
     except SSL.Error as problem:
-        raise ValueError(f"the private key in {key or cert} is not that of the certificate") from (
-            problem
-        )
+        raise ValueError(f"the private key in {key} is not that of the certificate") from problem
     return options
+
+
+def _protocolName(name: str) -> bytes:
+    """Return a name for ALPN as it is sent (RFC 7301, 3.1)."""
+    encoded = name.encode(errors="surrogateescape")
+    if not 0 < len(encoded) < 256:
+        raise ValueError("the name of a protocol for ALPN has 1 to 255 bytes")
+    return encoded

@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from sockservice.files import contents
+
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -54,8 +56,9 @@ def read(path: str) -> bytes:
 
     :raises ValueError: It cannot be read.
     """
+    if not path:
+        raise ValueError("an option names no file")
     try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as problem:
-        raise ValueError(f"{path}: {problem.strerror}") from problem
+        return contents(path)
+    except ValueError as problem:
+        raise ValueError(f"{path}: {problem}") from problem

@@ -1,6 +1,9 @@
 """TLS for listeners, from the files that an endpoint names."""
 
-from collections.abc import Mapping
+from calendar import timegm
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import strptime
 from typing import Any
 
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
@@ -34,10 +37,17 @@ class Wrapping:
         self._connection = HalfCloseableConnection
         self._factory = HalfCloseableFactory
         self._options = options
+        self._context: Any
         self.reload()
 
     def __call__(self, factory: Any) -> Any:
         return self._factory(self, False, factory)
+
+    @property
+    def expires(self) -> float:
+        """When the certificate in use expires, in seconds since 1970."""
+        said = self._context.certificate.get_notAfter().decode()
+        return float(timegm(strptime(said, "%Y%m%d%H%M%SZ")))
 
     def around(self, protocol: Any) -> Any:
         """Return what speaks TLS on a connection that is there already, for `protocol`."""
@@ -48,10 +58,18 @@ class Wrapping:
 
         :raises CannotListen: A file is missing or invalid; the old contents stay in use.
         """
+        self.reread()()
+
+    def reread(self) -> Callable[[], None]:
+        """Read the files again, in any thread; give what lets new connections use them.
+
+        :raises CannotListen: A file is missing or invalid.
+        """
         try:
-            self._context = _context(self._options)
+            context = _context(self._options)
         except ValueError as problem:
             raise CannotListen(f"ssl: {problem}") from problem
+        return partial(setattr, self, "_context", context)
 
     def serverConnectionForTLS(self, tlsProtocol: Any) -> Any:
         """Return OpenSSL's connection for a new connection; called by Twisted."""

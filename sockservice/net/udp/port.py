@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import struct
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -12,6 +13,11 @@ from zope.interface import implementer
 
 from sockservice.net.udp.mmsg import LONGEST, Batches
 from sockservice.net.udp.pktinfo import IP_PKTINFO
+
+# Python's socket module has no name for it; asm-generic/socket.h. What it gives is nine numbers
+# of 32 bits, linux/sock_diag.h, the last of which is SK_MEMINFO_DROPS.
+_SO_MEMINFO = 55
+_MEMINFO = struct.Struct("9I")
 
 log = Logger()
 
@@ -30,6 +36,8 @@ class DatagramPort:
 
     #: Datagrams read from a UNIX socket in one turn.
     TURN = 10
+    #: Seconds until the next attempt to read after memory ran out.
+    RETRY = 0.5
 
     def __init__(self, reactor: Any, bound: socket.socket, protocol: Any) -> None:
         self.reactor = reactor
@@ -72,6 +80,17 @@ class DatagramPort:
         kind = IPv6Address if self.socket.family == socket.AF_INET6 else IPv4Address
         return kind("UDP", *address[:2])
 
+    def dropped(self) -> int:
+        """Return how many datagrams the system has dropped, modulo 2**32: the buffer was full.
+
+        Of a UNIX socket it drops none; where the system does not tell, it is 0 as well.
+        """
+        try:
+            told = self.socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+            return int(_MEMINFO.unpack(told)[-1])
+        except (OSError, struct.error):
+            return 0
+
     def write(self, datagram: bytes, addr: Any) -> None:
         """Send `datagram` to `addr`.
 
@@ -108,6 +127,21 @@ class DatagramPort:
         return type(self.protocol).__name__
 
     def doRead(self) -> None:
+        try:
+            self._read()
+        except MemoryError:
+            self.protocol.starved()
+            # Otherwise the next attempt would fail at once as well.
+            self.reactor.removeReader(self)
+            self.reactor.callLater(self.RETRY, self._again)
+
+    def _again(self) -> None:
+        if self._listening and not (self._paused or self._unsent):
+            self.reactor.addReader(self)
+            # What has been received already makes nobody call this.
+            self.doRead()
+
+    def _read(self) -> None:
         if self._batches is None:
             self._readEach()
             return
