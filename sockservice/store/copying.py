@@ -2,7 +2,8 @@
 
 Lines are copied in the order of their ids, in short transactions of their own: the server's log
 does not grow meanwhile, and what comes in during the copy is left to the next. A copy that was
-interrupted goes on where it was.
+interrupted goes on where it was. Sessions are copied as they were when it was begun: their
+positions are those of the lines up to the last that it copies.
 """
 
 import fcntl
@@ -11,10 +12,13 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from sockservice.store.reader import LINE, PAGE, Query, Reader
-from sockservice.store.sqlite import LOCK_TIMEOUT, SCHEMA, SCHEMA_VERSION
+from sockservice.store.linetable import SCHEMA, SCHEMA_VERSION
+from sockservice.store.reader import LINE, PAGE, Query
+from sockservice.store.sessiontable import VERSION, SessionRows, kept, replace
+from sockservice.store.sqlite import LOCK_TIMEOUT
+from sockservice.wire.plurals import counted
 
 #: Lines in one transaction of the copy: what is done again, at most, after an interruption.
 STEP = 50_000
@@ -40,8 +44,21 @@ class Copied(NamedTuple):
     missing: int
 
 
+class Copyable(Protocol):
+    """What can be copied: as :class:`~sockservice.store.reader.Reader` says."""
+
+    def page(self, query: Query, after: int, limit: int | None = None) -> tuple[list[Any], int]:
+        """Return the next lines after an id."""
+
+    def snapshot(self) -> tuple[int, int, SessionRows | None]:
+        """Return the lowest id, the highest, and the sessions."""
+
+    def since(self) -> int:
+        """Return the id behind which it begins."""
+
+
 def copy(
-    store: Reader, path: str, since: int, append: bool, said: Callable[[int, int], object]
+    store: Copyable, path: str, since: int, append: bool, said: Callable[[int, int], object]
 ) -> Copied:
     """Copy the lines with ids above `since` to a new file at `path`, or append what it lacks.
 
@@ -78,14 +95,17 @@ def copy(
 
 
 def _copied(
-    store: Reader, path: str, since: int, append: bool, said: Callable[[int, int], object]
+    store: Copyable, path: str, since: int, append: bool, said: Callable[[int, int], object]
 ) -> Copied:
-    first, last = store.ids()
+    first, last, sessions = store.snapshot()
     with closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT, isolation_level=None)) as database:
         ask = database.execute
         _prepare(database, since, append)
         (after,) = ask("SELECT max(seq) FROM sqlite_sequence WHERE name = 'lines'").fetchone()
         _compare(store, database, after)
+        before = kept(database)
+        if before and sessions and before.identity != sessions.identity:
+            raise NoCopy("it is the copy of another store: its sessions are not the same")
         lacking = store.since()
         if append and lacking > after:
             raise NoCopy(
@@ -106,6 +126,10 @@ def _copied(
                 said(after - begun, last - begun)
             ask("UPDATE sqlite_sequence SET seq = ? WHERE name = 'lines'", (after,))
             ask("COMMIT")
+        if sessions is not None:
+            ask("BEGIN IMMEDIATE")
+            replace(database, sessions)
+            ask("COMMIT")
         return _checked(database, begun, given, first)
 
 
@@ -123,7 +147,7 @@ def _prepare(database: sqlite3.Connection, since: int, append: bool) -> None:
     (version,) = ask("PRAGMA user_version").fetchone()
     tables = {name for (name,) in ask("SELECT name FROM sqlite_master")}
     if append:
-        if version != SCHEMA_VERSION or "lines" not in tables:
+        if not SCHEMA_VERSION <= version <= VERSION or "lines" not in tables:
             raise NoCopy("it is no store")
         # What the log holds goes into the file, and there is one file.
         ask("PRAGMA journal_mode=DELETE")
@@ -143,7 +167,7 @@ def _prepare(database: sqlite3.Connection, since: int, append: bool) -> None:
         raise NoCopy("its .part is of another backup; remove that, or finish it first")
 
 
-def _compare(store: Reader, database: sqlite3.Connection, after: int) -> None:
+def _compare(store: Copyable, database: sqlite3.Connection, after: int) -> None:
     """See that the last line of the copy is the store's."""
     ours = database.execute(
         f"SELECT id, received, peer, listener, {LINE} FROM lines WHERE id = ?", (after,)
@@ -163,7 +187,8 @@ def _checked(database: sqlite3.Connection, begun: int, given: int, oldest: int) 
         raise NoCopy(f"the copy is not sound: {state}")
     (added,) = database.execute("SELECT count(*) FROM lines WHERE id > ?", (begun,)).fetchone()
     if added != given:
-        raise NoCopy(f"the copy is not sound: {given} lines were written, {added} are there")
+        were, are = counted(given, "line was", "lines were"), counted(added, "is", "are")
+        raise NoCopy(f"the copy is not sound: {were} written, {are} there")
     count, first = database.execute("SELECT count(*), ifnull(min(id), 0) FROM lines").fetchone()
     (last,) = database.execute("SELECT seq FROM sqlite_sequence WHERE name = 'lines'").fetchone()
     return Copied(count, first, last, max(0, oldest - begun - 1) if begun else 0)

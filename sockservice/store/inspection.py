@@ -9,10 +9,13 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from signal import SIG_BLOCK, pthread_sigmask, valid_signals
 from threading import Event, Thread
 from urllib.parse import quote
 
 from twisted.logger import Logger
+
+from sockservice.wire.plurals import counted
 
 #: Seconds between the start, or what another program has written, and the first look: whoever
 #: waits to be served comes first.
@@ -71,6 +74,8 @@ class Inspection:
     # What follows runs in the thread.
 
     def _run(self) -> None:
+        # They are to interrupt what the main thread waits for.
+        pthread_sigmask(SIG_BLOCK, valid_signals())
         while self._wanted.wait() and not self._ending.wait(self._delay):
             self._wanted.clear()
             begun = time.monotonic()
@@ -127,8 +132,8 @@ class Inspection:
             )
         else:
             log.info(
-                "store {path}: all {lines} lines can be read ({seconds:.1f} s)",
+                "store {path}: all can be read, {lines} ({seconds:.1f} s)",
                 path=self._path,
-                lines=lines,
+                lines=counted(lines, "line"),
                 seconds=seconds,
             )

@@ -1,25 +1,32 @@
 """The pipes between a worker and the process that stores its lines.
 
 Two pipes carry frames: 4 bytes that say how many follow, and these. A frame to the store
-holds the batches of one commit, one after the other: when it was received (8 bytes),
-the lengths of the peer's and the listener's name, the number of lines (4 bytes each); the
-two names; the length of each line (4 bytes each); the lines. The frame that answers it is
-S when all is durable; otherwise N when nothing is stored or U when nobody knows, then R when
-it may be tried again or F when nothing will ever be stored, and the reason. All numbers are in
-network byte order. The next commit is sent when the last one is answered.
+holds the items of one commit, one after the other. A batch of lines is B; when it was received
+(8 bytes), the lengths of the peer's and the listener's name, the number of lines (4 bytes each);
+the two names; the length of each line (4 bytes each); the lines. Lines of a session are M; the
+epoch and the position (8 bytes each), the length of the session's name (4 bytes), that name; then
+a batch. A claim is C; the length of what follows (4 bytes); its fields as a list in JSON. The
+frame that answers it is S when all that is not denied is durable, behind it, in JSON, a list of
+[number of the item, kind, fields] where there is more to say: D denied, O opened; otherwise N when
+nothing is stored or U when nobody knows, then R when it may be tried again or F when nothing will
+ever be stored, and the reason. All numbers are in network byte order. The next commit is sent when
+the last one is answered.
 """
 
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from struct import Struct, unpack_from
 from struct import pack as packNumbers
 
 from sockservice.errors import StoreError
-from sockservice.store.engine import Batch
+from sockservice.store.engine import Batch, Claim, Denied, Item, Mark, Marked, Outcome
 from sockservice.store.groupcommit import Store
+from sockservice.wire.session import Opened
 
 _LENGTH = Struct("!I")
 _HEAD = Struct("!qIII")
+_MARK = Struct("!qqI")
 _ENDED = "the process that stores has ended"
 
 
@@ -46,12 +53,22 @@ class Frames:
             yield frame
 
 
-def packed(batches: list[Batch]) -> bytes:
-    """Return batches as the payload of a frame."""
+def packed(items: Sequence[Item]) -> bytes:
+    """Return items as the payload of a frame."""
     parts = []
-    for received, peer, listener, lines in batches:
+    for item in items:
+        if isinstance(item, Claim):
+            claim = json.dumps(item).encode()
+            parts += [b"C", _LENGTH.pack(len(claim)), claim]
+            continue
+        if isinstance(item, Marked):
+            item, mark = item
+            name = mark.name.encode()
+            parts += [b"M", _MARK.pack(mark.epoch, mark.position, len(name)), name]
+        received, peer, listener, lines = item
         names = peer.encode(), listener.encode()
         parts += [
+            b"B",
             _HEAD.pack(received, len(names[0]), len(names[1]), len(lines)),
             *names,
             packNumbers(f"!{len(lines)}I", *map(len, lines)),
@@ -60,11 +77,25 @@ def packed(batches: list[Batch]) -> bytes:
     return b"".join(parts)
 
 
-def unpacked(frame: bytes) -> list[Batch]:
-    """Return the batches that `packed` wrote."""
-    batches = []
+def unpacked(frame: bytes) -> list[Item]:
+    """Return the items that `packed` wrote."""
+    items: list[Item] = []
+    mark: Mark | None = None
     at = 0
     while at < len(frame):
+        kind = frame[at]
+        at += 1
+        if kind == ord("C"):
+            end = at + _LENGTH.size + _LENGTH.unpack_from(frame, at)[0]
+            items.append(Claim(*json.loads(frame[at + _LENGTH.size : end])))
+            at = end
+            continue
+        if kind == ord("M"):
+            epoch, position, length = _MARK.unpack_from(frame, at)
+            at += _MARK.size
+            mark = Mark(frame[at : at + length].decode(), epoch, position)
+            at += length
+            continue
         received, peer, listener, count = _HEAD.unpack_from(frame, at)
         at += _HEAD.size
         names = frame[at : at + peer].decode(), frame[at + peer : at + peer + listener].decode()
@@ -75,8 +106,30 @@ def unpacked(frame: bytes) -> list[Batch]:
         for length in lengths:
             lines.append(frame[at : at + length])
             at += length
-        batches.append(Batch(received, *names, lines))
-    return batches
+        batch = Batch(received, *names, lines)
+        items.append(batch if mark is None else Marked(batch, mark))
+        mark = None
+    return items
+
+
+def told(outcomes: Sequence[Outcome]) -> bytes:
+    """Return outcomes as the payload of a frame."""
+    others = [
+        (at, "D" if isinstance(outcome, Denied) else "O", outcome)
+        for at, outcome in enumerate(outcomes)
+        if outcome is not None
+    ]
+    return b"S" + (json.dumps(others).encode() if others else b"")
+
+
+def heard(answer: bytes, count: int) -> list[Outcome] | None:
+    """Return the outcomes of `count` items that `told` wrote; None if all are stored."""
+    if len(answer) == 1:
+        return None
+    outcomes: list[Outcome] = [None] * count
+    for at, kind, fields in json.loads(answer[1:]):
+        outcomes[at] = Denied(*fields) if kind == "D" else Opened(*fields)
+    return outcomes
 
 
 class Remote:
@@ -93,8 +146,11 @@ class Remote:
     def open(self) -> None:
         """Do nothing: the other process has opened the store."""
 
-    def commit(self, batches: list[Batch]) -> None:
-        """Let the other process store all lines of `batches`.
+    def keepSessions(self, *_: object) -> None:
+        """Do nothing: the other process keeps them."""
+
+    def commit(self, batches: Sequence[Item]) -> list[Outcome] | None:
+        """Let the other process store `batches`; return what it says of each.
 
         :raises StoreError: It says so, or has ended; nobody knows if it has the whole frame.
         """
@@ -113,9 +169,10 @@ class Remote:
         except (OSError, MemoryError) as problem:
             # Never tried again: an answer that is left in the pipe would be taken for the next.
             raise StoreError(_ENDED, retry=False, certain=False) from problem
-        if answer != b"S":
+        if answer[:1] != b"S":
             retry, certain = answer[1:2] == b"R", answer[:1] == b"N"
             raise StoreError(answer[2:].decode(), retry=retry, certain=certain)
+        return heard(answer, len(batches))
 
     def _answer(self) -> bytes:
         while data := os.read(self._back, 65536):
@@ -143,15 +200,15 @@ class Keeping:
         """Store the frames that `data` completes."""
         for frame in self._frames.received(data):
             try:
-                batches = unpacked(frame)
+                items = unpacked(frame)
             except MemoryError:
-                self._settled(StoreError("out of memory", retry=True))
+                self._settled(StoreError("out of memory", retry=True), ())
             else:
-                self._store.putAll(batches, self._settled)
+                self._store.putItems(items, self._settled)
 
-    def _settled(self, problem: StoreError | None) -> None:
+    def _settled(self, problem: StoreError | None, outcomes: Sequence[Outcome]) -> None:
         if problem is None:
-            said = b"S"
+            said = told(outcomes)
         else:
             said = b"N" if problem.certain else b"U"
             said += (b"R" if problem.retry else b"F") + problem.reason.encode()

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
+from sockservice.wire.plurals import inSeconds
+
 #: Times as fast as real time passes, the time catches up with a clock that has leapt ahead.
 CATCHING_UP = 2.0
 #: Seconds by which a clock may be set without being said to have leapt.
@@ -52,9 +54,9 @@ class Plausible:
         leapt = clock - self._time > LEAP
         if leapt and not self._leapt:
             log.warn(
-                "the clock is {ahead:.0f} seconds ahead of the time by the last lines: until "
+                "the clock is {ahead} ahead of the time by the last lines: until "
                 "that much time has passed, lines are removed by age as if it passed twice as fast",
-                ahead=ahead,
+                ahead=inSeconds(round(ahead)),
             )
         self._leapt = leapt
         return self._time

@@ -11,11 +11,14 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from sockservice.store.sqlite import LOCK_TIMEOUT, SCHEMA_VERSION
+from sockservice.store.linetable import SCHEMA_VERSION
+from sockservice.store.sessiontable import VERSION, SessionRows, identified, kept
+from sockservice.store.sqlite import LOCK_TIMEOUT
 
 #: Lines looked at in one short transaction, so that the server's log can be checkpointed.
 PAGE = 1000
@@ -98,6 +101,27 @@ class Reader:
         """
         return self._read(_ids)
 
+    def sessions(self) -> SessionRows | None:
+        """Return what the store holds of sessions; None if none has ever been served.
+
+        :raises Unreadable: As `page`.
+        """
+        return self._read(kept)
+
+    def identity(self) -> bytes | None:
+        """Return the identity of the store; None if no sessions have been served.
+
+        :raises Unreadable: As `page`.
+        """
+        return self._read(identified)
+
+    def snapshot(self) -> tuple[int, int, SessionRows | None]:
+        """Return what `ids` and `sessions` do, as of the same moment.
+
+        :raises Unreadable: As `page`.
+        """
+        return self._read(_snapshot)
+
     def since(self) -> int:
         """Return the id behind which a copy of another store begins; 0 for all that is whole.
 
@@ -115,11 +139,11 @@ class Reader:
         """
 
         def checked(database: sqlite3.Connection) -> list[str]:
-            database.set_progress_handler(said, INSTRUCTIONS)
             found: list[str] = []
             try:
-                for (text,) in database.execute(f"PRAGMA quick_check({MOST_FAULTS})"):
-                    found.append(text)
+                with telling(database, said):
+                    for (text,) in database.execute(f"PRAGMA quick_check({MOST_FAULTS})"):
+                        found.append(text)
             except sqlite3.DatabaseError as problem:
                 if getattr(problem, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
                     raise
@@ -206,12 +230,11 @@ class Reader:
     def _check(self, database: sqlite3.Connection) -> None:
         (version,) = database.execute("PRAGMA user_version").fetchone()
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-        if version == SCHEMA_VERSION and "lines" in tables:
+        if SCHEMA_VERSION <= version <= VERSION and "lines" in tables:
             return
-        if version > SCHEMA_VERSION and "lines" in tables:
+        if version > VERSION and "lines" in tables:
             raise Unreadable(
-                f"its schema has version {version}, this program knows {SCHEMA_VERSION}: "
-                "use a newer one"
+                f"its schema has version {version}, this program knows {VERSION}: use a newer one"
             )
         if tables:
             raise Unreadable("it is the database of another program")
@@ -240,11 +263,38 @@ class Reader:
 
 
 def _ids(database: sqlite3.Connection) -> tuple[int, int]:
+    # SQLite finds one of min() and max() at once, but reads all rows for both.
     first, last = database.execute(
-        "SELECT ifnull(min(id), 0), max(ifnull(max(id), 0), "
-        "(SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'lines')) FROM lines"
+        "SELECT ifnull((SELECT min(id) FROM lines), 0), max("
+        "ifnull((SELECT max(id) FROM lines), 0), "
+        "ifnull((SELECT max(seq) FROM sqlite_sequence WHERE name = 'lines'), 0))"
     ).fetchone()
     return first, last
+
+
+@contextmanager
+def telling(database: sqlite3.Connection, said: Callable[[], None]) -> Iterator[None]:
+    """Meanwhile have `said` called now and then; if it raises something, it has to do so again.
+
+    For that ends what SQLite does, with an error of SQLite's in its place.
+    """
+    database.set_progress_handler(said, INSTRUCTIONS)
+    try:
+        yield
+    except sqlite3.OperationalError as problem:
+        if problem.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            said()
+        raise
+    finally:
+        database.set_progress_handler(None, 0)
+
+
+def _snapshot(database: sqlite3.Connection) -> tuple[int, int, SessionRows | None]:
+    database.execute("BEGIN")
+    try:
+        return *_ids(database), kept(database)
+    finally:
+        database.execute("ROLLBACK")
 
 
 def _since(database: sqlite3.Connection) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from twisted.logger import Logger
 
 from sockservice.errors import StoreError
+from sockservice.wire.plurals import counted, plural
 
 #: Bytes that have to stay free: what the log holds between two checkpoints, many times over, so
 #: that everything acknowledged can be written into the file, lines be removed, and a copy of
@@ -56,16 +57,18 @@ class Space:
         scarce = there < WARNING * self._reserve
         if scarce and not self._scarce:
             log.warn(
-                "store {path}: the disk is nearly full, {free} bytes are free; lines are refused "
+                "store {path}: the disk is nearly full, {free} {are} free; lines are refused "
                 "below {reserve} (--store-reserve)",
                 path=self._path,
                 free=there,
+                are=plural(there, "byte is", "bytes are"),
                 reserve=self._reserve,
             )
         self._scarce = scarce
         if there < self._reserve:
             raise StoreError(
-                f"less than {self._reserve} bytes free on the disk, the reserve", retry=True
+                f"less than {counted(self._reserve, 'byte')} free on the disk, the reserve",
+                retry=True,
             )
 
     def grown(self, length: int) -> None:
@@ -77,8 +80,9 @@ class Space:
         while self._warnAt <= length:
             self._warnAt *= 2
         log.warn(
-            "store {path}: the log has grown to {length} bytes, for another program has been "
+            "store {path}: the log has grown to {length} {bytes}, for another program has been "
             "reading in one transaction all the time; `fuser {path}-wal` names it",
             path=self._path,
             length=length,
+            bytes=plural(length, "byte"),
         )

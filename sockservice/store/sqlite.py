@@ -10,33 +10,21 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from itertools import chain, repeat
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from typing import Any
 
 from sockservice.errors import CannotStart, StoreError
-from sockservice.store.engine import EVERYTHING, Batch, Retention
+from sockservice.store.engine import EVERYTHING, SESSIONS, Batch, Item, Outcome, Retention
 from sockservice.store.inspection import Inspection
+from sockservice.store.linetable import SCHEMA, SCHEMA_VERSION, insert, isOurs, last, rows
+from sockservice.store.openable import openable
 from sockservice.store.retention import LINE_SIZE, STEP_BYTES, Expiry
+from sockservice.store.sessions import Decided
+from sockservice.store.sessiontable import VERSION, SessionTable, moveOn, save
 from sockservice.store.space import Space
+from sockservice.store.sqliteerrors import LOCKED, reason, storeError
 from sockservice.store.walguard import LOG_LIMIT, Guard, glance
-
-SCHEMA_VERSION = 1
-
-SCHEMA = """
-CREATE TABLE lines(
-    id INTEGER PRIMARY KEY AUTOINCREMENT, -- only grows, and is never used twice
-    received INTEGER NOT NULL,            -- microseconds since 1970-01-01T00:00:00Z
-    peer TEXT NOT NULL,
-    listener TEXT NOT NULL,
-    line BLOB NOT NULL                    -- the exact bytes, without line ending
-);
-CREATE VIEW readable AS SELECT
-    id,
-    strftime('%Y-%m-%dT%H:%M:%f', received / 1000000.0, 'unixepoch') || 'Z' AS received,
-    peer, listener, CAST(line AS TEXT) AS line
-FROM lines;
-"""
 
 #: Seconds to wait for another process that holds the write lock.
 LOCK_TIMEOUT = 2.0
@@ -47,30 +35,6 @@ CHECKPOINT = 4 * 1024 * 1024
 _PAGE = 4096
 # Bytes that a commit writes at least.
 _COMMIT_SIZE = 8192
-
-# Lines in one statement. Executing a statement for each line would release and acquire
-# the interpreter's lock each time, which halves the speed. Few sizes, so that each is
-# prepared once; surplus rows are cut off by LIMIT.
-_MOST = 4096
-_INSERT = {
-    rows: "INSERT INTO lines(received, peer, listener, line) SELECT * FROM (VALUES "
-    + ",".join(repeat("(?,?,?,?)", rows))
-    + ") LIMIT ?"
-    for rows in (1 << power for power in range(_MOST.bit_length()))
-}
-
-_LOCKED = "another process holds the write lock"
-_RETRY = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_REASONS = {
-    sqlite3.SQLITE_FULL: "disk full",
-    sqlite3.SQLITE_BUSY: _LOCKED,
-    sqlite3.SQLITE_LOCKED: _LOCKED,
-    sqlite3.SQLITE_IOERR: "I/O error",
-    sqlite3.SQLITE_CORRUPT: "the database is corrupt",
-    sqlite3.SQLITE_NOTADB: "the file is no database",
-    sqlite3.SQLITE_READONLY: "the database is read-only",
-    sqlite3.SQLITE_CANTOPEN: "the database can't be opened",
-}
 
 
 class SQLite:
@@ -91,9 +55,25 @@ class SQLite:
         self._written = 0  # bytes since the last checkpoint, about
         self._guard = Guard(path)
         self._lock = -1
+        self._connected = ExitStack()
         #: Bytes that have to stay free on the disk: below, lines are refused.
         self.reserve = 0
         self._space = Space(path, 0)
+        self._clock = clock
+        self._sessions: SessionTable | None = None
+
+    def keepSessions(
+        self, most: int = SESSIONS, age: float = 0, expired: Callable[[int], object] = int
+    ) -> None:
+        """Keep sessions as well, as SessionBackend says."""
+        self._sessions = SessionTable(most, age, expired, self._clock)
+
+    def check(self) -> str:
+        """See whether it could be opened, without changing anything; return what is there.
+
+        :raises CannotStart: It could not.
+        """
+        return openable(self._path)
 
     def open(self) -> None:
         """Open or create the database, and check that its commits will be durable.
@@ -107,7 +87,7 @@ class SQLite:
             raise
         except (OSError, sqlite3.Error, StoreError) as problem:
             self._release()
-            raise CannotStart(f"store {self._path}: {_reason(problem)}") from problem
+            raise CannotStart(f"store {self._path}: {reason(problem)}") from problem
 
     def _open(self) -> None:
         # SQLite keeps its log beside the file itself, not beside a link to it; and twistd
@@ -127,6 +107,7 @@ class SQLite:
         self._database = sqlite3.connect(
             self._real, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
         )
+        self._connected.callback(self._database.close)
         self._prepare()
         # Otherwise the file itself might be gone after a power failure, even one that existed:
         # its creator may have been killed before this.
@@ -145,12 +126,12 @@ class SQLite:
         ask = self._database.execute
         (version,) = ask("PRAGMA user_version").fetchone()
         (tables,) = ask("SELECT count(*) FROM sqlite_master").fetchone()
-        if version > SCHEMA_VERSION:
+        if version > VERSION:
             raise CannotStart(
                 f"store {self._path}: its schema has version {version}, this program knows "
-                f"{SCHEMA_VERSION}: use a newer one"
+                f"{VERSION}: use a newer one"
             )
-        if (version or tables) and not (version == SCHEMA_VERSION and self._isOurs()):
+        if (version or tables) and not (version and isOurs(self._database)):
             raise CannotStart(f"store {self._path}: it is the database of another program")
         (mode,) = ask("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
@@ -165,55 +146,70 @@ class SQLite:
         if level != 2:
             raise CannotStart(f"store {self._path}: SQLite does not sync its commits")
         if version == 0:
+            version = SCHEMA_VERSION
             self._database.executescript(
-                f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={SCHEMA_VERSION};COMMIT;"
+                f"BEGIN IMMEDIATE;{SCHEMA}PRAGMA user_version={version};COMMIT;"
             )
         else:
             glance(self._real)
             # Creates the log if there is none, and shows whether it can be written.
             ask("BEGIN IMMEDIATE")
-            ask(f"PRAGMA user_version={SCHEMA_VERSION}")
+            ask(f"PRAGMA user_version={version}")
             ask("COMMIT")
+        if self._sessions is not None:
+            self._sessions.open(self._database, version)
 
-    def _isOurs(self) -> bool:
-        columns = self._database.execute("SELECT name FROM pragma_table_info('lines')")
-        return {"id", "received", "peer", "listener", "line"} <= {name for (name,) in columns}
-
-    def commit(self, batches: list[Batch]) -> None:
-        """Store all lines of `batches` in one transaction.
+    def commit(self, batches: Sequence[Item]) -> Sequence[Outcome] | None:
+        """Store all lines of `batches` in one transaction, but for those that are denied.
 
         :raises StoreError: It was rolled back whole; or, if it is not `certain`, a part of it
             that was written could not be made invalid, or is in files nobody will find.
         """
+        sessions = self._sessions
+        decided: Decided | None = None
         try:
-            values: list[object] = []
-            for received, peer, listener, lines in batches:
-                same = repeat(received), repeat(peer), repeat(listener)
-                values += chain.from_iterable(zip(*same, lines, strict=False))
+            plain: Any = batches
+            if sessions is not None and any(type(each) is not Batch for each in batches):
+                decided = sessions.decide(batches)
+                plain = decided.batches
+            values = rows(plain)
             count = len(values) // 4
             self._expiry.added(count)
             sizes = sum(map(len, values[3::4]))  # type: ignore[arg-type]
             self._written += _COMMIT_SIZE + count * LINE_SIZE + sizes
             self._guard.before()
             self._space.check(self._lock, sizes)
-            self._insert(values)
+            if decided is not None and decided.rows:
+                self._database.execute("BEGIN IMMEDIATE")
+                insert(self._database, values)
+                changed, claimed = decided.rows.values(), decided.claimed
+                save(self._database, [row for row in changed if row.name in claimed])
+                moveOn(self._database, [row for row in changed if row.name not in claimed])
+                self._database.execute("COMMIT")
+            else:
+                insert(self._database, values)
         except Exception as problem:
+            if sessions is not None:
+                sessions.failed()
             raise self._undone(problem) from problem
+        if sessions is not None and decided is not None:
+            sessions.committed(decided)
         try:
             self._guard.after()
             if self._guard.foreign:
                 self._guard.foreign = False
                 self._inspection.again()
         except (OSError, sqlite3.Error, StoreError) as problem:
-            raise StoreError(_reason(problem), retry=False, certain=False) from problem
+            raise StoreError(reason(problem), retry=False, certain=False) from problem
+        return None if decided is None or not any(decided.outcomes) else decided.outcomes
 
     def _undone(self, problem: Exception) -> StoreError:
         """Undo a commit that failed; return what is to be told of it."""
         self._rollback()
         if isinstance(problem, StoreError):
             return problem
-        told = _storeError(problem)
-        if told.reason == _LOCKED:
+        told = storeError(problem)
+        if told.reason == LOCKED:
             return told
         # The sync may have failed, or what comes behind it: then it is in the log as a whole.
         try:
@@ -225,22 +221,6 @@ class SQLite:
         except (OSError, sqlite3.Error):
             return StoreError(told.reason, retry=told.retry, certain=False)
         return told
-
-    def _insert(self, values: list[object]) -> None:
-        execute = self._database.execute
-        # A statement is a transaction of its own.
-        alone = len(values) <= _MOST * 4
-        if not alone:
-            execute("BEGIN IMMEDIATE")
-        for at in range(0, len(values), _MOST * 4):
-            some = values[at : at + _MOST * 4]
-            count = len(some) // 4
-            rows = 1 << (count - 1).bit_length()
-            some += repeat(None, (rows - count) * 4)
-            some.append(count)
-            execute(_INSERT[rows], some)
-        if not alone:
-            execute("COMMIT")
 
     def _rollback(self) -> None:
         # What made the commit fail may make this fail too; then it is rolled back when
@@ -257,10 +237,10 @@ class SQLite:
         try:
             if self._written >= CHECKPOINT:
                 self._checkpoint()
-            return self._prune()
+            return self._prune() or (self._sessions is not None and self._sessions.expire())
         except sqlite3.Error as problem:
             self._rollback()
-            raise _storeError(problem) from problem
+            raise storeError(problem) from problem
 
     def _checkpoint(self) -> None:
         """Write the log into the file, as far as readers permit."""
@@ -286,6 +266,15 @@ class SQLite:
             self._database.execute(f"PRAGMA busy_timeout={LOCK_TIMEOUT * 1000:.0f}")
         return True
 
+    def figures(self) -> dict[str, float]:
+        """Return the sizes of the file and of its log, and the last line's number."""
+        found: dict[str, float] = {}
+        for name, path in (("file", self._real), ("log", self._real + "-wal")):
+            with suppress(OSError):
+                found[name] = os.stat(path).st_size
+        found["last"] = last(self._database)
+        return found
+
     def close(self) -> None:
         """Write the log into the database, and close it."""
         self._inspection.stop()
@@ -294,29 +283,12 @@ class SQLite:
             self._checkpoint()
         with suppress(sqlite3.Error):
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._database.close()
         self._release()
 
     def _release(self) -> None:
+        # Before the descriptors, which would take SQLite's locks away.
+        self._connected.close()
         self._guard.close()
         if self._lock >= 0:
             os.close(self._lock)
         self._lock = -1
-
-
-def _reason(problem: OSError | sqlite3.Error | StoreError) -> str:
-    if isinstance(problem, StoreError):
-        return problem.reason
-    if isinstance(problem, OSError):
-        return os.strerror(problem.errno or 0)
-    code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    return _REASONS.get(code, str(problem))
-
-
-def _storeError(problem: Exception) -> StoreError:
-    if isinstance(problem, MemoryError):
-        return StoreError("out of memory", retry=True)
-    if not isinstance(problem, (OSError, sqlite3.Error)):
-        return StoreError(f"{type(problem).__name__}: {problem}", retry=False)
-    code = getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-    return StoreError(_reason(problem), retry=code in _RETRY)

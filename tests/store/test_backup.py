@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from sockservice.cli import main
+from sockservice.cli.status import SIGNALS
 from sockservice.cli.storing import Steps
-from sockservice.store import copying
+from sockservice.store import copying, reader
 from sockservice.store.engine import EVERYTHING, Batch, Retention
 from sockservice.store.sqlite import SQLite
 from tests.conftest import Children
@@ -48,6 +50,31 @@ def run(*arguments: object) -> tuple[int, str]:
 def rows(path: Path) -> list[tuple[int, bytes]]:
     with closing(sqlite3.connect(path)) as database:
         return database.execute("SELECT id, line FROM lines ORDER BY id").fetchall()
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda each: each.name)
+@pytest.mark.parametrize("command", ["verify", "compact"])
+def test_a_signal_while_sqlite_calls_is_no_fault(
+    store: SQLite,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    number: signal.Signals,
+) -> None:
+    put(store, *[b"%d" % n for n in range(1000)])
+    store.close()
+    show = Steps.show
+
+    def signalled(self: Steps, done: int = 0, total: int = 0) -> None:
+        if signal.getsignal(number) not in (before, signal.SIG_DFL):
+            signal.raise_signal(number)
+        show(self, done, total)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(reader, "INSTRUCTIONS", 1)
+    monkeypatch.setattr(Steps, "show", signalled)
+    assert run(command, path) == (128 + number, f"{SIGNALS[number]}\n")
+    assert signal.getsignal(number) == before
 
 
 # Backup

@@ -3,70 +3,29 @@
 The disk of a real server is made to fail by a library that is loaded before the system's.
 """
 
-import shutil
+import os
 import signal
-import subprocess
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Children
+from sockservice.store.engine import Batch, Retention
+from sockservice.store.sqlite import SQLite
+from tests.conftest import PATIENCE, Children
+from tests.soak.faults import Faulty, built
 from tests.soak.rounds import Server
-from tests.soak.senders import OK, REFUSED, Sender, compare
-
-UNKNOWN = b"error unknown: "
-SOURCE = Path(__file__).parents[1] / "soak" / "faults.c"
+from tests.soak.senders import OK, REFUSED, UNKNOWN, Sender, compare
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc")
-    if compiler is None:
+    made = built(tmp_path_factory.mktemp("library"))
+    if made is None:
         pytest.skip("there is no C compiler")
-    made = tmp_path_factory.mktemp("library") / "faults.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", made, SOURCE, "-ldl"], check=True)
     return made
-
-
-class Faulty:
-    """A server on a disk that fails as `fault` says."""
-
-    def __init__(self, children: Children, library: Path) -> None:
-        self.store = children.folder / "lines.db"
-        self._children = children
-        self._faults = children.folder / "faults"
-        self._loaded = ("/usr/bin/env", f"LD_PRELOAD={library}", f"FAULTS={self._faults}")
-        self.server = Server(children, self.store, self._loaded)
-
-    def fault(self, what: str) -> None:
-        """Have the disk fail from now on."""
-        new = self._faults.with_suffix(".new")
-        new.write_text(what)
-        new.replace(self._faults)
-
-    def senders(self, *windows: int) -> list[Sender]:
-        """Start senders whose first line is acknowledged."""
-        made = [Sender(f"lines{n}", self.server.lines, w) for n, w in enumerate(windows)]
-        for sender in made:
-            sender.start()
-        for sender in made:
-            sender.until(OK)
-        return made
-
-    def ended(self, senders: list[Sender]) -> int:
-        """Wait for the server's end; give its status."""
-        status, _ = self.server.end()
-        for sender in senders:
-            sender.stop()
-        return status
-
-    def recovered(self) -> None:
-        """Start a server on what the last one has left, as it would be in the end."""
-        self._faults.unlink(missing_ok=True)
-        again = Server(self._children, self.store)
-        again.process.terminate()
-        assert again.end() == (0, b"")
 
 
 Starting = Callable[[], Faulty]
@@ -167,3 +126,27 @@ def test_what_is_refused_since_the_process_that_stores_was_killed_is_not_stored(
         compare(store, 0, senders)
         for path in tmp_path.glob("lines.db*"):
             path.unlink()
+
+
+@pytest.mark.parametrize("step", [1, 2, 5, 20, 80])
+def test_a_compacting_that_is_killed_at_any_step_leaves_all_lines(
+    children: Children, library: Path, step: int
+) -> None:
+    store, faults = children.folder / "lines.db", children.folder / "faults"
+    made = SQLite(str(store), Retention(age=1), lambda: 1_800_000_000)
+    made.open()
+    lines = [b"%d" % n + b"x" * 1000 for n in range(500)]
+    old, new = 1_700_000_000_000_000, 1_800_000_000_000_000
+    for received in (old, new):
+        made.commit([Batch(received, "192.0.2.1:7", "tcp:192.0.2.9:555", lines)])
+    while made.tidy():
+        pass
+    made.close()
+    faults.write_text(f"die {step}")
+    loaded = {"LD_PRELOAD": str(library), "FAULTS": str(faults)}
+    killed = children.start("sockservice", "compact", str(store), env=os.environ | loaded)
+    assert killed.wait(PATIENCE) == -signal.SIGKILL
+    for _ in range(2):
+        with closing(sqlite3.connect(store)) as database:
+            assert [line for (line,) in database.execute("SELECT line FROM lines")] == lines
+        assert children.run("sockservice", "compact", str(store)).returncode == 0

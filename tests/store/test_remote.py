@@ -1,7 +1,7 @@
 """Lines on their way from a worker to the process that stores them: frames, pipes, answers."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from random import Random
 from typing import Any
@@ -13,11 +13,21 @@ from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
 from sockservice.errors import StoreError
-from sockservice.store.engine import Batch
+from sockservice.store.engine import Batch, Claim, Denied, Item, Mark, Marked, Outcome
 from sockservice.store.groupcommit import Store
 from sockservice.store.memory import Memory
-from sockservice.store.pipe import Frames, Keeping, Remote, framed, packed, unpacked
+from sockservice.store.pipe import (
+    Frames,
+    Keeping,
+    Remote,
+    framed,
+    heard,
+    packed,
+    told,
+    unpacked,
+)
 from sockservice.store.turns import COMMIT_LIMIT
+from sockservice.wire.session import Opened
 from tests.conftest import Reactor, failure, turn
 
 FULL = StoreError("disk full", retry=True)
@@ -32,9 +42,34 @@ batches = st.builds(
 )
 
 
-@given(st.lists(batches))
-def test_batches_are_read_as_they_were_written(given: list[Batch]) -> None:
+numbers = st.integers(0, 2**63 - 1)
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+marked = st.builds(Marked, batches, st.builds(Mark, texts, numbers, numbers))
+claims = st.builds(
+    Claim, texts, texts, numbers, st.none() | numbers, st.none() | texts, numbers, texts
+)
+opened = st.builds(
+    Opened,
+    st.booleans(),
+    *[numbers] * 4,
+    texts,
+    st.none() | texts,
+    numbers,
+    numbers,
+)
+outcomes = st.none() | st.builds(Denied, texts, st.booleans()) | opened
+
+
+@given(st.lists(batches | marked | claims))
+def test_items_are_read_as_they_were_written(given: list[Item]) -> None:
     assert unpacked(packed(given)) == given
+
+
+@given(st.lists(outcomes))
+def test_outcomes_are_read_as_they_were_written(given: list[Outcome]) -> None:
+    found = heard(told(given), len(given))
+    assert (found or [None] * len(given)) == given
+    assert [*map(type, found or [])] in ([], [*map(type, given)])
 
 
 @pytest.mark.parametrize("piece", [1, 2, 3, 7, 1000])
@@ -165,9 +200,9 @@ async def test_what_a_worker_commits_is_stored_whole_or_not_at_all(worker: Worke
     commits: list[int] = []
     commit = worker.engine.commit
 
-    def counted(batches: list[Batch]) -> None:
+    def counted(batches: Sequence[Item]) -> Sequence[Outcome] | None:
         commits.append(len(batches))
-        commit(batches)
+        return commit(batches)
 
     worker.engine.commit = counted  # type: ignore[method-assign]
     half = [b"x"] * (COMMIT_LIMIT - 1)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from sockservice.errors import CannotStart, StoreError
 from sockservice.store import sqlite
 from sockservice.store.engine import EVERYTHING, Batch, Retention
+from sockservice.store.linetable import SCHEMA
 from sockservice.store.retention import STEP
 from sockservice.store.sqlite import SQLite
 from tests.soak import disks
@@ -83,7 +84,7 @@ def test_the_schema_is_the_documented_one(path: Path) -> None:
 
 def test_the_page_shows_the_schema_as_it_is() -> None:
     page = Path(__file__).parents[2] / "docs" / "durability.md"
-    table = sqlite.SCHEMA.partition("CREATE VIEW")[0].strip()
+    table = SCHEMA.partition("CREATE VIEW")[0].strip()
     assert textwrap.indent(table, "    ") in page.read_text()
 
 
@@ -247,9 +248,9 @@ def test_what_is_no_database_is_refused_and_left_alone(path: Path) -> None:
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     with engine(path):
         pass
-    ask(path, "PRAGMA user_version=2")
+    ask(path, "PRAGMA user_version=3")
     before = path.read_bytes()
-    assert refused(path) == "its schema has version 2, this program knows 1: use a newer one"
+    assert refused(path) == "its schema has version 3, this program knows 2: use a newer one"
     assert path.read_bytes() == before
 
 
@@ -258,6 +259,15 @@ def test_the_database_of_another_program_is_refused_and_left_alone(path: Path) -
     before = path.read_bytes()
     assert refused(path) == "it is the database of another program"
     assert path.read_bytes() == before
+
+
+def test_what_was_refused_is_not_held_open(path: Path) -> None:
+    ask(path, "CREATE TABLE recipes(name TEXT)")
+    engine_ = SQLite(str(path))
+    with pytest.raises(CannotStart):
+        engine_.open()
+    held = [each.readlink() for each in Path("/proc/self/fd").iterdir() if each.exists()]
+    assert path not in held
 
 
 def test_the_database_of_another_program_is_refused_whatever_its_version(path: Path) -> None:
@@ -475,13 +485,13 @@ def test_a_corrupt_database_does_not_start(path: Path) -> None:
 def test_what_finds_no_memory_fails_for_now_and_is_not_stored(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def insert(self: SQLite, values: list[object]) -> None:
+    def insert(database: sqlite3.Connection, values: list[object]) -> None:
         raise MemoryError
 
     with engine(path) as kept:
         kept.commit([batch(b"a")])
         with monkeypatch.context() as patch:
-            patch.setattr(SQLite, "_insert", insert)
+            patch.setattr(sqlite, "insert", insert)
             assert failure(kept, b"b") == ("out of memory", True)
         kept.commit([batch(b"c")])
         assert lines(path) == [b"a", b"c"]
@@ -492,7 +502,7 @@ def test_another_that_writes_meanwhile_makes_a_failed_commit_unknown(
 ) -> None:
     """Its frames are where those of the commit were; nothing of them may be spoilt."""
 
-    def insert(self: SQLite, values: list[object]) -> None:
+    def insert(database: sqlite3.Connection, values: list[object]) -> None:
         with closing(sqlite3.connect(path)) as other, other:
             other.execute("UPDATE lines SET peer = 'x'")
         raise sqlite3.OperationalError("disk I/O error")
@@ -500,7 +510,7 @@ def test_another_that_writes_meanwhile_makes_a_failed_commit_unknown(
     with engine(path) as kept:
         kept.commit([batch(b"a")])
         with monkeypatch.context() as patch:
-            patch.setattr(SQLite, "_insert", insert)
+            patch.setattr(sqlite, "insert", insert)
             with pytest.raises(StoreError, match="unknown: disk I/O error"):
                 kept.commit([batch(b"b")])
         crashed = copied(path)

@@ -31,6 +31,10 @@ from sockservice.store import turns, writer
 from sockservice.store.engine import EVERYTHING, Backend, Batch
 from sockservice.store.groupcommit import Store
 from sockservice.store.memory import Memory
+from sockservice.store.nats.engine import JetStream
+from sockservice.store.nats.place import Place
+from sockservice.store.nats.reading import StreamReader
+from sockservice.store.reader import Query
 from sockservice.store.sqlite import SQLite
 from tests.conftest import PATIENCE, HandReactor, Log, Reactor, failure, until
 
@@ -97,8 +101,22 @@ class Held:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" in metafunc.fixturenames:
         given = metafunc.config.getoption("--engine")
-        names = ["sqlite", "memory", *([given] if given else [])]
+        names = ["sqlite", "memory", "nats", *([given] if given else [])]
         metafunc.parametrize("engine", names, indirect=True)
+
+
+def read(place: Place) -> Kept:
+    """Give what a stream holds."""
+    query = Query(columns="id, peer, listener, line")
+    found: Kept = []
+    after = 0
+    with closing(StreamReader(place)) as reader:
+        while True:
+            rows, last = reader.page(query, after)
+            found += [row[1:] for row in rows]
+            if last == after:
+                return found
+            after = last
 
 
 @pytest.fixture
@@ -108,6 +126,9 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Held:
     if request.param == "memory":
         memory = Memory()
         return Held(memory, lambda: memory.kept)
+    if request.param == "nats":
+        place = request.getfixturevalue("stream")
+        return Held(JetStream(place), lambda: read(place))
     path = tmp_path / "lines.db"
 
     def kept() -> Kept:
@@ -293,8 +314,14 @@ def test_a_commit_has_a_limit_and_no_append_is_divided(
 
 
 def test_a_lone_line_does_not_wait_behind_all_that_others_have_sent(
-    reactor: HandReactor, turned: Store, engine: Held, outcomes: Outcomes
+    reactor: HandReactor,
+    turned: Store,
+    engine: Held,
+    outcomes: Outcomes,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # However long a commit takes here.
+    monkeypatch.setattr(turns, "COMMIT_MOST", turns.COMMIT_LIMIT)
     engine.free.clear()
     turned.append(batch(b"first"))
     reactor.iterate(0)
@@ -785,15 +812,15 @@ async def test_the_store_is_opened_before_anything_listens_and_closed_when_all_h
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("kafka:lines", "no store called 'kafka'; there is sqlite:PATH"),
-        ("lines.db", "no store called 'lines.db'; there is sqlite:PATH"),
-        ("", "no store called ''; there is sqlite:PATH"),
+        ("kafka:lines", "no store called 'kafka'; there is sqlite:PATH, nats://HOST/STREAM"),
+        ("lines.db", "no store called 'lines.db'; there is sqlite:PATH, nats://HOST/STREAM"),
+        ("", "no store called ''; there is sqlite:PATH, nats://HOST/STREAM"),
         ("sqlite:", "sqlite:: no path"),
         ("no.such:x", "ModuleNotFoundError: No module named 'no'"),
         ("json.dumps:x", "TypeError: dumps() takes 1 positional argument but 2 were given"),
         ("json.none:x", "AttributeError: module 'json' has no attribute 'none'"),
-        ("json.dumps:", "no store called 'json.dumps'; there is sqlite:PATH"),
-        (".dumps:x", "no store called '.dumps'; there is sqlite:PATH"),
+        ("json.dumps:", "no store called 'json.dumps'; there is sqlite:PATH, nats://HOST/STREAM"),
+        (".dumps:x", "no store called '.dumps'; there is sqlite:PATH, nats://HOST/STREAM"),
     ],
 )
 def test_what_is_no_store_is_told_so(url: str, why: str) -> None:
