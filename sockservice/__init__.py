@@ -6,8 +6,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sockservice.client.datagram import DatagramClient
     from sockservice.client.line import LineClient
+    from sockservice.client.relay.relaying import Relay, Removed, StoreLost
     from sockservice.client.reliable import Full, ReliableSender
     from sockservice.client.requests import TimedOut, Unanswered
+    from sockservice.client.session import (
+        Behind,
+        Different,
+        Forgotten,
+        SessionError,
+        SessionRefused,
+        SessionSender,
+        TakenOver,
+    )
+    from sockservice.client.ship.shipper import FileGone, Shipper
+    from sockservice.client.ship.shipping import Shipping
     from sockservice.client.targets import connect
     from sockservice.errors import CannotListen, CannotStart, Refused, StoreError
     from sockservice.limits.counters import Counters
@@ -19,6 +31,7 @@ if TYPE_CHECKING:
     from sockservice.server.factory import LineFactory
     from sockservice.server.line import LineServer
     from sockservice.store.engine import Backend, Batch, Retention
+    from sockservice.store.reader import Unreadable
     from sockservice.wire.chunks import Chunks
     from sockservice.wire.continued import Continued
     from sockservice.wire.framer import Framer
@@ -31,8 +44,20 @@ __version__ = "0.1.0"
 _MODULES = {
     "client.datagram": ("DatagramClient",),
     "client.line": ("LineClient",),
+    "client.relay.relaying": ("Relay", "Removed", "StoreLost"),
     "client.reliable": ("Full", "ReliableSender"),
+    "client.session": (
+        "Behind",
+        "Different",
+        "Forgotten",
+        "SessionError",
+        "SessionRefused",
+        "SessionSender",
+        "TakenOver",
+    ),
     "client.requests": ("TimedOut", "Unanswered"),
+    "client.ship.shipper": ("FileGone", "Shipper"),
+    "client.ship.shipping": ("Shipping",),
     "client.targets": ("connect",),
     "errors": ("CannotListen", "CannotStart", "Refused", "StoreError"),
     "limits.counters": ("Counters",),
@@ -43,6 +68,7 @@ _MODULES = {
     "server.factory": ("LineFactory",),
     "server.line": ("LineServer",),
     "store.engine": ("Backend", "Batch", "Retention"),
+    "store.reader": ("Unreadable",),
     "net.tls.server": ("Wrapping",),
     "wire.chunks": ("Chunks",),
     "wire.continued": ("Continued",),
@@ -55,6 +81,7 @@ __all__ = [
     "Answer",
     "Backend",
     "Batch",
+    "Behind",
     "CannotListen",
     "CannotStart",
     "Chunks",
@@ -63,7 +90,10 @@ __all__ = [
     "DatagramClient",
     "DatagramPort",
     "DatagramServer",
+    "Different",
     "Echo",
+    "FileGone",
+    "Forgotten",
     "Framer",
     "Framing",
     "Full",
@@ -73,11 +103,21 @@ __all__ = [
     "Lines",
     "Refusal",
     "Refused",
+    "Relay",
     "ReliableSender",
+    "Removed",
     "Retention",
+    "SessionError",
+    "SessionRefused",
+    "SessionSender",
+    "Shipper",
+    "Shipping",
     "StoreError",
+    "StoreLost",
+    "TakenOver",
     "TimedOut",
     "Unanswered",
+    "Unreadable",
     "Wrapping",
     "__version__",
     "connect",

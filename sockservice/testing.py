@@ -1,6 +1,6 @@
 """For tests of your own protocol: the real client joined to your server in memory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.address import IPv4Address
@@ -11,12 +11,14 @@ from twisted.test.iosim import FakeTransport, connect
 
 from sockservice.client.datagram import DatagramClient
 from sockservice.client.line import LineClient
+from sockservice.client.question import Question, Socket
 from sockservice.errors import StoreError
 from sockservice.server.datagram import DatagramServer
 from sockservice.server.factory import LineFactory
 from sockservice.server.line import LineServer
-from sockservice.server.storing import Storing
-from sockservice.store.engine import Batch
+from sockservice.server.storing import Heard, SessionHolder, Storing
+from sockservice.store.engine import Batch, Item
+from sockservice.store.sessions import Ledger, Row
 from sockservice.wire.framer import Framer
 from sockservice.wire.framing import LF, Framing
 
@@ -42,6 +44,9 @@ class MemoryStore(Storing):
         #: The same with their times, peers and listeners.
         self.batches: list[Batch] = []
         self.problem: StoreError | None = None
+        self.holders: dict[str, SessionHolder] = {}
+        self._sessions: dict[str, Row] = {}
+        self._ledger = Ledger("0" * 32, self._sessions.get, self._sessions.__len__)
 
     def room(self) -> Deferred[None]:
         """Return a Deferred that has fired: there is room."""
@@ -59,6 +64,18 @@ class MemoryStore(Storing):
             self.batches.append(batch)
             self.lines += batch.lines
         settled(self.problem)
+
+    def putItems(self, items: Sequence[Item], heard: Heard) -> None:
+        """Carry out `items`, and call `heard`."""
+        if self.problem is not None:
+            heard(self.problem, ())
+            return
+        decided = self._ledger.decide(items)
+        self._sessions.update(decided.rows)
+        for batch in decided.batches:
+            self.batches.append(batch)
+            self.lines += batch.lines
+        heard(None, decided.outcomes)
 
 
 class Pair(Generic[LineProtocol]):
@@ -215,12 +232,21 @@ class DatagramPair(Generic[DatagramProtocol]):
         self.clock: Clock = settings.setdefault("clock", Clock())
         self.store: MemoryStore = settings.setdefault("store", MemoryStore())
         self.server = protocol(**settings)
-        self.client = DatagramClient(self.clock, SERVER)
-        # Each writes to the other, as if from its own address.
-        here: Any = _Datagrams(self.server, CLIENT)
-        there: Any = _Datagrams(self.client, SERVER)
-        self.client.makeConnection(here)
-        self.server.makeConnection(there)
+        self._open: dict[tuple[str, int], _Socket] = {}
+        self.client = DatagramClient(self.clock, SERVER, self._opened)
+        # A reply that is no echo need not be held: nothing is late here.
+        self.client.decide()
+        wire: Any = _Datagrams(self._open)
+        self.client.makeConnection(wire)
+        self.server.makeConnection(wire)
+
+    def _opened(self, question: Question) -> Socket:
+        """Return a socket of the client's for `question`, at the first port that is free."""
+        host, port = CLIENT
+        while (host, port) in self._open:
+            port += 1
+        self._open[host, port] = opened = _Socket(self.server, (host, port), question, self._open)
+        return opened
 
     def ask(self, datagram: bytes) -> Deferred[bytes]:
         """Ask as the client; the Deferred fails after 5 seconds of `clock`."""
@@ -241,20 +267,43 @@ class DatagramPair(Generic[DatagramProtocol]):
         return reply
 
 
+class _Socket:
+    """The client's socket for one question, at `address`, until it is closed."""
+
+    def __init__(
+        self,
+        server: DatagramServer,
+        address: tuple[str, int],
+        question: Question,
+        among: "dict[tuple[str, int], _Socket]",
+    ) -> None:
+        self._server = server
+        self.address = address
+        self.question = question
+        self._among = among
+
+    def send(self, datagram: bytes) -> None:
+        self._server.datagramReceived(datagram, self.address)
+
+    def close(self) -> None:
+        del self._among[self.address]
+
+
 class _Datagrams:
-    """A datagram transport in memory, at `address`, whose datagrams all go to one protocol."""
+    """The server's transport in memory; what it writes arrives at once at one of `sockets`."""
 
-    def __init__(self, to: Any, address: tuple[str, int]) -> None:
-        self._to = to
-        self._address = address
+    def __init__(self, sockets: dict[tuple[str, int], _Socket]) -> None:
+        self._sockets = sockets
 
-    def write(self, datagram: bytes, addr: object = None) -> None:
-        """Have the other receive it at once."""
-        self._to.datagramReceived(datagram, self._address)
+    def write(self, datagram: bytes, addr: Any = None) -> None:
+        """Have the client receive it at `addr`, if it has a socket there."""
+        to = self._sockets.get(addr)
+        if to is not None:
+            to.question.received(datagram)
 
     def getHost(self) -> IPv4Address:
         """Return the address."""
-        return IPv4Address("UDP", *self._address)
+        return IPv4Address("UDP", *SERVER)
 
     def pauseProducing(self) -> None:
         """Nothing is kept here."""

@@ -1,5 +1,7 @@
 """Since when a connection is idle, and since when its line is unfinished."""
 
+from sockservice.wire.plurals import inSeconds
+
 
 class Activity:
     """The clocks of one connection, looked at now and then.
@@ -36,8 +38,8 @@ class Activity:
         elif self._begun is None:
             self._begun = now
         elif unfinished and now - self._begun >= unfinished:
-            return f"unfinished line for {unfinished} seconds"
-        return f"idle for {idle} seconds" if idle and self.quiet(now) >= idle else None
+            return f"unfinished line for {inSeconds(unfinished)}"
+        return f"idle for {inSeconds(idle)}" if idle and self.quiet(now) >= idle else None
 
     def quiet(self, now: float) -> float:
         """Return the seconds since the connection was last found busy."""

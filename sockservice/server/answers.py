@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockservice.errors import Refused, StoreError
 from sockservice.wire.escaping import printable
 
 #: What is there at once: the reply, several lines in its place, or None for silence.
@@ -41,9 +42,23 @@ def said(answer: Any) -> list[bytes]:
     return [line if isinstance(line, bytes) else memoryview(line).tobytes() for line in lines]
 
 
+def batch(answer: Sequence[Said]) -> list[bytes]:
+    """Return the lines that the answers to several lines are.
+
+    :raises TypeError: One is no bytes.
+    """
+    return [line for each in answer for line in said(each)]
+
+
 def reason(failure: Failure) -> str:
     """Return the text, on one line, of a :class:`Refused`."""
     return str(failure.value).replace("\n", " ")
+
+
+def why(failure: Failure) -> str:
+    """Return the kind of a failure, in a word: what counters tell apart."""
+    kinds = {StoreError: "store", Refused: "protocol", MemoryError: "memory"}
+    return next((each for kind, each in kinds.items() if failure.check(kind)), "internal")
 
 
 def escaped(failure: Failure) -> Failure:

@@ -10,13 +10,15 @@ from twisted.internet.protocol import DatagramProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockservice.distribution import Distribution
 from sockservice.errors import Refused
 from sockservice.limits.admission import Admission, Limits
 from sockservice.limits.counters import Counters
 from sockservice.limits.lograte import Journal
+from sockservice.limits.memory import NO_MEMORY
 from sockservice.net.addresses import named
 from sockservice.net.udp.pktinfo import Source, unicast
-from sockservice.server.answers import Answer, awaited, cancel, escaped, reason
+from sockservice.server.answers import Answer, awaited, cancel, escaped, reason, why
 from sockservice.server.storing import Storing
 from sockservice.store.engine import Batch
 
@@ -49,6 +51,10 @@ class DatagramServer(DatagramProtocol):
     silentPorts = SILENT_PORTS
     #: Most datagrams whose answer is awaited; beyond it none is read.
     answerLimit = 1000
+    #: The sizes of datagrams in bytes, if they are to be measured.
+    sizes: Distribution | None = None
+    #: Whether anything is sent to peers. If not, no datagram is left alone for fear of loops.
+    replies = True
 
     def __init__(
         self,
@@ -153,13 +159,16 @@ class DatagramServer(DatagramProtocol):
                 reply = self._failed(Failure(), addr)
             if isinstance(reply, bytes):
                 # The sender on a UNIX socket need not have a name.
-                if addr:
+                if addr and self.replies:
                     replies.append((reply, addr))
             elif reply is not None:
                 self._await(reply, addr)
                 if len(self._pending) >= self.answerLimit:
                     break
         self.counters.datagrams += taken
+        if self.sizes is not None:
+            for datagram, _ in received[:taken]:
+                self.sizes.add(len(datagram))
         del received[:taken]
         return replies
 
@@ -167,18 +176,19 @@ class DatagramServer(DatagramProtocol):
         """The system would not send a reply."""
         self.counters.unsendable += 1
 
+    def starved(self) -> None:
+        """There is no memory to read datagrams, or for what they need."""
+        self.counters.starved += 1
+
     def _silent(self, addr: tuple[Any, ...]) -> bool:
         """Whether a datagram is not answered: a limit, or it could do harm."""
         host, port = addr[:2]
         limits = self._admission.limits
         toMany = addr.toMany if isinstance(addr, Source) else not unicast(host)
-        if (
-            toMany
-            # A reply could start a loop, or take part in an attack.
-            or port in self._ownPorts
-            or port in self.silentPorts
-            or not (limits.access.everybody or limits.access.permits(host))
-        ):
+        # A reply could start a loop, or take part in an attack.
+        harmful = toMany or port in self._ownPorts or port in self.silentPorts
+        allowed = limits.access.everybody or limits.access.permits(host)
+        if (self.replies and harmful) or not allowed:
             self.counters.suspect += 1
             return True
         if not limits.datagramRate or self.clock is None:
@@ -221,7 +231,7 @@ class DatagramServer(DatagramProtocol):
         try:
             # The sender on a UNIX socket need not have a name; an answer may come
             # when the socket is closed already.
-            if addr and self.transport is not None:
+            if addr and self.replies and self.transport is not None:
                 self.transport.write(reply, addr)
         except OSError:
             # As in DatagramPort.
@@ -229,8 +239,12 @@ class DatagramServer(DatagramProtocol):
 
     def _failed(self, failure: Failure, addr: Any) -> bytes:
         self.counters.datagramsRefused += 1
+        self.counters.reason("datagramsRefused", why(failure))
         if failure.check(Refused):
             return self.refusal(reason(failure))
+        if failure.check(MemoryError):
+            self.starved()
+            return self.refusal(NO_MEMORY)
         if self._journal is None or self._journal.admits("an answer failed"):
             log.failure("{peer}: answer failed", escaped(failure), peer=named(addr))
         return self.refusal("internal error")

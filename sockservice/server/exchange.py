@@ -9,22 +9,24 @@ from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockservice.errors import Refused, StoreError
-from sockservice.net.linger import Linger
-from sockservice.net.transports import halfCloses, wire
-from sockservice.server.answers import Answer, Said, Told, escaped, said
+from sockservice.errors import Refused
+from sockservice.server.answers import Answer, Said, Told, batch, escaped, said
+from sockservice.server.ending import Ending
+from sockservice.server.lone import join
 from sockservice.server.phase import CLOSING, DRAINING, SERVING, SHUT
 from sockservice.server.replies import Due
-from sockservice.server.replying import Replying, batch
 from sockservice.store.engine import Batch
 from sockservice.wire import opening
 from sockservice.wire.escaping import printable
 from sockservice.wire.framing import LF, Body, Framing, Lines, Refusal
 
+# Half the time of the class.
+_batch = tuple.__new__
+
 log = Logger()
 
 
-class Exchange(Replying):
+class Exchange(Ending):
     """One connection's lines, and who answers them; a LineServer is one.
 
     `Intake` holds what was received. Lines are taken as long as nothing waits there, among
@@ -36,6 +38,7 @@ class Exchange(Replying):
     http = False
 
     _acknowledges = False  # `acknowledgement` is all there is to say
+    _lone = False  # `dataReceived` is ours
     _advancing = False
     _told: Sequence[bytes] = ()  # in the answer that is being made
     _body: Deferred[bytes] | None = None  # what `expect` has returned
@@ -79,9 +82,13 @@ class Exchange(Replying):
                     self._received(item)
                 else:
                     self._put(item.data, 1)
+                    if item.last:
+                        self._enter(CLOSING)
             else:
                 if self._phase != SHUT:
                     intake.pause()
+        except MemoryError:
+            self.starved()
         finally:
             self._advancing = False
         if not (self._outbox.unsent or self._replies.outstanding):
@@ -124,17 +131,17 @@ class Exchange(Replying):
 
     def _giveUp(self, failure: Failure) -> None:
         """The framing can make no more lines of the stream."""
-        problem = str(failure.value)
-        if not failure.check(ValueError):
-            problem = "internal error"
-            if self.factory.journal.admits("a framing failed"):
-                log.failure("{peer}: framing failed", escaped(failure), peer=self.peer)
-        self._refuse(Refusal(problem.encode(), LF))
+        if failure.check(MemoryError):
+            self.starved()
+            return
+        told = failure.check(ValueError)
+        if not told and self.factory.journal.admits("a framing failed"):
+            log.failure("{peer}: framing failed", escaped(failure), peer=self.peer)
+        self._refuse(Refusal(str(failure.value).encode() if told else b"internal error", LF))
         self._enter(CLOSING)
         self._intake.pause()
 
-    # The ways of a line. They differ in what they spare, never in what the peer gets, what is
-    # counted, or in which order hooks are called.
+    # The ways of a line: alike in what the peer gets, what is counted, and the order of hooks.
 
     def _acknowledge(self, count: int, framing: Framing) -> None:
         """Count lines that nobody looks at, and send their replies."""
@@ -147,6 +154,8 @@ class Exchange(Replying):
             self._advance()
         elif self._weight or framing.begun:
             self._weigh()
+        elif count == 1 and self._lone:
+            join(self)
 
     def _answerWhole(self, lines: list[bytes], ending: bytes) -> None:
         """Answer lines that came in one read, when nothing was kept and nothing due."""
@@ -195,20 +204,31 @@ class Exchange(Replying):
         self.factory.store.put(self._batch(lines), partial(self._stored, due))
         self._waitIfFull()
 
-    def _stored(self, due: Due, problem: StoreError | None) -> None:
+    def _stored(self, due: Due, problem: Refused | None) -> None:
         """Lines are durable, or why they aren't."""
         if self._phase == SHUT:
             return
         count = due.lines
-        replies: Any = [self.acknowledgement] * count
-        if problem is not None:
-            replies = self._failed(Failure(problem), count)
-        elif self._intake.framing.stateless:
-            # At once, and not when it is their turn: a look at each is spared.
-            replies = self._framed(replies, due.ending, count)
-        self.factory.counters.answered += count
-        self._replies.fill(due, replies)
-        self._came()
+        try:
+            replies: Any = [self.acknowledgement] * count
+            if problem is not None:
+                replies = self._failed(Failure(problem), count)
+                if count and self.refusalEnds:
+                    self._replies.drop(due)
+            elif self._intake.framing.stateless:
+                # At once, and not when it is their turn: a look at each is spared.
+                replies = self._framed(replies, due.ending, count)
+                if self._replies.only(due):
+                    self.factory.counters.answered += count
+                    self._outbox.write(replies)
+                    self._goOn()
+                    return
+            self.factory.counters.answered += count
+            self._replies.fill(due, replies)
+        except MemoryError:
+            self.starved()
+        else:
+            self._came()
 
     def _reply(self, lines: list[bytes], ending: bytes) -> None:
         """Send the replies to lines, or keep the places of those that are awaited."""
@@ -263,7 +283,7 @@ class Exchange(Replying):
         """Reply to a line that can't be taken."""
         self.lines += 1
         self.factory.counters.lines += 1
-        self._refused(1)
+        self._refused(1, refusal.why)
         # The rest are in the count that the log gives when the peer goes.
         reason = printable(refusal.reason.decode(errors="backslashreplace"))
         if self.refused == 1 and self.factory.journal.admits("connections refused a line"):
@@ -292,22 +312,6 @@ class Exchange(Replying):
         if waiting is not None and not waiting.called:
             waiting.callback(body.data)
 
-    def notTLS(self) -> None:
-        """The peer does not speak TLS, where that is spoken; called by the transport."""
-        factory = self.factory
-        factory.counters.mismatched += 1
-        if factory.journal.admits("peers that do not speak TLS", 1):
-            log.info("{peer} refused: {reason}", peer=self.peer, reason=opening.ONLY_TLS)
-        self._enter(SHUT)
-        below = wire(self.transport)
-        self._outbox.release()
-        below.write(self._farewell(opening.ONLY_TLS))
-        if halfCloses(below):
-            expired = below.abortConnection
-            self._linger = Linger(below, factory.reactor, self.lingerTimeout, expired)
-        else:
-            below.loseConnection()
-
     def _opens(self, data: bytes) -> bytes:
         """Return what has been received so far, unless it may be, or is, a TLS client's."""
         data = (self._first or b"") + data
@@ -331,7 +335,8 @@ class Exchange(Replying):
     def _batch(self, lines: list[bytes]) -> Batch:
         """Return `lines` ready to be stored."""
         factory = self.factory
-        return Batch(int(factory.wall() * 1_000_000), self.peer, factory.listener, lines)
+        received = int(factory.wall() * 1_000_000)
+        return _batch(Batch, (received, self.peer, factory.listener, lines))
 
     def _waitIfFull(self) -> None:
         """Take no more lines while the store has too many."""

@@ -1,7 +1,8 @@
 """Build a line protocol for each connection, and hold what its connections share."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Protocol
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -15,9 +16,10 @@ from twisted.python.failure import Failure
 from sockservice.limits.admission import Admission, Limits, source
 from sockservice.limits.counters import Counters
 from sockservice.limits.lograte import Journal
-from sockservice.limits.memory import MemoryLimit
+from sockservice.limits.memory import NO_MEMORY, MemoryLimit
 from sockservice.limits.rejection import Rejected, Rejector
 from sockservice.net.addresses import named
+from sockservice.net.tls.failing import failing
 from sockservice.server.line import LineServer
 from sockservice.server.reversedns import Names
 from sockservice.server.storing import Storing
@@ -106,6 +108,14 @@ class LineFactory(ServerFactory):
         """How many connections there are, those included that are not ready for lines."""
         return len(self._connections)
 
+    def lively(self) -> Iterator[tuple[LineServer, int, int]]:
+        """Give each connection that has brought lines or holds bytes, and how many of each."""
+        for connection in self._connections:
+            if isinstance(connection, LineServer):
+                lines, held = connection.lines, connection._weight
+                if lines or held:
+                    yield connection, lines, held
+
     def startFactory(self) -> None:
         self._sweeping.start(SWEEP_INTERVAL, now=False)
 
@@ -118,7 +128,11 @@ class LineFactory(ServerFactory):
         turned = self.turned(addr, peer)
         if turned is not None:
             return turned
-        connection = self._protocol()
+        try:
+            connection = self._protocol()
+        except BaseException:
+            self.admission.left(source(addr))
+            raise
         connection.source = source(addr)
         connection.factory = self
         if addr is not None:
@@ -130,11 +144,25 @@ class LineFactory(ServerFactory):
 
     def turned(self, addr: IAddress | None, peer: str) -> Rejected | None:
         """Admit a connection and return None, or return the protocol that rejects it."""
-        refusal = self.admission.refusal(addr, self.reactor.seconds())
+        if self.memory.scarce(self.reactor.seconds()):
+            refusal: str | None = NO_MEMORY
+            why = "memory"
+        else:
+            refusal = self.admission.refusal(addr, self.reactor.seconds())
+            why = self.admission.met
         if refusal is None:
             return None
         self.counters.turnedAway += 1
+        self.counters.reason("turnedAway", why)
         return self.rejector.reject(peer, refusal, self._said(refusal))
+
+    def starved(self) -> bytes:
+        """Count a connection that there is no memory for; return what it is told."""
+        self.counters.starved += 1
+        if self.journal.admits("connections without memory"):
+            log.info("a connection refused: {reason}", reason=NO_MEMORY)
+        self.memory.exhausted(self.reactor.seconds())
+        return self._said(NO_MEMORY)
 
     def _said(self, refusal: str) -> bytes:
         """Return what the protocol says of a refusal, in its framing."""
@@ -193,7 +221,7 @@ class LineFactory(ServerFactory):
             lines=connection.lines,
             refused=connection.refused,
             seconds=connection.lasted,
-            reason=reason.getErrorMessage(),
+            reason=failing(reason.value, "the peer") or reason.getErrorMessage(),
         )
 
     def cut(self) -> None:
@@ -207,8 +235,10 @@ class LineFactory(ServerFactory):
         limits = self.admission.limits
         if not (limits.idle or limits.unfinished):
             return
-        for connection in list(self._connections):
-            connection.inspect(now, limits.idle, limits.unfinished)
+        # An exception would be the end of all sweeping.
+        with suppress(MemoryError):
+            for connection in list(self._connections):
+                connection.inspect(now, limits.idle, limits.unfinished)
 
     def _emptied(self) -> None:
         if self._drained is not None and not self._connections:

@@ -4,9 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionAborted
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener, ISSLTransport
-from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -52,6 +50,8 @@ class LineServer(Exchange):
     acknowledgement: bytes | None = None
     #: Whether it needs a store: then the service does not start without one.
     stores = False
+    #: Whether it needs a store that keeps sessions.
+    sessions = False
     #: What lines end in that answer none: those of `tell`, and last words.
     ending = LF
     #: Whether a first line that is an HTTP request is a line like any other. Else the
@@ -69,6 +69,9 @@ class LineServer(Exchange):
     #: one instance answers all peers with `answer`, `peer` is that of the datagram,
     #: `close` does nothing and `tell` returns False.
     datagrams = False
+    #: For those with an `acknowledgement`: whether a refusal is the last reply. It closes the
+    #: connection, and no line behind it is taken or answered.
+    refusalEnds = False
     #: Seconds that a connection closed from this side goes on reading, so that unread input
     #: does not turn the close into a reset that destroys the last reply (RFC 1122, 4.2.2.13).
     lingerTimeout = 5.0
@@ -92,6 +95,7 @@ class LineServer(Exchange):
         super().__init_subclass__(**given)
         own = cls.answer is not LineServer.answer or cls.answers is not LineServer.answers
         cls._acknowledges = cls.acknowledgement is not None and not own
+        cls._lone = cls.dataReceived is LineServer.dataReceived
 
     def answer(self, line: bytes) -> Answer:
         """Return the reply to `line`, which comes without its ending.
@@ -270,35 +274,42 @@ class LineServer(Exchange):
                 log.info("{peer} has shown its certificate", peer=self.peer)
 
     def dataReceived(self, data: bytes) -> None:
-        if self._first is not None:
-            data = self._opens(data)
-        intake = self._intake
-        framing = intake.framing
-        if COMMAND in data and framing.telnet and self.telnet:
-            intake.framing = framing = Telnet(framing, first=not self.lines and framing.startsLine)
-        elif not (
-            self._outbox.unsent or self._phase >= CLOSING or self.factory.admission.limits.lineRate
-        ):
-            # Nothing is in the way of these lines but, perhaps, earlier ones.
-            if self._counts and self.lines:
-                # Counting lines is three times as fast as cutting them.
-                count = framing.count(data)
-                if count:
-                    self._acknowledge(count, framing)
-                    return
-            elif not (intake.paused or self._advancing or self._replies.outstanding):
-                # Nothing is kept and nothing is due: it spares receive and take, half the
-                # time of a lone line.
-                lines = framing.whole(data)
-                if lines is not None and len(lines) <= self.answerLimit:
-                    self._answerWhole(lines, framing.ending)
-                    return
-        if self._phase != SHUT:
-            try:
-                framing.receive(data)
-            except Exception:
-                self._giveUp(Failure())
-            self._advance()
+        try:
+            if self._first is not None:
+                data = self._opens(data)
+            intake = self._intake
+            framing = intake.framing
+            if COMMAND in data and framing.telnet and self.telnet:
+                intake.framing = framing = Telnet(
+                    framing, first=not self.lines and framing.startsLine
+                )
+            elif not (
+                self._outbox.unsent
+                or self._phase >= CLOSING
+                or self.factory.admission.limits.lineRate
+            ):
+                # Nothing is in the way of these lines but, perhaps, earlier ones.
+                if self._counts and self.lines:
+                    # Counting lines is three times as fast as cutting them.
+                    count = framing.count(data)
+                    if count:
+                        self._acknowledge(count, framing)
+                        return
+                elif not (intake.paused or self._advancing or self._replies.outstanding):
+                    # Nothing is kept and nothing is due: it spares receive and take, half the
+                    # time of a lone line.
+                    lines = framing.whole(data)
+                    if lines is not None and len(lines) <= self.answerLimit:
+                        self._answerWhole(lines, framing.ending)
+                        return
+            if self._phase != SHUT:
+                try:
+                    framing.receive(data)
+                except Exception:
+                    self._giveUp(Failure())
+                self._advance()
+        except MemoryError:
+            self.starved()
 
     def readConnectionLost(self) -> None:
         """The peer has half-closed: every reply still due goes out, then we close too."""
@@ -312,25 +323,6 @@ class LineServer(Exchange):
 
     def writeConnectionLost(self) -> None:
         """Our half is closed, by our own doing."""
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if (
-            self._outbox.unsent
-            or self._replies.outstanding
-            or isinstance(reason.value, ConnectionAborted)
-        ):
-            self.factory.counters.cut += 1
-        self._enter(SHUT)
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
-        self._intake.hasten()
-        self._wake()
-        self._outbox.end()
-        self._replies.cancel()
-        self._empty()
-        self.factory.left(self, reason)
-        self.closed()
 
     def flushed(self) -> None:
         """The peer has read all that was sent; called by the outbox."""

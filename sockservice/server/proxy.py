@@ -1,17 +1,21 @@
 """Expect a PROXY header on each connection, and serve the peer that it names."""
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
+from sockservice.limits.memory import NO_MEMORY
 from sockservice.limits.rejection import Rejected
 from sockservice.net.addresses import named
 from sockservice.net.transports import plainSocket
+from sockservice.wire.plurals import inSeconds
 from sockservice.wire.proxyheader import parsed
 
 log = Logger()
@@ -43,6 +47,7 @@ class ProxyFactory(Factory):
         return self.lines.turned(None, named(addr)) or ProxyHeader(self, addr)
 
 
+@implementer(IHalfCloseableProtocol)
 class ProxyHeader(Protocol):
     """The first bytes of a connection, until its PROXY header is whole."""
 
@@ -61,17 +66,38 @@ class ProxyHeader(Protocol):
 
     def inspect(self, now: float, idle: int, unfinished: int) -> None:
         """Refuse to wait any longer; called as a LineServer's."""
-        if unfinished and now - self._since >= unfinished:
-            self._refuse(f"no PROXY header for {unfinished} seconds")
+        if self._waits and unfinished and now - self._since >= unfinished:
+            self._refuse(f"no PROXY header for {inSeconds(unfinished)}")
 
     def finish(self) -> None:
-        """Take what the system has received, a header and lines; without them, close."""
+        """Take what the system has received, a header and lines; without a header, close.
+
+        Whoever has begun one is told that it has not ended.
+        """
+        if not self._waits:
+            return
         plain = plainSocket(self.transport)
         if plain is not None:
             with suppress(OSError):
                 self.dataReceived(plain.recv(65536))
         if self._waits:
+            self._unfinished()
+
+    def readConnectionLost(self) -> None:
+        """Tell the peer that more of it was expected, unless it has only looked at the port."""
+        self._unfinished()
+        # Nothing more is waited for.
+        if self.transport.protocol is not self:
+            self.transport.protocol.readConnectionLost()
+
+    def _unfinished(self) -> None:
+        if self._data:
+            self._refuse("unfinished PROXY header")
+        else:
             self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Never called: our direction ends with the connection."""
 
     def dataReceived(self, data: bytes) -> None:
         self._data += data
@@ -105,13 +131,25 @@ class ProxyHeader(Protocol):
     def _refuse(self, reason: str) -> None:
         self._lines.admission.left(None)
         self._lines.counters.turnedAway += 1
+        self._lines.counters.reason("turnedAway", "proxy-header")
         if self._lines.journal.admits("PROXY headers refused"):
             log.info(
                 "{peer} refused: {reason}", peer=named(self.transport.getPeer()), reason=reason
             )
         # Like any rejected peer: so that the reason arrives, and nothing is waited for long.
-        self._hand(Rejected(self._lines.rejector, f"error {reason}\n".encode()))
-        self._end()
+        # A service that stops waits for that, too.
+        self._waits = False
+        gone = partial(self._lines.unexpected, self)
+        self._hand(Rejected(self._lines.rejector, f"error {reason}\n".encode(), gone))
+
+    def starved(self) -> None:
+        """There is no memory for what arrives; called as a LineServer's."""
+        self._lines.counters.starved += 1
+        self._data = b""
+        if self._waits:
+            self._refuse(NO_MEMORY)
+        else:
+            self.transport.abortConnection()
 
     def _end(self) -> None:
         """Wait for the header no more."""

@@ -72,6 +72,15 @@ class Replies:
         due.size = size
         due.ready = ready
 
+    def only(self, due: Due) -> bool:
+        """Whether nothing else is due; then `due` is not any more, and its replies can be sent."""
+        if len(self._due) != 1 or self._due[0] is not due:
+            return False
+        self._due.clear()
+        self.outstanding -= due.lines
+        self.held -= due.size
+        return True
+
     def wait(
         self, due: Due, answer: object, given: Callable[[Any], Ready], failed: Callable[..., Ready]
     ) -> None:
@@ -84,6 +93,14 @@ class Replies:
         due.size += AWAITED_SIZE
         due.awaited = deferred
         deferred.addCallback(given).addErrback(failed, due.lines).addCallback(self._came, due)
+
+    def drop(self, last: Due | None) -> None:
+        """Forget the places behind `last`, or all: what is filled in later is not sent."""
+        while self._due and self._due[-1] is not last:
+            due = self._due.pop()
+            self.outstanding -= due.lines
+            self.held -= due.size
+            due.lines = due.size = 0
 
     def turn(self, due: Due) -> Deferred[None]:
         """Return a Deferred that fires when no earlier reply than those of `due` is awaited."""

@@ -1,4 +1,4 @@
-"""The sending half of a connection: replies framed and in order, refusals, and the close."""
+"""The sending half of a connection: replies framed and in order, and refusals."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -9,17 +9,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockservice.errors import Refused
+from sockservice.limits.memory import NO_MEMORY
 from sockservice.net.linger import Linger
 from sockservice.net.outbox import Outbox
-from sockservice.net.transports import halfCloses
 from sockservice.server.activity import Activity
-from sockservice.server.answers import escaped, reason, said
+from sockservice.server.answers import escaped, reason, said, why
 from sockservice.server.intake import Intake
 from sockservice.server.phase import CLOSING, SERVING, SHUT
 from sockservice.server.replies import NONE_AWAITED, Due, Ready, Replies
+from sockservice.server.standing import Standing
 from sockservice.wire.framer import Framer
 from sockservice.wire.framing import LF, Framing
-from sockservice.wire.measured import measured
 
 log = Logger()
 
@@ -36,6 +36,7 @@ class Replying(Protocol):
     ending = LF
     framing: Callable[[int], Framing] = Framer
     lingerTimeout = 5.0
+    refusalEnds = False
     lines = 0
     refused = 0
 
@@ -57,6 +58,18 @@ class Replying(Protocol):
         """Seconds since the connection was made."""
         return float(self.factory.reactor.seconds() - self._activity.since)
 
+    @property
+    def standing(self) -> Standing:
+        """How it stands, as an operator is told."""
+        return Standing(
+            self.peer,
+            round(self.lasted, 1),
+            self.lines,
+            self.refused,
+            self._weight,
+            self._replies.outstanding,
+        )
+
     def refusal(self, reason: str) -> bytes:
         """Return the line that tells the peer `reason`: in place of a reply, or as the last one.
 
@@ -67,6 +80,10 @@ class Replying(Protocol):
 
     def flushed(self) -> None:
         """The peer has read all that was sent."""
+        raise NotImplementedError
+
+    def starved(self) -> None:
+        """End, for the process has no memory for what this connection needs."""
         raise NotImplementedError
 
     def _advance(self) -> None:
@@ -175,11 +192,19 @@ class Replying(Protocol):
     def _came(self) -> None:
         """An awaited answer is there."""
         if self._phase != SHUT:
-            self._sendReady()
-            # Otherwise there is nothing that could not be answered before.
-            if self._intake.paused or self._intake.ended or self._phase > SERVING:
-                self._advance()
-            self._weigh()
+            try:
+                self._sendReady()
+            except MemoryError:
+                self.starved()
+                return
+            self._goOn()
+
+    def _goOn(self) -> None:
+        """Replies have been sent: take what they were in the way of."""
+        # Otherwise there is nothing that could not be answered before.
+        if self._intake.paused or self._intake.ended or self._phase > SERVING:
+            self._advance()
+        self._weigh()
 
     def _sendReady(self) -> None:
         """Send the replies that no earlier one is awaited for."""
@@ -217,16 +242,27 @@ class Replying(Protocol):
         """Count lines that could not be answered, and return the replies to them."""
         if self._phase == SHUT and failure.check(CancelledError):
             return []
-        self._refused(lines)
+        lines = self._refused(lines, why(failure))
         if failure.check(Refused):
             return [self._refusal(reason(failure))] * lines
+        if failure.check(MemoryError):
+            self.factory.counters.starved += 1
+            return [self._refusal(NO_MEMORY)] * lines
         if self.factory.journal.admits("an answer failed"):
             log.failure("{peer}: answer failed", escaped(failure), peer=self.peer)
         return [self._refusal("internal error")] * lines
 
-    def _refused(self, lines: int) -> None:
+    def _refused(self, lines: int, why: str) -> int:
+        """Count lines that are refused; return how many refusals are sent."""
         self.refused += lines
         self.factory.counters.refused += lines
+        if lines:
+            self.factory.counters.reason("refused", why, lines)
+        if not (lines and self.refusalEnds):
+            return lines
+        # At once: what was received behind it must not be taken any more.
+        self._enter(CLOSING)
+        return 1
 
     def _refusal(self, reason: str) -> bytes:
         """Return what `refusal` does, whoever wrote it."""
@@ -241,107 +277,9 @@ class Replying(Protocol):
         """Return the bytes of a last line that tells the peer why its connection ends."""
         return self._refusals([self._refusal(reason)], self.ending)
 
-    # The end.
-
-    def _end(self) -> None:
-        """Close after the last reply: lingering, if the peer may still be sending."""
-        self._enter(SHUT)
-        transport = self.transport
-        self._outbox.release()
-        if self._outbox.plain is None and not self._packets:
-            # TLS ends when the peer has answered its end, which has to be read.
-            transport.resumeProducing()
-        if self._intake.ended or not halfCloses(transport):
-            # It takes as long as the peer takes to read.
-            self._activity.restart()
-            transport.loseConnection()
-        else:
-            clock, seconds = self.factory.reactor, self.lingerTimeout
-            self._linger = Linger(transport, clock, seconds, self._lingered)
-
-    def _lingered(self) -> None:
-        self._linger = None
-        self.transport.loseConnection()
-
-    @property
-    def _listens(self) -> bool:
-        """Whether a last line would reach the peer now."""
-        return self._handshaken and self._phase != SHUT and not self._outbox.unsent
-
-    def _dismiss(self, reason: str) -> None:
-        """Close behind the replies that are due, and a last line that says why."""
-        if not self._listens:
-            self._cut(reason)
-            return
-        if self.factory.journal.admits("connections closed"):
-            log.info("{peer} refused: {reason}", peer=self.peer, reason=reason)
-        self._put(self._farewell(reason), 0)
-        self._enter(CLOSING)
-        self._advance()
-
-    def lastWord(self, reason: str) -> bytes:
-        """Return the bytes that tell a peer, which has no connection yet, why it gets none."""
-        self._intake = Intake(self.transport, measured(self.framing(self.factory.lineLimit)))
-        return self._farewell(reason)
-
-    def inspect(self, now: float, idle: int, unfinished: int) -> None:
-        """Refuse and close the connection if it is idle, or its line unfinished, for too long.
-
-        Called every second; the limits are in seconds, 0 is none.
-        """
-        complaint = self._activity.complaint(
-            now,
-            self.lines,
-            busy=bool(self._replies.outstanding) or self._linger is not None,
-            begun=self._handshaken and self._phase != SHUT and self._intake.begun,
-            idle=idle,
-            unfinished=unfinished,
-        )
-        if not self._handshaken and unfinished and self._activity.quiet(now) >= unfinished:
-            complaint = f"no TLS handshake for {unfinished} seconds"
-        if complaint is not None:
-            self.factory.counters.timedOut += 1
-            self._dismiss(complaint)
-
-    def makeRoom(self, reason: str) -> None:
-        """Drop all that is held, and close; the peer is told the reason, if it reads."""
-        self.factory.counters.overheld += 1
-        listens = self._listens
-        if listens:
-            # In the place of all replies that were due: they won't come.
-            self._outbox.write(self._farewell(reason))
-        self._enter(SHUT)
-        self._replies.cancel()
-        if listens and not self._outbox.unsent:
-            if self.factory.journal.admits("connections closed to make room"):
-                log.info("{peer} refused: {reason}", peer=self.peer, reason=reason)
-            self._end()
-        else:
-            self._cut(reason)
-        self._empty()
-
-    def _cut(self, reason: str) -> None:
-        if self.factory.journal.admits("connections cut"):
-            log.info("{peer} cut: {reason}", peer=self.peer, reason=reason)
-        self.transport.abortConnection()
-
-    def _empty(self) -> None:
-        """Hold nothing any more."""
-        self._intake.framing = Framer(0)
-        self._outbox.queued = 0
-        self._weigh()
-
     def _weigh(self) -> None:
         """Tell the process's memory what this connection holds, if that has changed."""
         held = self._intake.framing.held + self._replies.held + self._outbox.queued
         if held != self._weight:
             self._weight = held
             self.factory.memory.hold(self, held)
-
-
-def batch(answer: Sequence[bytes | list[bytes] | None]) -> list[bytes]:
-    """Return the lines that the answers to several lines are.
-
-    :raises TypeError: One is no bytes.
-    """
-    return [line for each in answer for line in said(each)]

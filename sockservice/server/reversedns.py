@@ -2,12 +2,12 @@
 
 import socket
 from collections import OrderedDict
+from contextlib import suppress
+from signal import SIG_BLOCK, pthread_sigmask, valid_signals
+from threading import Thread
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from sockservice.limits.lograte import Journal
 
@@ -23,7 +23,8 @@ class Names:
     """Log the name that a peer's address has, as soon as it is known.
 
     The name is what the owner of the address says (a PTR record), and nothing
-    depends on it. `journal` bounds what is logged.
+    depends on it. What no server answers is abandoned when the process ends. `journal` bounds
+    what is logged.
     """
 
     def __init__(self, reactor: Any, journal: Journal) -> None:
@@ -38,15 +39,16 @@ class Names:
             self._say(self._known[host], peer)
         elif self._underWay < UNDER_WAY:
             self._underWay += 1
-            looking: Deferred[Any] = deferToThreadPool(
-                self._reactor, self._reactor.getThreadPool(), socket.gethostbyaddr, host
-            )
-            looking.addCallbacks(lambda found: found[0], self._nameless)
-            looking.addCallback(self._found, peer, host)
+            # The reactor would wait at its end for the threads of its own pool.
+            Thread(target=self._ask, args=(peer, host), name="name", daemon=True).start()
 
-    def _nameless(self, failure: Failure) -> str:
-        failure.trap(OSError)
-        return ""
+    def _ask(self, peer: str, host: str) -> None:
+        # They are to interrupt what the main thread waits for.
+        pthread_sigmask(SIG_BLOCK, valid_signals())
+        name = ""
+        with suppress(OSError, UnicodeError):
+            name = socket.gethostbyaddr(host)[0]
+        self._reactor.callFromThread(self._found, name, peer, host)
 
     def _found(self, name: str, peer: str, host: str) -> None:
         self._underWay -= 1

@@ -1,7 +1,7 @@
 """How protocols store lines: replies that wait until what they answer is durable."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from sockservice.errors import StoreError
 from sockservice.server.answers import Answer
 from sockservice.server.builtin import AckDatagrams, DatagramLines
 from sockservice.store import groupcommit as commit
-from sockservice.store.engine import Batch
+from sockservice.store.engine import Batch, Item, Outcome
 from sockservice.store.groupcommit import Store
 from sockservice.store.memory import Memory
 from tests.conftest import PATIENCE, HandReactor, Log
@@ -35,10 +35,11 @@ class Gate(Memory):
         self.open_ = threading.Event()
         self.open_.set()
 
-    def commit(self, batches: list[Batch]) -> None:
+    def commit(self, batches: Sequence[Item]) -> Sequence[Outcome] | None:
         assert self.open_.wait(PATIENCE)
-        super().commit(batches)
-        self.received += [batch.received for batch in batches]
+        outcomes = super().commit(batches)
+        self.received += [batch.received for batch in batches if isinstance(batch, Batch)]
+        return outcomes
 
     @property
     def lines(self) -> list[bytes]:

@@ -670,7 +670,7 @@ def test_connections_share_nothing_but_the_counters() -> None:
     one.send(b"a\nb")
     other.send(b"c\nlong\n")
     assert one.sent == b"ok\n"
-    assert other.sent == b"ok\nerror line longer than 1 bytes\n"
+    assert other.sent == b"ok\nerror line longer than 1 byte\n"
     assert (counters.connections, counters.lines, counters.refused) == (2, 3, 1)
 
 

@@ -16,10 +16,11 @@ from twisted.python.failure import Failure
 from sockservice import LineFactory
 from sockservice.limits.admission import Admission, Limits
 from sockservice.limits.lograte import Journal
+from sockservice.limits.rejection import PATIENCE
 from sockservice.server.proxy import ProxyFactory, ProxyHeader
 from sockservice.wire.proxyheader import HEADER_LIMIT, parsed
 from tests.conftest import HandReactor, Log, Running, Serving
-from tests.doubles import Whose, Wire
+from tests.doubles import Outcome, Whose, Wire
 
 PROXY = "192.0.2.1:4321"
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -176,6 +177,48 @@ def test_a_peer_that_goes_in_the_middle_of_its_header_is_told(header: bytes, log
     assert log.texts == [f"{PROXY} closed in the middle of its PROXY header"]
 
 
+@pytest.mark.parametrize("header", [V1_4[:-1], V2_6[:-1], V2_4[:13]])
+def test_who_ends_in_the_middle_of_its_header_is_told_so(header: bytes, log: Log) -> None:
+    proxied = Proxied()
+    proxied.send(header)
+    proxied.first.readConnectionLost()
+    assert proxied.sent == b"error unfinished PROXY header\n"
+    assert proxied.wire.disconnecting
+    assert log.texts == [f"{PROXY} refused: unfinished PROXY header"]
+    proxied.lose()
+    assert proxied.factory.counters.turnedAway == 1
+    assert proxied.factory.admission._connections == 0
+
+
+def test_who_is_in_the_middle_of_its_header_when_the_service_stops_is_told_so(log: Log) -> None:
+    proxied = Proxied()
+    proxied.send(V2_6[:20])
+    drained = proxied.factory.drain()
+    assert proxied.sent == b"error unfinished PROXY header\n"
+    assert log.texts == [f"{PROXY} refused: unfinished PROXY header"]
+    assert not drained.called
+    proxied.lose()
+    assert drained.called
+    assert proxied.factory.counters.turnedAway == 1
+    assert proxied.factory.admission._connections == 0
+
+
+@pytest.mark.parametrize("end", ["readConnectionLost", "finish"])
+def test_who_ends_before_its_header_is_told_nothing(end: str, log: Log) -> None:
+    proxied = Proxied()
+    getattr(proxied.first, end)()
+    assert (proxied.sent, proxied.wire.disconnecting, log.texts) == (b"", True, [])
+
+
+async def test_the_end_of_the_stream_within_a_header_is_answered_at_once(
+    serving: Serving,
+) -> None:
+    serving.start("--listen", "haproxy:tcp:0:interface=127.0.0.1")
+    [(_, host, port)] = serving.addresses
+    assert await serving.ask(host, port, V2_6[:20]) == b"error unfinished PROXY header\n"
+    assert await serving.ask(host, port, b"") == b""
+
+
 def test_a_check_whether_the_port_is_open_is_not_told(log: Log) -> None:
     Proxied().lose()
     assert log.texts == []
@@ -276,7 +319,7 @@ def test_the_limits_of_a_source_are_those_of_the_peer_that_the_header_names() ->
     other.send(V1_6 + b"a\n")
     assert first.sent.endswith(b" a\n") and other.sent.endswith(b" a\n")
     assert second.sent == (
-        b"error busy: 1 connections from 198.51.100.7, the limit; try again later\n"
+        b"error busy: 1 connection from 198.51.100.7, the limit; try again later\n"
     )
 
 
@@ -321,8 +364,9 @@ def test_what_was_received_behind_a_proxy_is_answered_when_the_service_stops(
     stopping = running.stopping(service)
     assert reactor.received(unread) == b"ok\n" * 50_000
     assert reactor.received(silent) == b""
-    assert reactor.received(torn) == b""
+    assert reactor.received(torn) == b"error unfinished PROXY header\n"
     unread.close()
+    torn.close()
     reactor.result(stopping)
 
 
@@ -335,8 +379,10 @@ def test_who_has_sent_no_header_does_not_keep_the_service_from_stopping(
     peer.sendall(V1_4[:20])
     for _ in range(5):
         reactor.iterate(0)
-    reactor.result(running.stopping(service))
-    assert reactor.received(peer) == b""
+    stopped = Outcome(running.stopping(service))
+    reactor.until(lambda: stopped.came, passing=0.1)
+    assert reactor.now < PATIENCE + 1
+    assert reactor.received(peer) == b"error unfinished PROXY header\n"
 
 
 def test_a_flood_of_refused_headers_is_summed_up(log: Log) -> None:

@@ -365,7 +365,7 @@ def test_so_are_those_of_memory_and_of_who_is_not_admitted() -> None:
     assert full.buildProtocol(None) is not None
     wire = StringTransport()
     full.buildProtocol(None).makeConnection(wire)
-    assert wire.value() == b"554 busy: 1 connections, the limit; try again later\r\n"
+    assert wire.value() == b"554 busy: 1 connection, the limit; try again later\r\n"
 
 
 def test_words_that_fail_are_replaced(log: Log) -> None:
