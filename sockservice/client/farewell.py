@@ -15,6 +15,10 @@ def rejected(refusal: str) -> bool:
     return refusal.startswith(("error busy: ", "error not allowed: "))
 
 
+class TurnedAway(Exception):
+    """The server has rejected the connection; the text is the line that said so."""
+
+
 class Doubt:
     """Holds back a line that may be the server's farewell; `believed` gets it if it is none."""
 

@@ -6,9 +6,16 @@ from sockservice import importing
 from sockservice.wire.chunks import Chunks
 from sockservice.wire.framer import Framer
 from sockservice.wire.framing import Framing
+from sockservice.wire.octets import OctetCounted
+from sockservice.wire.relpclient import RelpReplies
 
 #: The framings that come with the package, by name.
-FRAMINGS: dict[str, Callable[[int], Framing]] = {"lines": Framer, "chunks": Chunks}
+FRAMINGS: dict[str, Callable[[int], Framing]] = {
+    "lines": Framer,
+    "chunks": Chunks,
+    "relp": RelpReplies,
+    "octet-counted": OctetCounted,
+}
 
 
 def framingNamed(name: str) -> Callable[[int], Framing]:

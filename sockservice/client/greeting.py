@@ -8,6 +8,7 @@ from twisted.python.failure import Failure
 
 from sockservice.client.requests import Asked, TimedOut
 from sockservice.client.waiting import Gate
+from sockservice.wire.plurals import inSeconds
 
 
 class Greeting(Gate):
@@ -52,5 +53,5 @@ class Greeting(Gate):
 
 def _silent(result: Any, timeout: float) -> Any:
     if isinstance(result, Failure) and result.check(CancelledError):
-        raise TimedOut(f"no greeting within {timeout:g} seconds")
+        raise TimedOut(f"no greeting within {inSeconds(timeout)}")
     return result

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -13,7 +14,7 @@ from sockservice.client.explain import lost
 from sockservice.client.farewell import Doubt
 from sockservice.client.framed import Framed
 from sockservice.client.greeting import Greeting
-from sockservice.client.requests import Asked, Run, TimedOut, Unanswered
+from sockservice.client.requests import Asked, Discarded, Run, TimedOut, Unanswered, late
 from sockservice.client.waiting import Gate, Room, Unasked
 from sockservice.net.transports import Transport, overTCP
 from sockservice.wire.framer import Framer
@@ -62,6 +63,8 @@ class LineClient(Protocol):
         self.outstanding = 0
         #: The line with which the server ended the connection, as `error busy: ...`, or "".
         self.refusal = ""
+        #: Whether the server has closed the connection, having read all; False before.
+        self.closedByPeer = False
 
     @property
     def greeting(self) -> bytes | None:
@@ -86,7 +89,7 @@ class LineClient(Protocol):
         :raises ValueError: `line` holds an LF, which would make two of it.
         """
         data = self._framed.encoded(line)
-        asked = Asked(line, self._clock, timeout)
+        asked = Asked(line, self._clock, timeout, self._framed.torn)
         reply = asked.reply
         assert reply is not None
         if self._closed is not None:
@@ -107,9 +110,9 @@ class LineClient(Protocol):
 
         The Deferred fires when all have come. It fails with :class:`TimedOut` when no
         reply has come for `timeout` seconds, to these lines or to any before; with
-        :class:`Unanswered` when the connection ends first. A reply too long to be
-        accepted is passed on as a refusal. For many lines this is much faster than `ask`;
-        wait for `ready` before the next call.
+        :class:`Unanswered` when the connection ends first. In the place of a reply too
+        long to be accepted stands a :class:`Discarded`. For many lines this is much faster
+        than `ask`; wait for `ready` before the next call.
 
         :raises ValueError: A line holds an LF, which would make two of it.
         """
@@ -175,7 +178,7 @@ class LineClient(Protocol):
                     # The process may have been suspended, and replies may be waiting to be read.
                     self._timer = self._clock.callLater(0, self._look, True)
                     return
-                self._giveUp(run, TimedOut(f"no reply within {run.timeout:g} seconds"))
+                self._giveUp(run, TimedOut(late(run.timeout) + self._framed.torn()))
 
     def _giveUp(self, run: Run, why: Unanswered) -> None:
         # It stays in its place, to receive the replies that may still come.
@@ -217,6 +220,11 @@ class LineClient(Protocol):
         disconnected = self.disconnected()
         self._closeIfDone()
         return disconnected
+
+    def leave(self) -> None:
+        """Send what the framing has for the end, all replies being in."""
+        if self._closed is None and (data := self._framed.goodbye()):
+            self.transport.write(data)
 
     def abort(self) -> Deferred[None]:
         """Close now, with replies outstanding or lines unsent; fires when that is done."""
@@ -260,14 +268,16 @@ class LineClient(Protocol):
             elif self._asked and isinstance(first := self._asked[0], Asked):
                 self._asked.popleft()
                 first.fail(Unanswered(f"reply {item.reason.decode()}"))
-            elif self._asked:
-                self._answer([b"error reply " + item.reason])
+            else:
+                self._answer([Discarded(b"reply " + item.reason)])
         if self._framed.broken:
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
-        self._closed = self._framed.broken or lost(reason)
+        self.closedByPeer = bool(reason.check(ConnectionDone))
+        self._closed = self._framed.broken or lost(reason) + self._framed.torn()
+        self.refusal = self._framed.farewell
         if (farewell := self._doubt.end()) is not None:
             self.refusal = ascii(farewell[:200].rstrip())[2:-1]
             self._closed = f"the server ended the connection: {self.refusal}"

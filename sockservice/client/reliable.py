@@ -3,39 +3,39 @@
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from random import uniform
 from typing import Any
 
-from twisted.application.internet import ClientService, backoffPolicy
+from twisted.application.internet import ClientService
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
+from sockservice.client.attempts import Attempts, backoff
 from sockservice.client.explain import explained
+from sockservice.client.failover import Failover
 from sockservice.client.framed import Framed
 from sockservice.client.kept import Kept
 from sockservice.client.line import REPLY_LIMIT, LineClient
-from sockservice.client.requests import TimedOut, Unanswered
-from sockservice.client.targets import isDatagram, streamEndpoint
-from sockservice.wire.chunks import Packets
+from sockservice.client.outflow import Outflow
+from sockservice.client.pacing import Pacing
+from sockservice.client.parting import part
+from sockservice.client.proxied import lasting
+from sockservice.client.reconnected import Reconnected, Telling
+from sockservice.client.requests import Discarded, TimedOut, Unanswered
 from sockservice.wire.framer import Framer
 from sockservice.wire.framing import LF, Framing
+from sockservice.wire.plurals import counted, inSeconds
 
 #: Most lines, and most bytes of lines, that are kept until they are answered.
 LINES, BYTES = 100_000, 16 * 1024 * 1024
+#: Seconds until an attempt that will not be made.
+NEVER = 3600.0
+#: Said behind the reason when a bound of the attempts is reached.
+GIVEN_UP = "; given up"
 
 log = Logger()
-
-_growing = backoffPolicy(initialDelay=0.1, maxDelay=40.0, factor=2.0, jitter=lambda: 0.0)
-
-
-def backoff(attempts: int) -> float:
-    """Return the seconds to wait after so many attempts: random, longer each time, at most 60."""
-    return _growing(attempts - 1) * uniform(0.5, 1.5)
 
 
 class Full(Exception):
@@ -51,9 +51,15 @@ class ReliableSender(Service):
     so sent **at least once**: the server may have had one whose reply was lost.
 
     `target` is a stream that :func:`~sockservice.connect` takes, with the same
-    keywords (`connectTimeout` is its `timeout`), or a client endpoint. At most `lines`
-    lines and `bytes` bytes of them are kept. `backoff` returns the delay in seconds
-    after that many attempts in a row without a reply.
+    keywords (`connectTimeout` is its `timeout`), or a client endpoint; or a list of such:
+    when one fails, the next is used at once. At most `lines` lines and `bytes` bytes of
+    them are kept. `rate` is the most lines to be sent a second, those sent again included.
+    `backoff` returns the delay in seconds after that many attempts in a row without a
+    reply, each of them at every target.
+
+    It gives up when `retryTimes` further attempts in a row have come to nothing, when
+    `retryFor` seconds have gone by since the first of them, or when every target has failed
+    for a reason that lasts, such as a certificate that is not trusted: see `gaveUp`.
     """
 
     def __init__(
@@ -66,24 +72,27 @@ class ReliableSender(Service):
         connectTimeout: float = 30.0,
         lines: int = LINES,
         bytes: int = BYTES,
+        rate: float | None = None,
         backoff: Callable[[int], float] = backoff,
+        retryTimes: int | None = None,
+        retryFor: float | None = None,
         framing: Callable[[int], Framing] = Framer,
         ending: bytes = LF,
         greeting: bool = False,
         **how: Any,
     ) -> None:
-        if isinstance(target, str):
-            if isDatagram(target):
-                raise ValueError("datagrams have no connection to be kept")
-            if target.startswith("unix-seqpacket:"):
-                framing = Packets
-            target = streamEndpoint(reactor, target, timeout=connectTimeout, **how)
+        targets = target if isinstance(target, (list, tuple)) else [target]
+        self._targets = Failover.of(reactor, targets, timeout=connectTimeout, **how)
+        framing = self._targets.framing or framing
         self._reactor = reactor
         self._framed = Framed(framing, REPLY_LIMIT, ending)  # checks lines
         self._timeout = timeout
         self._drainTimeout = drainTimeout
         self._most = lines, bytes
-        self._backoff = backoff
+        self._attempts = Attempts(reactor, backoff, retryTimes, retryFor, self._giveUp)
+        #: The rate, for those who wait for their turn before they send.
+        self.pacing = Pacing(rate, reactor.seconds())
+        self._outflow = Outflow(reactor, self.pacing, self._send)
         self._kept: deque[Kept] = deque()
         self._lines = 0
         self._bytes = 0
@@ -94,10 +103,11 @@ class ReliableSender(Service):
         #: Lines that were sent, however often.
         self.sent = 0
         self._why = ""
-        self._fruitless = 0  # attempts since the latest reply
-        make = partial(_Connection, self, timeout, reactor, framing, ending, greeting)
+        self._cause: BaseException | None = None  # of `_why`
+        self._parting = False  # no connection is wanted any more
+        make = partial(Reconnected, self, timeout, reactor, framing, ending, greeting)
         self._connecting = ClientService(
-            _Telling(target, self._failed), Factory.forProtocol(make), self._delay, reactor
+            Telling(self._targets, self._failed), Factory.forProtocol(make), self._delay, reactor
         )
 
     @property
@@ -119,8 +129,14 @@ class ReliableSender(Service):
         :raises ValueError: `line` holds an LF, which would make two of it.
         """
         reply: Deferred[bytes] = Deferred()
-        done = self.sendAll([line], lambda replies: reply.callback(replies[0]))
-        done.addErrback(reply.errback)
+
+        def answered(replies: list[bytes]) -> None:
+            if isinstance(replies[0], Discarded):
+                reply.errback(Unanswered(replies[0].decode()))
+            else:
+                reply.callback(replies[0])
+
+        self.sendAll([line], answered).addErrback(reply.errback)
         return reply
 
     def sendAll(
@@ -128,23 +144,24 @@ class ReliableSender(Service):
     ) -> Deferred[None]:
         """Send `lines`; `answered` gets their replies, as many as come at once, in order.
 
-        The Deferred fires when all have come, and fails as that of `send` does. With
-        room for one line there is room for all of `lines`: bound their number.
+        In the place of a reply too long to be accepted stands a :class:`Discarded`. The
+        Deferred fires when all have come, and fails as that of `send` does. With room for
+        one line there is room for all of `lines`: bound their number.
         """
         self._framed.check(lines)
         kept = Kept(lines, answered)
         if self._stopped:
             kept.done.errback(Unanswered(self._stopped))
         elif self._full():
-            kept.done.errback(Full(f"{self._lines} lines wait for their replies"))
+            wait = counted(self._lines, "line waits", "lines wait")
+            kept.done.errback(Full(f"{wait} for a reply"))
         elif not lines:
             kept.done.callback(None)
         else:
             self._kept.append(kept)
             self._lines += len(lines)
             self._bytes += sum(map(len, lines))
-            if self._client is not None:
-                self._send(self._client, kept)
+            self._outflow.add(kept)
         return kept.done
 
     def ready(self) -> Deferred[None]:
@@ -159,12 +176,19 @@ class ReliableSender(Service):
 
         This implementation logs it. Meant to be overridden.
         """
-        log.warn(
-            "{why}; trying again in {delay:.1f} seconds, {lines} unacknowledged",
-            why=why,
-            delay=delay,
-            lines=self._lines,
-        )
+        when = f"trying again in {inSeconds(round(delay, 1))}"
+        log.warn("{why}; {when}, {lines} unacknowledged", why=why, when=when, lines=self._lines)
+
+    def gaveUp(self, why: str, cause: BaseException | None) -> None:
+        """Report why no further attempt is made; `cause` is that of the last failure.
+
+        All that is sent from now on fails. This implementation logs it; override it.
+        """
+        log.error("{why}", why=why)
+
+    def using(self, name: str) -> None:
+        """Report which of several targets is used. This implementation logs it."""
+        log.info("connected to {name}", name=name)
 
     def unasked(self, line: bytes) -> None:
         """Receive a line that came though no reply was due.
@@ -176,6 +200,7 @@ class ReliableSender(Service):
     def startService(self) -> None:
         super().startService()
         self._stopped = ""
+        self._parting = False
         self._connecting.startService()
 
     def stopService(self) -> Deferred[list[bytes]]:
@@ -196,13 +221,18 @@ class ReliableSender(Service):
         self._drained = None
         left = self.unacknowledged
         client, self._client = self._client, None
-        ending = [client.abort() if left else client.close()] if client is not None else []
-        ending.append(self._connecting.stopService())
+        self._parting = True
+        self._outflow.stop()
+        self._attempts.succeeded()
+        ended: Deferred[Any] = succeed(None)
+        if client is not None:
+            ended = client.abort() if left else part(client, self._reactor)
         kept, self._kept = self._kept, deque()
         self._lines = self._bytes = 0
         for each in kept:
             each.done.errback(Unanswered(self._stopped))
-        return gatherResults(ending).addCallback(lambda _: left)
+        ended.addCallback(lambda _: self._connecting.stopService())
+        return ended.addCallback(lambda _: left)
 
     def _full(self) -> bool:
         lines, bytes = self._most
@@ -212,26 +242,31 @@ class ReliableSender(Service):
         while self._waiting and (self._stopped or not self._full()):
             self._waiting.popleft().callback(None)
 
-    def _send(self, client: LineClient, kept: Kept) -> None:
-        if not kept.sent:
-            kept.sent = True
-            self.sent += len(kept.lines)
-        lines = kept.lines[kept.count :] if kept.count else kept.lines
+    def _send(self, kept: Kept, start: int, end: int) -> None:
+        client = self._client
+        assert client is not None
+        self.sent += max(0, end - kept.sent)
+        kept.sent = max(kept.sent, end)
+        lines = kept.lines[start:end] if end - start < len(kept.lines) else kept.lines
         try:
             done = client.askAll(lines, partial(self._answered, kept), self._timeout)
-        except Exception:
+        except Exception as problem:
             # The framing can't write one of them.
-            self._kept.remove(kept)
-            self._lines -= len(lines)
-            self._bytes -= sum(map(len, lines))
-            kept.done.errback()
+            self._drop(kept, problem)
             return
         done.addErrback(self._unanswered, client)
+
+    def _drop(self, kept: Kept, problem: Exception) -> None:
+        self._outflow.drop(kept)
+        self._kept.remove(kept)
+        self._lines -= len(kept.lines) - kept.count
+        self._bytes -= sum(map(len, kept.lines[kept.count :]))
+        kept.done.errback(problem)
 
     def _answered(self, kept: Kept, replies: list[bytes]) -> None:
         if not self._kept or self._kept[0] is not kept:
             return  # Given up already.
-        self._fruitless = 0
+        self._attempts.succeeded()
         before, kept.count = kept.count, kept.count + len(replies)
         self._lines -= len(replies)
         self._bytes -= sum(map(len, kept.lines[before : kept.count]))
@@ -246,35 +281,54 @@ class ReliableSender(Service):
 
     def _unanswered(self, failure: Failure, client: LineClient) -> None:
         if failure.check(TimedOut) and client is self._client:
-            self._why = failure.getErrorMessage()
+            self._why, self._cause = failure.getErrorMessage(), failure.value
             client.abort()
 
     def connected(self, client: LineClient) -> None:
         """Send what has no reply yet over a new connection."""
         self._client = client
-        self._why = ""
-        for kept in list(self._kept):
-            self._send(client, kept)
+        self._why, self._cause = "", None
+        if self._targets.name:
+            self.using(self._targets.name)
+        if not self._kept:
+            self._attempts.succeeded()
+        self._outflow.begin(self._kept)
 
     def ungreeted(self, client: LineClient, failure: Failure) -> None:
         """Note that a connection brought no greeting, and why; end it."""
-        self._why = failure.getErrorMessage()
+        self._why, self._cause = failure.getErrorMessage(), failure.value
         client.abort()
+
+    def ended(self, cause: BaseException | None) -> None:
+        """Note the cause of a connection's end, unless there was one before."""
+        self._cause = self._cause or cause
 
     def disconnected(self, client: LineClient, why: str) -> None:
         """Note that a connection has ended, and why."""
         if client is self._client:
             self._client = None
+            self._outflow.stop()
             self._why = self._why or why
 
     def _failed(self, failure: Failure) -> Failure:
         assert failure.value is not None
-        self._why = f"could not connect: {explained(failure.value)}"
+        to = self._targets.name and f" to {self._targets.name}"
+        self._why = f"could not connect{to}: {explained(failure.value)}"
+        self._cause = failure.value
         return failure
 
     def _delay(self, _: int) -> float:
-        self._fruitless += 1
-        delay = self._backoff(self._fruitless)
+        if self._parting:
+            return NEVER
+        if self._cause is None or not lasting(self._cause):
+            self._targets.next()
+        elif not self._targets.exclude():
+            self._reactor.callLater(0, self._giveUp, "")
+            return NEVER
+        delay = self._attempts.failed(len(self._targets))
+        if delay is None:
+            self._reactor.callLater(0, self._giveUp)
+            return NEVER
         try:
             self.retrying(self._why, delay)
         except Exception:
@@ -282,38 +336,13 @@ class ReliableSender(Service):
             log.failure("retrying of {sender} failed", sender=self)
         return delay
 
-
-class _Connection(LineClient):
-    """A connection that tells the sender of its start and end."""
-
-    def __init__(self, sender: ReliableSender, timeout: float, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._sender = sender
-        self._timeout = timeout
-
-    def connectionMade(self) -> None:
-        super().connectionMade()
-        self.greeted(self._timeout).addCallbacks(
-            lambda _: self._sender.connected(self),
-            lambda failure: self._sender.ungreeted(self, failure),
-        )
-
-    def unasked(self, line: bytes) -> None:
-        self._sender.unasked(line)
-
-    def connectionLost(self, *reason: Failure) -> None:
-        super().connectionLost(*reason)
-        self._sender.disconnected(self, self._closed or "")
-
-
-@implementer(IStreamClientEndpoint)
-class _Telling:
-    """An endpoint that reports each failure to connect."""
-
-    def __init__(self, endpoint: Any, failed: Callable[[Failure], Failure]) -> None:
-        self._endpoint = endpoint
-        self._failed = failed
-
-    def connect(self, factory: Any) -> Deferred[Any]:
-        connecting: Deferred[Any] = self._endpoint.connect(factory)
-        return connecting.addErrback(self._failed)
+    def _giveUp(self, bound: str = GIVEN_UP) -> None:
+        if self._parting:
+            return
+        self._stopped = self._why + bound
+        self.gaveUp(self._stopped, self._cause)
+        self._tell()
+        if self._drained is not None:
+            self._drained.callback(None)
+        else:
+            self._disconnect(None)

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from sockservice.wire.plurals import inSeconds
 
 
 class Unanswered(Exception):
@@ -14,16 +16,41 @@ class TimedOut(Unanswered):
     """There was no reply in time; a late one is not taken for another's."""
 
 
+def late(timeout: float) -> str:
+    """Say that there was no reply for so many seconds."""
+    return f"no reply within {inSeconds(timeout)}"
+
+
+class Discarded(bytes):
+    """Takes the place of a reply that was not accepted; the text, which says why, is ours."""
+
+
 class Asked:
-    """A line or datagram that was sent, and the reply to it."""
+    """A line or datagram that was sent, and the reply to it.
 
-    __slots__ = ("_clock", "datagram", "reply", "timeout")
+    `torn` gives what has come of a reply that is not whole, in words; see :class:`Framed`.
+    """
 
-    def __init__(self, datagram: bytes, clock: IReactorTime, timeout: float | None) -> None:
+    __slots__ = ("_clock", "_torn", "datagram", "reply", "timeout")
+
+    def __init__(
+        self,
+        datagram: bytes,
+        clock: IReactorTime,
+        timeout: float | None,
+        torn: Callable[[], str] = str,
+    ) -> None:
         self.datagram = datagram
+        self._torn = torn
         self.reply: Deferred[bytes] | None = Deferred(self._cancelled)
         self._clock = clock
-        self.timeout = None if timeout is None else clock.callLater(timeout, self._due, timeout)
+        self.timeout: IDelayedCall | None = None
+        self.start(timeout)
+
+    def start(self, timeout: float | None) -> None:
+        """Fail in `timeout` seconds from now, unless it is None."""
+        if timeout is not None:
+            self.timeout = self._clock.callLater(timeout, self._due, timeout)
 
     def answer(self, reply: bytes) -> None:
         waiting = self._settle()
@@ -46,7 +73,7 @@ class Asked:
         self.timeout = self._clock.callLater(0, self._expire, timeout)
 
     def _expire(self, timeout: float) -> None:
-        self.fail(TimedOut(f"no reply within {timeout:g} seconds"))
+        self.fail(TimedOut(f"{late(timeout)}{self._torn()}"))
 
     def _cancelled(self, _: object) -> None:
         self._settle()

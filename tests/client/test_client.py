@@ -1,6 +1,5 @@
 """The clients, joined to real servers: in memory, then over the loopback."""
 
-import builtins
 import errno
 import socket
 import threading
@@ -33,8 +32,9 @@ from sockservice import (
 from sockservice.client.farewell import DOUBT
 from sockservice.client.hostport import hostAndPort
 from sockservice.client.line import REPLY_LIMIT, UNASKED_LIMIT
+from sockservice.client.requests import Discarded
 from tests.conftest import PATIENCE, HandReactor, Reactor, closed_number, failure, until
-from tests.doubles import DatagramWire, Mirror, Outcome, Slow
+from tests.doubles import Mirror, Outcome, Slow
 
 
 class Pair:
@@ -249,112 +249,6 @@ def test_a_reply_that_is_too_long_fails_its_line_alone() -> None:
     assert second.value == b"x" * REPLY_LIMIT
     pair.client.dataReceived(b"x" * (REPLY_LIMIT + 1) + b"\n")
     assert Outcome(pair.client.ask(b"c")).came is False
-
-
-# Datagrams, in memory
-
-
-PEER = ("192.0.2.1", 5555)
-
-
-def asking() -> tuple[DatagramClient, DatagramWire, Clock]:
-    clock = Clock()
-    client = DatagramClient(clock, PEER)
-    wire = DatagramWire()
-    client.makeConnection(wire)
-    return client, wire, clock
-
-
-def test_echoes_that_come_in_any_order_go_to_their_datagrams() -> None:
-    client, _, _ = asking()
-    outcomes = {each: Outcome(client.ask(each)) for each in (b"a", b"b", b"", b"c")}
-    assert client.outstanding == 4
-    for datagram in (b"c", b"", b"a", b"b"):
-        client.datagramReceived(datagram, PEER)
-    assert {each: outcome.value for each, outcome in outcomes.items()} == {
-        each: each for each in outcomes
-    }
-    assert client.outstanding == 0
-
-
-def test_any_other_reply_goes_to_the_oldest_datagram() -> None:
-    client, _, _ = asking()
-    first, second = Outcome(client.ask(b"a")), Outcome(client.ask(b"b"))
-    client.datagramReceived(b"ok", PEER)
-    assert (first.value, second.came) == (b"ok", False)
-    client.datagramReceived(b"ok", PEER)
-    assert second.value == b"ok"
-    client.datagramReceived(b"ok", PEER)
-
-
-def test_the_late_echo_of_a_datagram_given_up_is_given_to_no_other() -> None:
-    client, _, clock = asking()
-    first, second = Outcome(client.ask(b"a", 1)), Outcome(client.ask(b"b", 10))
-    clock.advance(1)
-    assert isinstance(first.error, TimedOut)
-    client.datagramReceived(b"a", PEER)
-    assert not second.came
-    client.datagramReceived(b"b", PEER)
-    assert second.value == b"b"
-
-
-def test_datagrams_nobody_asked_for_are_iterated_until_the_end() -> None:
-    client, _, clock = asking()
-    # Nobody reads them yet.
-    client.datagramReceived(b"early", PEER)
-    got: list[bytes] = []
-
-    async def read() -> None:
-        async for datagram in client.datagrams():
-            got.append(datagram)
-
-    done = Outcome(Deferred.fromCoroutine(read()))
-    asked, late = Outcome(client.ask(b"a", 10)), Outcome(client.ask(b"b", 1))
-    clock.advance(1)
-    for datagram in (b"b", b"a", b"a", b"news"):
-        client.datagramReceived(datagram, PEER)
-    assert (asked.value, late.came, got) == (b"a", True, [b"b", b"a", b"news"])
-    assert not done.came
-    client.stopProtocol()
-    assert done.value is None
-
-
-def test_the_latest_datagrams_are_kept_for_a_slow_reader() -> None:
-    client, _, _ = asking()
-    datagrams = client.datagrams()
-    first = Outcome(Deferred.fromCoroutine(anext(datagrams)))  # type: ignore[arg-type]
-    for number in range(UNASKED_LIMIT + 5):
-        client.datagramReceived(b"%d" % number, PEER)
-    following = Outcome(Deferred.fromCoroutine(anext(datagrams)))  # type: ignore[arg-type]
-    assert (first.value, following.value) == (b"0", b"5")
-
-
-def test_a_datagram_is_given_up_after_five_seconds() -> None:
-    client, _, clock = asking()
-    asked = Outcome(client.ask(b"a"))
-    clock.advance(4.9)
-    assert not asked.came
-    clock.advance(0.2)
-    assert str(asked.error) == "no reply within 5 seconds"
-    assert client.outstanding == 0
-
-
-def test_a_datagram_that_cannot_be_sent_fails_at_once() -> None:
-    client, wire, clock = asking()
-    wire.refusal = OSError(90, "Message too long")
-    asked = Outcome(client.ask(b"a"))
-    assert isinstance(asked.error, Unanswered)
-    assert str(asked.error) == "not sent: Message too long"
-    assert clock.getDelayedCalls() == []
-
-
-def test_a_refusal_fails_every_datagram_outstanding() -> None:
-    client, _, _ = asking()
-    outcomes = [Outcome(client.ask(each)) for each in (b"a", b"b")]
-    client.connectionRefused()
-    for outcome in outcomes:
-        assert str(outcome.error) == "connection refused: nobody listens there"
-    assert client.outstanding == 0
 
 
 # Over the loopback
@@ -584,15 +478,6 @@ def test_abort_closes_at_once_and_may_be_called_again() -> None:
     assert [outcome.value for outcome in outcomes] == [None, None]
 
 
-def test_a_refusal_that_the_system_tells_of_at_once_is_everybodys() -> None:
-    client, wire, _ = asking()
-    first = Outcome(client.ask(b"a"))
-    wire.refusal = builtins.ConnectionRefusedError(errno.ECONNREFUSED, "refused")
-    second = Outcome(client.ask(b"b"))
-    for outcome in (first, second):
-        assert str(outcome.error) == "connection refused: nobody listens there"
-
-
 def test_a_lookup_that_takes_too_long_fails(
     reactor: HandReactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -600,7 +485,7 @@ def test_a_lookup_that_takes_too_long_fails(
 
     def getaddrinfo(*_: object) -> Any:
         assert let.wait(PATIENCE)
-        return [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", PEER)]
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 0, "", ("192.0.2.1", 5555))]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     outcome = Outcome(connect(reactor, "udp:slow.invalid:5555", timeout=2))
@@ -729,7 +614,7 @@ def test_replies_that_wait_when_the_time_is_over_are_taken() -> None:
     assert clock.getDelayedCalls() == []
 
 
-@pytest.mark.parametrize("why", ["busy: 1 connections, the limit", "not allowed: a", "idle for 9"])
+@pytest.mark.parametrize("why", ["busy: 1 connection, the limit", "not allowed: a", "idle for 9"])
 def test_a_farewell_is_the_reply_to_no_line(why: str) -> None:
     clock = Clock()
     client, _ = pushed(clock)
@@ -787,12 +672,13 @@ def test_lines_asked_at_once_fail_when_the_connection_ends() -> None:
     assert clock.getDelayedCalls() == []
 
 
-def test_a_reply_too_long_is_a_refusal_among_many() -> None:
+def test_what_is_said_of_a_reply_too_long_is_not_taken_for_the_servers() -> None:
     client, _ = pushed()
     got: list[bytes] = []
     client.askAll([b"a", b"b"], got.extend)
     client.dataReceived(b"x" * (REPLY_LIMIT + 1) + b"\nB\n")
-    assert got == [b"error reply line longer than %d bytes" % REPLY_LIMIT, b"B"]
+    assert got == [b"reply line longer than %d bytes" % REPLY_LIMIT, b"B"]
+    assert [isinstance(each, Discarded) for each in got] == [True, False]
 
 
 def test_there_is_room_until_the_transport_says_otherwise() -> None:

@@ -92,7 +92,7 @@ def test_who_greets_not_is_given_up() -> None:
     ("said", "why"),
     [
         (b"", "connection lost: closed by the server"),
-        (b"error busy: 1 connections, the limit\n", "the server ended the connection: error busy"),
+        (b"error busy: 1 connection, the limit\n", "the server ended the connection: error busy"),
     ],
 )
 def test_an_end_before_the_greeting_is_told(said: bytes, why: str, log: Log) -> None:
@@ -253,7 +253,7 @@ def test_a_line_that_a_sender_cannot_write_is_nobody_elses_fault() -> None:
     sender = Sender(framing=Broken)
     sender.startService()
     one, two, three = (Outcome(sender.send(each)) for each in (b"a", b"never", b"c"))
-    assert str(two.error) == "never"
+    assert str(two.error) == "a line can't be framed: never"
     [wire] = sender.endpoint.wires
     wire._protocol.dataReceived(b"A")
     wire._protocol.dataReceived(b"C")
@@ -380,7 +380,10 @@ def test_bench_waits_for_a_greeting(children: Children, answering: Answer) -> No
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("nosuch", "no such framing: nosuch; built in are lines, chunks; a class is written m"),
+        (
+            "nosuch",
+            "no such framing: nosuch; built in are lines, chunks, relp, octet-counted; a class",
+        ),
         ("nosuch.Class", "no such module: nosuch"),
         ("smtp.Nosuch", "module smtp has no class Nosuch"),
         ("smtp.none", "smtp.none is no Framing"),

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockservice import Full, ReliableSender, Unanswered
-from sockservice.client.reliable import backoff
+from sockservice.client.attempts import backoff
 from tests.conftest import Log, Reactor, Serving
 from tests.doubles import Outcome
 
@@ -130,6 +130,17 @@ def test_what_has_no_reply_is_sent_again_and_nothing_else() -> None:
     assert sender.sent == 4
 
 
+def test_an_unknown_outcome_is_a_reply_and_the_line_is_not_sent_again() -> None:
+    sender = started()
+    reply = Outcome(sender.send(b"a"))
+    sender.wire.answer(b"error unknown: I/O error")
+    assert reply.value == b"error unknown: I/O error"
+    sender.wire.lose(ConnectionDone())
+    sender.clock.advance(100)
+    assert (sender.unacknowledged, sender.sent) == ([], 1)
+    assert [wire.lines for wire in sender.endpoint.wires[1:]] in ([], [[]])
+
+
 @given(st.lists(st.integers(0, 4), max_size=6), st.integers(1, 12))
 def test_wherever_connections_break_every_line_is_answered_once(
     answered: list[int], count: int
@@ -168,10 +179,10 @@ def test_a_server_too_busy_to_take_anything_is_asked_again_and_again() -> None:
     sender = started()
     reply = Outcome(sender.send(b"a"))
     for _ in range(3):
-        sender.wire.answer(b"error busy: 1 connections, the limit; try again later")
+        sender.wire.answer(b"error busy: 1 connection, the limit; try again later")
         sender.wire.lose(ConnectionDone())
         sender.clock.advance(9)
-    why = "the server ended the connection: error busy: 1 connections, the limit; try again later"
+    why = "the server ended the connection: error busy: 1 connection, the limit; try again later"
     assert sender.heard == [(why, delay, 1) for delay in (1.0, 2.0, 3.0)]
     sender.wire.answer(b"ok")
     assert reply.value == b"ok"
@@ -298,7 +309,7 @@ def test_what_happens_is_logged(log: Log) -> None:
     sender.send(b"a")
     endpoint.wires[0].lose(ConnectionLost())
     assert r"a line came that nobody asked for: \x1bstrange" in log.texts
-    said = "; trying again in 1.0 seconds, 1 unacknowledged"
+    said = "; trying again in 1 second, 1 unacknowledged"
     assert any(text.startswith("connection lost") and text.endswith(said) for text in log.texts)
 
 

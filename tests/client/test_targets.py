@@ -1,5 +1,6 @@
 """Targets: what they reach, over TLS as well, and what is said where they reach nothing."""
 
+import asyncio
 import socket
 import ssl
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from OpenSSL import SSL
 from twisted.internet.error import ConnectError, TCPTimedOutError
+from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.tcp import Client
 
 from sockservice import DatagramClient, LineClient, Unanswered, connect
@@ -80,6 +82,14 @@ async def test_a_host_and_a_port_mean_tcp(real: Reactor, serving: Serving, targe
     await client.close()
 
 
+def test_asyncio_without_a_reactor_is_told() -> None:
+    async def main() -> None:
+        await connect(SelectReactor(), "127.0.0.1:5")
+
+    with pytest.raises(RuntimeError, match=r"run the program with twisted.internet.task.react"):
+        asyncio.run(main())
+
+
 async def test_a_path_may_hold_what_means_something_elsewhere(
     real: Reactor, serving: Serving, tmp_path: Path
 ) -> None:
@@ -136,7 +146,7 @@ def test_a_unix_socket_that_many_wait_for_is_waited_for(
     first = opened.enter_context(closing(socket.socket(socket.AF_UNIX, kind)))
     first.connect(f"{tmp_path}/s")
     target = f"{scheme}:{tmp_path}/s"
-    assert unreached(reactor, target, timeout=1) == "not connected within 1 seconds"
+    assert unreached(reactor, target, timeout=1) == "not connected within 1 second"
     outcome = Outcome(connect(reactor, target))
     for _ in range(5):
         reactor.advance(0.1)
@@ -158,7 +168,16 @@ def test_a_unix_socket_that_many_wait_for_is_waited_for(
         ("udp:127.0.0.1:5", {"verify": False}, "what is said of TLS"),
         ("unix-datagram:x", {"cert": "x"}, "what is said of TLS"),
         ("tls:127.0.0.1:5", {"cafile": "/nowhere"}, "/nowhere: No such file or directory"),
-        ("tls:127.0.0.1:5", {"cafile": "/dev/null"}, "/dev/null holds no certificate in PEM"),
+        (
+            "tls:127.0.0.1:5",
+            {"cafile": "/dev/null"},
+            "/dev/null: it is a device; a regular file is wanted",
+        ),
+        ("tls:127.0.0.1:5", {"tlsMin": "1.1"}, "the lowest version of TLS is one of 1.2, 1.3"),
+        ("tls:127.0.0.1:5", {"alpn": ("",)}, "1 to 255 bytes"),
+        ("tls:127.0.0.1:5", {"serverName": "a..b"}, "invalid name of a server: a..b"),
+        ("tcp:127.0.0.1:5", {"serverName": "a"}, "applies to tls:HOST:PORT alone"),
+        ("udp:127.0.0.1:5", {"alpn": ("a",)}, "applies to tls:HOST:PORT alone"),
         ("tls:127.0.0.1:5", {"key": "x"}, "a key without its certificate"),
         ("tls:127.0.0.1", {}, "'127.0.0.1' is not HOST:PORT"),
         ("unix:", {}, "1 to 107 bytes"),
@@ -172,7 +191,7 @@ def test_a_unix_socket_that_many_wait_for_is_waited_for(
         ("localhost", {}, "; a host is written HOST:PORT, IPv6 in brackets"),
         ("::1:5", {}, "; a host is written HOST:PORT, IPv6 in brackets"),
         ("[fe80::1%nowhere]:5", {}, "fe80::1%nowhere: "),
-        ("tcp:[nowhere%lo]:5", {}, "'nowhere%lo' is no IP address"),
+        ("tcp:[nowhere%lo]:5", {}, "invalid hostname: nowhere%lo"),
     ],
 )
 async def test_what_makes_no_sense_is_a_value_error(
@@ -204,6 +223,77 @@ async def test_a_server_that_shows_who_it_is_is_spoken_to(
     await done
     await closed
     assert replies == [b"ok"] * 5000
+
+
+async def test_a_server_of_another_name_is_asked_for_by_it(
+    real: Reactor, secured: Secure, tmp_path: Path, authority: Identity
+) -> None:
+    number = secured(Identity(tmp_path, "other", authority, ("elsewhere.example",)))
+    how: dict[str, Any] = {"cafile": str(authority.certKey)}
+    for name in ("elsewhere.example", "elsewhere.example."):
+        client = await connect(real, f"tls:127.0.0.1:{number}", serverName=name, **how)
+        assert client.transport.getHandle().get_servername() == b"elsewhere.example"
+        assert await client.ask(b"a") == b"ok"
+        await client.close()
+    error = await failure(connect(real, f"tls:localhost:{number}", serverName="x.example", **how))
+    assert str(error) == "the server's certificate is not for x.example"
+
+
+class Terminating(threading.Thread):
+    """A TLS server of Python's own, which speaks 1.2 at most and chooses a protocol."""
+
+    def __init__(self, server: Identity, protocols: list[str]) -> None:
+        super().__init__()
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.maximum_version = ssl.TLSVersion.TLSv1_2
+        self._context.load_cert_chain(server.certKey, server.privateKey)
+        if protocols:
+            self._context.set_alpn_protocols(protocols)
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket.settimeout(PATIENCE)
+        self.target = f"tls:127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def run(self) -> None:
+        with self._socket:
+            connection, _ = self._socket.accept()
+        connection.settimeout(PATIENCE)
+        try:
+            with self._context.wrap_socket(connection, server_side=True) as secured:
+                secured.recv(1)
+        except OSError:
+            connection.close()
+
+
+@pytest.mark.parametrize(("offered", "chosen"), [(("x", "b"), "b"), ((), "")])
+def test_a_protocol_is_chosen_and_told(
+    reactor: HandReactor,
+    opened: ExitStack,
+    server: Identity,
+    authority: Identity,
+    offered: tuple[str, ...],
+    chosen: str,
+) -> None:
+    terminating = Terminating(server, ["a", "b"])
+    terminating.start()
+    opened.callback(terminating.join, PATIENCE)
+    told: list[str] = []
+    how: dict[str, Any] = {"cafile": str(authority.certKey), "alpn": offered, "tlsMin": "1.2"}
+    client = reactor.result(connect(reactor, terminating.target, told=told.extend, **how))
+    assert told[0] == f"connected to {terminating.target.removeprefix('tls:')}"
+    assert told[1].startswith("TLSv1.2, ")
+    assert told[1].endswith(", ALPN b") is bool(chosen)
+    assert "CN=server" in told[2]
+    reactor.result(client.abort())
+
+
+def test_a_version_too_low_is_refused(
+    reactor: HandReactor, opened: ExitStack, server: Identity, authority: Identity
+) -> None:
+    terminating = Terminating(server, [])
+    terminating.start()
+    opened.callback(terminating.join, PATIENCE)
+    said = unreached(reactor, terminating.target, cafile=str(authority.certKey), tlsMin="1.3")
+    assert "version" in said
 
 
 async def test_without_verification_anyone_is_spoken_to(

@@ -1,0 +1,1 @@
+"""Relay what a store holds to the next server, in a session."""

@@ -1,0 +1,1 @@
+"""Follow log files through rotation, each in a session of its own."""

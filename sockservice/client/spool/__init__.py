@@ -1,0 +1,1 @@
+"""Keep lines on disk until a session has them."""
