@@ -16,6 +16,7 @@ from click.shell_completion import (
 SCHEMES = {
     "tcp:": "lines to HOST:PORT",
     "tls:": "lines to HOST:PORT, encrypted",
+    "relp:": "syslog messages to HOST:PORT, acknowledged",
     "udp:": "datagrams to HOST:PORT",
     "unix:": "lines to a socket's PATH",
     "unix-datagram:": "datagrams to a socket's PATH",

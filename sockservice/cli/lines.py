@@ -4,26 +4,33 @@ import re
 import select
 import sys
 import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import IPv6Address
-from json import JSONEncoder
 from typing import Any
 
 import click
 
-from sockservice.cli.output import discard
-from sockservice.cli.status import INTERRUPTED
-from sockservice.cli.storing import named, place
+from sockservice.cli.output import Bulk, discard
+from sockservice.cli.progress import Bar
+from sockservice.cli.signals import quitting
+from sockservice.cli.status import DONE, NOT_ALL, end, interrupted, leave
+from sockservice.cli.storing import inNats, named, place, stream
+from sockservice.cli.syslog import messageObjects, messages, selection
 from sockservice.cli.text import printable
-from sockservice.store.reader import LINE, Query, Reader, Unreadable
+from sockservice.store.objects import COLUMNS, objects
+from sockservice.store.reader import Query, Reader, Unreadable
+from sockservice.wire.plurals import grouped
+from sockservice.wire.syslogmessage import SEVERITIES
 
 #: Seconds between looks for new lines.
 FOLLOW_INTERVAL = 0.2
 #: Seconds that may pass between the receipt of a line and its being in the store.
 UNDER_WAY = 2.0
+#: Seconds for which a reader that is slow may keep an interrupted command from its end.
+_SETTLING = 1.0
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -49,7 +56,7 @@ class _Moment(click.ParamType):  # type: ignore[type-arg]
 
 
 @click.command()
-@click.option("--json", "asJson", is_flag=True, help="Print all columns, an object a line.")
+@click.option("--json", "asJson", is_flag=True, help="Print an object a line, and a sum.")
 @click.option("--since", type=_Moment(), help="Only lines received then or later.")
 @click.option("--until", type=_Moment(), help="Only lines received before then.")
 @click.option(
@@ -57,6 +64,20 @@ class _Moment(click.ParamType):  # type: ignore[type-arg]
     help="Only lines of this peer: an address, with or without its port, or the subject of "
     "its certificate.",
 )
+@click.option("--session", metavar="NAME", help="Only lines of this session.")
+@click.option(
+    "--syslog",
+    is_flag=True,
+    help="Take lines for syslog messages: say what their headers mean. A line that has none "
+    "stays as it is.",
+)
+@click.option(
+    "--severity",
+    type=click.Choice(SEVERITIES),
+    help="Only syslog messages that are so grave or graver.",
+)
+@click.option("--host", metavar="NAME", help="Only syslog messages that name this host.")
+@click.option("--app", metavar="NAME", help="Only syslog messages that name this program.")
 @click.option(
     "--after",
     type=click.IntRange(min=0),
@@ -79,50 +100,97 @@ def lines(
     since: int | None,
     until: int | None,
     peer: str | None,
+    session: str | None,
+    syslog: bool,
+    severity: str | None,
+    host: str | None,
+    app: str | None,
     after: int,
     limit: int | None,
     follow: bool,
 ) -> None:
-    """Print the lines in STORE, sqlite:PATH or just the path, in the order they came.
+    """Print the lines in STORE, in the order they came.
+
+    STORE is sqlite:PATH, just the path, or nats://HOST[:PORT][,HOST...]/STREAM.
 
     Lines are printed as the bytes they are; on a terminal what could command it is
     escaped. The right to read the store is enough, also while a server writes to it.
 
+    With --syslog lines are printed as TIME HOST PROGRAM[PROCESS] FACILITY.SEVERITY: TEXT, and
+    objects have these in `syslog`.
+
     TIME is 2026-11-22 or 2026-11-22T17:30 (of this machine's zone),
     2026-11-22T17:30:00Z or 2026-11-22T17:30:00+01:00, or how long ago: 90s, 10m, 2h, 7d.
 
-    Exit status: 0; 1 the store can't be read, or nothing can be printed; 2 usage.
+    Exit status: 0; 1 the store can't be read, or nothing can be printed; 2 usage; 130
+    interrupted, 143 terminated, 129 hung up. It is 0 when nobody reads the output any more.
     """
-    path = place(store)
+    opening: Callable[[], Any]
+    if inNats(store):
+        path, opening = stream(store, since)
+    else:
+        path, opening = place(store), lambda: Reader(path)
     if sys.stdout is None:
-        raise click.ClickException("standard output is closed")
-    query = wanted(since, until, peer)
-    write = _plain
+        end(NOT_ALL, "Error: standard output is closed")
+    query = wanted(since, until, peer, session)
+    write: Callable[[list[Any]], bytes] = _plain
     if asJson:
-        query = query._replace(columns=f"id, received, peer, listener, {LINE}")
-        write = objects
+        query = query._replace(columns=COLUMNS)
+        write = _objects
     elif sys.stdout.isatty():
         write = _escaped
+    if syslog:
+        write = messageObjects if asJson else partial(messages, write)
+    chosen = selection(severity, host, app)
+    sum: dict[str, int | None] = {"lines": 0, "last": None}
+    page: list[Any] = []  # that is being written
+    before = 0  # lines before it
+    bulk = Bulk()
+    status, why = DONE, ""
     try:
         wait = _waiting(sys.stdout.fileno(), until) if follow else None
-        with closing(Reader(path)) as reader:
-            for page in pages(reader, query, min(after, _HIGHEST), limit, wait):
-                sys.stdout.buffer.write(write(page))
-                sys.stdout.buffer.flush()
+        with bulk.interruptible(), quitting(lambda: _said(sum)), closing(opening()) as reader:
+            for page in pages(reader, query, min(after, _HIGHEST), limit, wait, chosen):
+                before = bulk.lines
+                bulk.write(write(page))
+                sum = _more(sum, page)
+                page = []
     except Unreadable as problem:
-        raise click.ClickException(named(path, problem)) from problem
+        status, why = NOT_ALL, f"Error: {named(path, problem)}"
     except BrokenPipeError:
         # The reader has closed the pipe.
         discard()
     except OSError as problem:
         discard()
-        raise click.ClickException(f"standard output: {problem.strerror}") from problem
-    except KeyboardInterrupt:
-        discard()
-        raise SystemExit(INTERRUPTED) from None
+        status, why = NOT_ALL, f"Error: standard output: {problem.strerror}"
+    except KeyboardInterrupt as problem:
+        status, why = interrupted(problem)
+        Bar().interrupted()
+        # The object goes behind a whole line, if anybody reads it.
+        if not (asJson and bulk.finish(_SETTLING)):
+            discard()
+        sum = _more(sum, page[: bulk.lines - before])
+        if not asJson:
+            leave(status, f"{_said(sum)}: {why}")
+    end(status, why, sum, quiet=True)
 
 
-def wanted(since: int | None, until: int | None, peer: str | None) -> Query:
+def _more(sum: dict[str, int | None], page: list[Any]) -> dict[str, int | None]:
+    """Return the sum when the rows of `page` have been written, too."""
+    if not page:
+        return sum
+    return {"lines": (sum["lines"] or 0) + len(page), "last": page[-1][0]}
+
+
+def _said(sum: dict[str, int | None]) -> str:
+    lines = sum["lines"] or 0
+    last = f", last id {sum['last']}" if lines else ""
+    return f"{grouped(lines, 'line')}{last}"
+
+
+def wanted(
+    since: int | None, until: int | None, peer: str | None, session: str | None = None
+) -> Query:
     """Return the query for the lines that the options select."""
     condition = ""
     values: list[int | str] = []
@@ -142,24 +210,32 @@ def wanted(since: int | None, until: int | None, peer: str | None) -> Query:
             " OR substr(peer, instr(peer, ' (')) = ?)"
         )
         values += peer, len(peer) + 1, f"{peer}:", f"{peer},", f"{peer} ", f" ({peer})"
+    if session is not None:
+        # It stands behind the peer, and neither has such a word.
+        condition += " AND substr(peer, -?) = ?"
+        behind = f" session {session}"
+        values += len(behind), behind
     return Query(condition=condition, values=tuple(values))
 
 
 def pages(
-    reader: Reader,
+    reader: Any,
     query: Query,
     after: int,
     limit: int | None,
     wait: Callable[[], bool] | None = None,
+    chosen: Callable[[bytes], bool] | None = None,
 ) -> Iterator[list[Any]]:
-    """Yield the lines that `query` selects, a page at a time.
+    """Yield the lines that `query` and, if given, `chosen` select, a page at a time.
 
     At the end `wait`, if given, is called: it waits, and returns whether to go on
     waiting after the next look.
     """
     ending = wait is None
     while limit is None or limit > 0:
-        rows, last = reader.page(query, after, limit)
+        rows, last = reader.page(query, after, limit if chosen is None else None)
+        if chosen is not None:
+            rows = [row for row in rows if chosen(row[-1])][:limit]
         if rows:
             yield rows
             if limit is not None:
@@ -193,29 +269,5 @@ def _escaped(rows: list[Any]) -> bytes:
     return b"".join([printable(row[1]) + b"\n" for row in rows])
 
 
-def objects(rows: list[Any]) -> bytes:
-    """Return rows of all columns as JSON objects, one per line."""
-    encode = JSONEncoder().encode
-    written = []
-    # Lines that arrived together have most columns in common; these are encoded once.
-    common: tuple[int, str, str] | None = None
-    second = -1
-    day = columns = ""
-    for number, received, peer, listener, line in rows:
-        if (received, peer, listener) != common:
-            common = received, peer, listener
-            # Not through a float, which does not hold the microseconds of today.
-            seconds, micros = divmod(received, 1_000_000)
-            if seconds != second:
-                second = seconds
-                day = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
-            columns = (
-                f'"received": "{day}.{micros:06}Z", "peer": {encode(peer)}, '
-                f'"listener": {encode(listener)}'
-            )
-        try:
-            kept = f'"line": {encode(line.decode())}'
-        except UnicodeDecodeError:
-            kept = f'"line_base64": "{b64encode(line).decode()}"'
-        written.append(f'{{"id": {number}, {columns}, {kept}}}\n')
-    return "".join(written).encode()
+def _objects(rows: list[Any]) -> bytes:
+    return ("\n".join(objects(rows)) + "\n").encode()

@@ -111,7 +111,7 @@ def _options(context: click.Context, command: click.Command) -> list[str]:
 
 def _settings() -> list[str]:
     # No other command waits for it.
-    from sockservice.limits.settings import FILES, SETTINGS
+    from sockservice.limits.settings import CHECK, FILES, SETTINGS
 
     lines = [_escaped(f"The server, `twistd sockservice`, has these options. {FILES}")]
     for setting in SETTINGS:
@@ -121,6 +121,7 @@ def _settings() -> list[str]:
             lines[-1] += rf" \fI{_escaped(setting.reader.stands)}\fR"
         lines.append(_escaped(setting.description))
     for name, says in (
+        ("--check", CHECK),
         ("--version", "Print the version and exit."),
         ("--help", "Print a summary."),
     ):

@@ -1,16 +1,18 @@
 """Options that several commands share, above all how a target is reached."""
 
-import functools
 import math
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from sockservice.client.framed import Framed
 from sockservice.client.framings import FRAMINGS, framingNamed
 from sockservice.client.line import REPLY_LIMIT
-from sockservice.wire.framing import Framing
+from sockservice.wire.framing import LF, Framing
+from sockservice.wire.session import Hello
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -22,11 +24,37 @@ def seconds(context: click.Context, option: click.Parameter, value: float | None
     return value
 
 
-def inSeconds(name: str, default: float, help: str) -> Callable[[_Command], _Command]:
+def sessionName(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Check the name of a session."""
+    if value is not None:
+        try:
+            Hello(value).encode()
+        except ValueError as problem:
+            raise click.BadParameter(str(problem)) from problem
+    return value
+
+
+def inSeconds(long: str, short: str, default: float, help: str) -> Callable[[_Command], _Command]:
     """Return the decorator that adds an option for a number of seconds."""
     return click.option(
-        name, type=float, callback=seconds, default=default, show_default=True, help=help
+        long,
+        short,
+        type=float,
+        callback=seconds,
+        default=default,
+        show_default=True,
+        help=help,
     )
+
+
+def timed(default: float, help: str) -> Callable[[_Command], _Command]:
+    """Return the decorator that adds the option --timeout, in seconds."""
+    return inSeconds("--timeout", "-W", default, help)
+
+
+def rated(help: str, **how: Any) -> Callable[[_Command], _Command]:
+    """Return the decorator that adds the option --rate, in lines a second; `how` is click's."""
+    return click.option("--rate", "-R", type=float, callback=seconds, help=help, **how)
 
 
 def _framing(
@@ -49,62 +77,53 @@ def framed(help: str) -> Callable[[_Command], _Command]:
         ],
         default="lines",
         show_default=True,
-        help="The server's framing: lines, chunks, or a class of yours, module.Class. " + help,
+        help=f"The server's framing: {', '.join(FRAMINGS)}, or a class of yours, module.Class. "
+        + help,
+    )
+
+
+def answerable(framing: Callable[[int], Framing], line: bytes) -> None:
+    """Check that `line` can be sent in a framing, and that replies come in it.
+
+    :raises click.UsageError: It can't, or none do.
+    """
+    if getattr(framing, "mute", False):
+        raise click.UsageError("--framing: replies are needed, and syslog has none")
+    try:
+        Framed(framing, REPLY_LIMIT, LF).encoded(line)
+    except ValueError as problem:
+        raise click.UsageError(f"--framing: {problem}") from problem
+
+
+def _prefixes(
+    context: click.Context, option: click.Parameter, value: tuple[str, ...]
+) -> tuple[bytes, ...]:
+    if "" in value:
+        raise click.BadParameter("every reply begins with nothing")
+    return tuple(map(os.fsencode, value))
+
+
+def refusing() -> Callable[[_Command], _Command]:
+    """Return the decorator that adds the option --refusal, the parameter `refusals`."""
+    return click.option(
+        "--refusal",
+        "refusals",
+        metavar="PREFIX",
+        multiple=True,
+        default=["error "],
+        show_default=True,
+        callback=_prefixes,
+        help="A reply that begins so is a refusal; may be given several times.",
     )
 
 
 def sized(help: str) -> Callable[[_Command], _Command]:
     """Return the decorator that adds the option --size, in bytes."""
     return click.option(
-        "--size", type=click.IntRange(0, REPLY_LIMIT), default=56, show_default=True, help=help
-    )
-
-
-def targeted(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the connection options to a command, which gets them as `how`, keywords of connect()."""
-
-    @inSeconds("--connect-timeout", 30.0, "Seconds to wait for a connection, TLS included.")
-    @click.option(
-        "--greeting",
-        is_flag=True,
-        help="The server sends a line first, which is no reply; wait for it.",
-    )
-    @click.option("--source", metavar="ADDRESS", help="Connect from this address of this machine.")
-    @click.option(
-        "--verify/--no-verify",
-        default=True,
+        "--size",
+        "-s",
+        type=click.IntRange(0, REPLY_LIMIT),
+        default=56,
         show_default=True,
-        help="tls: whether the server has to show who it is. Without, anyone between can "
-        "read and change everything.",
+        help=help,
     )
-    @click.option(
-        "--cafile",
-        metavar="FILE",
-        help="tls: trust the certificates in this PEM file, not the system's.",
-    )
-    @click.option("--cert", metavar="FILE", help="tls: the certificate to show, in PEM.")
-    @click.option("--key", metavar="FILE", help="tls: its private key, if not in the same file.")
-    @functools.wraps(command)
-    def wrapped(
-        *arguments: Any,
-        connect_timeout: float,
-        greeting: bool,
-        source: str | None,
-        verify: bool,
-        cafile: str | None,
-        cert: str | None,
-        key: str | None,
-        **more: Any,
-    ) -> Any:
-        how = {
-            "timeout": connect_timeout,
-            "greeting": greeting,
-            "source": source,
-            "verify": verify,
-            "cafile": cafile,
-            "cert": cert,
-            "key": key,
-        }
-        return command(*arguments, how=how, **more)
-
-    return wrapped

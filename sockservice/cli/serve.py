@@ -18,7 +18,13 @@ def serve(options: tuple[str, ...]) -> None:
 
     Exit status: 0 it was told to end; 1 it could not start, or not go on.
     """
-    from twisted.scripts.twistd import run
+    from twisted.application import app
+    from twisted.scripts import twistd
+
+    class ServerOptions(twistd.ServerOptions):  # type: ignore[misc, name-defined, unused-ignore]
+        """twistd's options, which know by what name twistd is run here."""
+
+        command = "sockservice serve"
 
     sys.argv[1:] = ["-n", "--pidfile=", "sockservice", *options]
-    run()
+    app.run(twistd.runApp, ServerOptions)

@@ -8,9 +8,9 @@ from sockservice.wire import escaping
 
 
 def tell(line: str) -> None:
-    """Write `line` to stderr, if that is open."""
+    """Write `line` to stderr, escaped, if that is open."""
     with suppress(OSError):
-        click.echo(line, err=True)
+        click.echo(escaping.printable(line), err=True)
 
 
 def printable(line: bytes) -> bytes:

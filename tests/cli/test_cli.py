@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from click.testing import CliRunner
 
 from sockservice import __version__
 from sockservice.cli import main
-from tests.conftest import PATIENCE, SCRIPTS, Children, Service, closed_number
+from sockservice.store.sqlite import SQLite
+from tests.conftest import PATIENCE, SCRIPTS, Children, Service, closed_number, signalled
 
 Done = subprocess.CompletedProcess[bytes]
 
@@ -191,9 +193,9 @@ def test_nobody_listening_is_status_3(children: Children) -> None:
 def test_nobody_listening_for_datagrams_is_told_at_once(children: Children) -> None:
     target = f"udp:127.0.0.1:{closed_number(socket.SOCK_DGRAM)}"
     status, printed, said = outcome(children.run("sockservice", "send", target, "a", "b"))
-    assert (status, printed) == (1, b"")
+    assert (status, printed) == (3, b"")
     assert said.startswith("sent 2, acknowledged 0: ")
-    assert "refused" in said
+    assert "nobody listens there" in said
 
 
 def test_a_name_without_an_address_is_status_3(children: Children) -> None:
@@ -241,20 +243,32 @@ def test_what_cannot_be_printed_is_told_in_one_line(children: Children, command:
 
 @pytest.mark.parametrize("when", ["click", "twisted", "sockservice.cli.send.command"])
 def test_ctrl_c_while_it_starts_is_told_in_one_line(children: Children, when: str) -> None:
-    program = f"""
-import os, signal, sys
-
-class Interrupting:
-    def find_spec(self, name, *_):
-        if name == {when!r}:
-            os.kill(os.getpid(), signal.SIGINT)
-
-sys.meta_path.insert(0, Interrupting())
-from sockservice.__main__ import run
-run()
-"""
+    program = signalled(when, signal.SIGINT)
     done = children.run(sys.executable, "-c", program, "send", "127.0.0.1:5", "a")
     assert outcome(done) == (130, b"", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("send {target} a", "sent [01], .*\n"),
+        ("ping {target} -c 1", ""),
+        ("bench {target} -n 1", "answered 0 lines .*\n"),
+        ("lines kept.db", "0 lines\n"),
+        ("verify kept.db", "checking .*\n"),
+        ("man", ""),
+    ],
+)
+def test_sigquit_while_it_starts_ends_nothing(
+    children: Children, service: Service, command: str, told: str
+) -> None:
+    with closing(SQLite(str(children.folder / "kept.db"))) as store:
+        store.open()
+    program = signalled("click", signal.SIGQUIT)
+    words = command.format(target=f"127.0.0.1:{service.address[1]}").split()
+    done = children.run(sys.executable, "-c", program, *words)
+    assert done.returncode == 0, done
+    assert re.fullmatch(told, done.stderr.decode())
 
 
 def test_the_version_is_told() -> None:

@@ -37,9 +37,8 @@ def test_what_is_begun_is_completed(shell: str, tmp_path: Path, opened: ExitStac
         pytest.skip(f"{shell} not here")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "service.sock").touch()
-    terminal = OnTerminal(
-        command, opened, tmp_path, TERM="dumb", HOME=str(tmp_path), INPUTRC="/dev/null"
-    )
+    environment = {"TERM": "dumb", "HOME": str(tmp_path), "INPUTRC": "/dev/null"}
+    terminal = OnTerminal(command, opened, tmp_path, environment=environment)
     terminal.type(f"{setUp}; echo set''up\n")
     terminal.until("[\r\n]setup\r\n")
     for typed, completed in (

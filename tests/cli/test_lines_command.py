@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import sqlite3
@@ -60,6 +61,13 @@ def called(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["lines", *arguments])
 
 
+def ended(arguments: list[str]) -> None:
+    """Run the command in this process, to its end."""
+    with pytest.raises(SystemExit) as end:
+        command.main(arguments, standalone_mode=False)
+    assert end.value.code == 0
+
+
 def printed(*arguments: str) -> list[bytes]:
     """Give the lines that the command prints."""
     done = called(*arguments)
@@ -102,12 +110,13 @@ def test_an_empty_store_prints_nothing(tmp_path: Path) -> None:
     store = SQLite(str(tmp_path / "lines.db"))
     store.open()
     store.close()
-    for options in [[], ["--json"], ["--since", "2020-01-01"], ["--limit", "5"]]:
+    for options in [[], ["--since", "2020-01-01"], ["--limit", "5"]]:
         assert printed(str(tmp_path / "lines.db"), *options) == []
 
 
 def test_json_has_all_columns(path: str) -> None:
-    objects = [json.loads(line) for line in printed(path, "--json")]
+    *objects, last = [json.loads(line) for line in printed(path, "--json")]
+    assert last == {"lines": 6, "last": 6, "status": 0, "why": None}
     assert objects[0] == {
         "id": 1,
         "received": "2023-11-14T22:13:20.000000Z",
@@ -128,7 +137,7 @@ def test_on_a_terminal_what_could_command_it_is_escaped(path: str, opened: ExitS
     opened.callback(os.close, ours)
     with pytest.MonkeyPatch.context() as patched, open(theirs, "w") as terminal:
         patched.setattr(sys, "stdout", terminal)
-        command.main([path], standalone_mode=False)
+        ended([path])
         seen = os.read(ours, 1000)
     assert seen == "one\r\ntwo\r\nthree\r\nfünf\r\n\\xff\\x00\\x1b[2J\r\n\r\n".encode()
 
@@ -339,8 +348,8 @@ def test_a_database_that_is_no_store_is_told(tmp_path: Path, version: int) -> No
 
 def test_a_newer_schema_is_told(path: str, tmp_path: Path, store: SQLite) -> None:
     with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version=2")
-    said = "its schema has version 2, this program knows 1: use a newer one"
+        database.execute("PRAGMA user_version=3")
+    said = "its schema has version 3, this program knows 2: use a newer one"
     assert refused(path) == f"{path}: {said}"
 
 
@@ -394,7 +403,7 @@ def test_a_log_that_was_taken_away_is_told(tmp_path: Path) -> None:
 # Drops its rights when all is imported: the modules may lie where only root may look.
 UNPRIVILEGED = """
 import os, sys
-from sockservice.cli import main
+from sockservice.cli import lines, main
 if os.geteuid() == 0:
     os.setgroups([])
     os.setresgid(65534, 65534, 65534)
@@ -548,9 +557,7 @@ def test_following_prints_lines_as_they_are_stored(path: str, store: SQLite) -> 
     ):
         patched.setattr(sys, "stdout", output)
         arguments = [path, "--follow", "--after", "4", "--limit", "5"]
-        following = Thread(
-            target=command.main, args=(arguments,), kwargs={"standalone_mode": False}, daemon=True
-        )
+        following = Thread(target=ended, args=(arguments,), daemon=True)
         following.start()
         assert [seen.readline(), seen.readline()] == [EVERY[4] + b"\n", b"\n"]
         store.commit([Batch(START, "192.0.2.1:7", "", [b"seven", b"eight"])])
@@ -569,7 +576,7 @@ def test_following_goes_on_until_it_is_ended(path: str, store: SQLite, children:
         store.commit([Batch(START, "192.0.2.1:7", "", [b"more%d" % number])])
         following.until(b"more%d\n" % number)
     following.process.send_signal(signal.SIGTERM)
-    assert following.end() == (-signal.SIGTERM, b"")
+    assert following.end() == (143, b"9 lines, last id 9: terminated\n")
     assert following.output == b"\n".join([*EVERY, b"more0", b"more1", b"more2", b""])
 
 
@@ -602,7 +609,7 @@ def test_an_interrupt_ends_it_without_a_word(path: str, store: SQLite, children:
     following = Child(children.start("sockservice", "lines", "--follow", path))
     following.until(rb"\n\n$")
     following.process.send_signal(signal.SIGINT)
-    assert following.end() == (130, b"")
+    assert following.end() == (130, b"6 lines, last id 6: interrupted\n")
     # Also while nobody reads what it has to print.
     store.commit([Batch(START, "", "", [b"x"] * 100_000)])
     reading = Child(children.start("sockservice", "lines", path))
@@ -610,7 +617,10 @@ def test_an_interrupt_ends_it_without_a_word(path: str, store: SQLite, children:
     reading.process.send_signal(signal.SIGINT)
     assert reading.process.wait(PATIENCE) == 130
     assert reading.process.stderr is not None
-    assert reading.process.stderr.read() == b""
+    said = reading.process.stderr.read()
+    assert (told := re.fullmatch(rb"([\d,]+) lines, last id (\d+): interrupted\n", said)), said
+    # The ids begin with 1, and what was written was a page, not whole, or several.
+    assert int(told[1].replace(b",", b"")) == int(told[2]) > 6
 
 
 def test_following_ends_when_the_time_is_past(path: str, store: SQLite, children: Children) -> None:

@@ -23,8 +23,12 @@ def plain(roff: str) -> str:
 
 def test_every_command_and_option_is_there() -> None:
     text = plain(page(main))
-    assert main.commands
-    for name, command in main.commands.items():
+    context = click.Context(main)
+    names = main.list_commands(context)
+    assert names
+    for name in names:
+        command = main.get_command(context, name)
+        assert command is not None
         [section] = re.findall(rf"^\.SS {name}\n(.*?)^\.S[SH] ", text, re.DOTALL | re.MULTILINE)
         for parameter in command.params:
             for written in [*parameter.opts, *parameter.secondary_opts]:

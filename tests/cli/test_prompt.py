@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -17,12 +18,23 @@ from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from prompt_toolkit.output.vt100 import Vt100_Output
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 
 from sockservice.cli.send.conversation import Conversation
 from sockservice.cli.send.editor import HISTORY, Editor, History, historyPath
 from sockservice.cli.send.terminal import Left, Plain
+from sockservice.cli.status import SIGNALS
 from sockservice.client.targets import connect
-from tests.conftest import PATIENCE, HandReactor, Reactor, Service, unprivileged, until
+from tests.conftest import (
+    PATIENCE,
+    HandReactor,
+    Reactor,
+    Service,
+    closed_number,
+    unprivileged,
+    until,
+)
 from tests.terminal import OnTerminal
 
 Outcome = tuple[int, str]
@@ -68,6 +80,9 @@ class Typed:
 
     def stop(self) -> None:
         self.end()
+
+    def interrupted(self) -> None:
+        pass
 
 
 class Held:
@@ -173,9 +188,9 @@ def test_a_server_that_closes_is_told(held: Held) -> None:
 
 
 def test_a_server_that_lets_nobody_in_is_status_3(held: Held) -> None:
-    held.server.sendall(b"error busy: 1 connections, the limit\n")
+    held.server.sendall(b"error busy: 1 connection, the limit\n")
     held.server.close()
-    why = "the server ended the connection: error busy: 1 connections, the limit"
+    why = "the server ended the connection: error busy: 1 connection, the limit"
     assert held.result() == (3, f"sent 0, acknowledged 0: {why}")
     assert held.terminal.shown == []
 
@@ -225,12 +240,30 @@ def test_leaving_is_an_interruption_if_something_is_open(
         held.terminal.leave()
         expected = held.result()
     else:
-        # As the reactor does when it is told to stop.
-        stopping = held.conversation.interrupt()
+        held.conversation.end(130, "interrupted")
         expected = held.result()
-        held.reactor.result(stopping)
     said = f"sent {awaited:d}, acknowledged 0: interrupted"
     assert expected == ((130, said) if typed or awaited else (0, ""))
+
+
+@pytest.mark.parametrize("when", ["idle", "awaited", "finishing"])
+def test_any_other_signal_has_its_status(held: Held, when: str) -> None:
+    if when != "idle":
+        held.type(b"a")
+    if when == "finishing":
+        held.terminal.end()
+    held.conversation.end(143, "terminated")
+    sent = 0 if when == "idle" else 1
+    assert held.result() == (143, f"sent {sent}, acknowledged 0: terminated")
+
+
+def test_the_sum_so_far_is_shown(held: Held) -> None:
+    held.type(b"a", b"b")
+    held.reply(b"ok")
+    held.conversation.tell()
+    assert held.terminal.shown == [b"ok", b"! sent 2, acknowledged 1"]
+    held.terminal.leave()
+    assert held.result()[0] == 130
 
 
 def test_datagrams_lost_are_told_each_and_status_4(reactor: HandReactor, opened: ExitStack) -> None:
@@ -290,6 +323,27 @@ def test_a_plain_terminal_gives_lines_as_they_end(reactor: HandReactor, torn: by
         typing.close()
         assert reactor.result(given) == ([torn] if torn else None)
         assert reactor.result(terminal.read()) is None
+
+
+def test_a_plain_terminal_that_is_gone_has_given_all_that_was_typed(reactor: HandReactor) -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb"), open(writing, "wb", buffering=0) as typing:
+        terminal = Plain(reactor, reading)
+        given = terminal.read()
+        typing.write(b"torn")
+        typing.close()
+        terminal.connectionLost(Failure(ConnectionDone()))
+        assert reactor.result(given) == [b"torn"]
+        assert reactor.result(terminal.read()) is None
+
+
+def test_a_plain_terminal_that_is_still_there_is_not_waited_for(reactor: HandReactor) -> None:
+    reading, writing = os.pipe()
+    with open(reading, "rb"), open(writing, "wb"):
+        terminal = Plain(reactor, reading)
+        given = terminal.read()
+        terminal.connectionLost(Failure(ConnectionDone()))
+        assert reactor.result(given) is None
 
 
 async def test_a_plain_terminal_can_be_stopped(real: Reactor) -> None:
@@ -437,8 +491,8 @@ def test_the_history_is_where_xdg_says(state: str) -> None:
 
 
 def sending(target: str, folder: Path, opened: ExitStack, **environment: str) -> OnTerminal:
-    state = {"XDG_STATE_HOME": str(folder)}
-    return OnTerminal(["sockservice", "send", target], opened, None, **state, **environment)
+    environment["XDG_STATE_HOME"] = str(folder)
+    return OnTerminal(["sockservice", "send", target], opened, environment=environment)
 
 
 def tcp(service: Service) -> str:
@@ -501,6 +555,37 @@ def test_a_dumb_terminal_edits_its_lines_itself(
     assert terminal.end() == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_a_signal_ends_it_with_the_sum(
+    service: Service, tmp_path: Path, opened: ExitStack, term: str, number: signal.Signals
+) -> None:
+    terminal = sending(tcp(service), tmp_path, opened, TERM=term)
+    terminal.until(">")
+    terminal.type("hello\r")
+    terminal.until("ok\r\n.*>")
+    terminal.process.send_signal(signal.SIGQUIT)
+    terminal.until("! sent 1, acknowledged 1\r\n.*>")
+    terminal.process.send_signal(number)
+    terminal.until(f"sent 1, acknowledged 1: {SIGNALS[number]}\r\n")
+    assert terminal.end() == 128 + number
+
+
+@pytest.mark.parametrize("options", [[], ["--rate", "100"]])
+@pytest.mark.parametrize("term", ["xterm", "dumb"])
+def test_a_terminal_that_goes_away_hangs_up(
+    service: Service, tmp_path: Path, opened: ExitStack, term: str, options: list[str]
+) -> None:
+    environment = {"XDG_STATE_HOME": str(tmp_path), "TERM": term}
+    command = ["sockservice", "send", *options, tcp(service)]
+    terminal = OnTerminal(command, opened, environment=environment)
+    terminal.until(">")
+    terminal.type("hello\r")
+    terminal.until("ok\r\n.*>")
+    terminal.close()
+    assert terminal.end() == 129
+
+
 @pytest.mark.parametrize("term", ["xterm", "dumb"])
 def test_ctrl_c_before_there_is_a_connection_is_status_130(
     tmp_path: Path, opened: ExitStack, term: str
@@ -518,12 +603,36 @@ def test_ctrl_c_before_there_is_a_connection_is_status_130(
     assert terminal.end() == 130
 
 
+def test_with_retry_there_is_a_prompt_before_there_is_a_connection(
+    tmp_path: Path, opened: ExitStack
+) -> None:
+    target = f"127.0.0.1:{closed_number(socket.SOCK_STREAM)}"
+    environment = {"XDG_STATE_HOME": str(tmp_path)}
+    command = ["sockservice", "send", "--retry", target]
+    terminal = OnTerminal(command, opened, environment=environment)
+    terminal.until(">.*Connection refused; trying again in .*>")
+    terminal.type("half")
+    terminal.until("half")
+    server = opened.enter_context(socket.create_server(("127.0.0.1", int(target[10:]))))
+    server.settimeout(PATIENCE)
+    terminal.type(" and whole\n")
+    connection = opened.enter_context(closing(server.accept()[0]))
+    connection.settimeout(PATIENCE)
+    assert connection.recv(100) == b"half and whole\n"
+    connection.sendall(b"good\n")
+    terminal.until("good\r\n.*>")
+    terminal.type("\x04")
+    assert terminal.end() == 0
+
+
 def test_without_the_editor_there_is_a_hint(service: Service, opened: ExitStack) -> None:
     without = "import sys; sys.modules['prompt_toolkit'] = None; "
     command = f"{without} from sockservice.cli import main; main()"
     terminal = OnTerminal([sys.executable, "-c", command, "send", tcp(service)], opened)
     terminal.until(r"install sockservice\[prompt\]\r\n")
+    terminal.until("> ")
     terminal.type("hello\n")
-    terminal.until("hello\r\nok\r\n")
+    terminal.until("hello\r\n> \r  \rok\r\n> ")
     terminal.type("\x04")
+    terminal.until("\r\n")
     assert terminal.end() == 0

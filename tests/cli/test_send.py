@@ -101,6 +101,7 @@ def test_json_gives_each_reply_and_a_sum(children: Children, answering: Answer) 
         "acknowledged": 2,
         "refused": 1,
         "unacknowledged": 0,
+        "unasked": 0,
         "status": 1,
         "why": "1 refused",
     }
@@ -134,9 +135,9 @@ def test_a_bar_grows_on_a_terminal_and_leaves_nothing(
             received.readline()
             connection.sendall(b"ok\n")
             seen = b""
-            while b"1 lines" not in seen:
+            while b"1 line " not in seen:
                 seen += terminal.read(1000)
-            assert re.search(rb"50% \[#+-+\] 1 lines  2 B .* left  1 unacknowledged", seen)
+            assert re.search(rb"50% \[#+-+\] 1 line  2 B .* left  1 unacknowledged", seen)
             connection.sendall(b"ok\n")
             silence(connection)
 
@@ -164,11 +165,13 @@ def test_a_dumb_terminal_has_no_bar(
         bar.show("here")
         bar.clear()
         monkeypatch.undo()
-        os.set_blocking(ours, False)
+        # So that there is something to wait for.
+        stderr.write("end")
+        stderr.flush()
         written = b""
-        with suppress(BlockingIOError):
-            written = os.read(ours, 100)
-    assert (bar.there, written) == (there, b"\r\x1b[Khere\r\x1b[K" if there else b"")
+        while not written.endswith(b"end"):
+            written += os.read(ours, 100)
+    assert (bar.there, written[:-3]) == (there, b"\r\x1b[Khere\r\x1b[K" if there else b"")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +179,7 @@ def test_a_dumb_terminal_has_no_bar(
     [
         (80, "[##########" + " " * 30 + "] 2.5 of 10 s, 1,500 answered"),
         (40, "[##       ] 2.5 of 10 s, 1,500 answered"),
-        (20, "2.5 of 10 s, 1,500 "),
+        (20, "2.5 of 10 s"),
     ],
 )
 def test_the_bar_of_a_measurement_fits_its_terminal(width: int, expected: str) -> None:
@@ -191,11 +194,16 @@ def test_the_bar_of_a_measurement_fits_its_terminal(width: int, expected: str) -
         (
             24_000,
             100,
-            " 50% [##############--------------] "
+            " 50% [##############---------------] "
             "1,500 lines  12.0 kB  150 lines/s  0:10 left  3 unacknowledged",
         ),
-        (24_000, 20, "1,500 lines  12.0 k"),
-        (48_000_000, 80, "1,500 lines  12.0 kB  150 lines/s  11:06:30 left  3 unacknowledged"),
+        (24_000, 20, " 50% 1,500 lines"),
+        (24_000, 40, " 50% 1,500 lines  12.0 kB  150 lines/s"),
+        (
+            48_000_000,
+            80,
+            "  0% [-----] 1,500 lines  12.0 kB  150 lines/s  11:06:30 left  3 unacknowledged",
+        ),
     ],
 )
 def test_the_bar_fits_its_terminal(total: int | None, width: int, expected: str) -> None:
@@ -255,6 +263,10 @@ def test_lines_are_kept_when_there_is_no_connection(children: Children) -> None:
     said = f"could not connect to {target}: Connection refused; 2 lines are in kept\n"
     assert outcome(done) == (3, b"", said)
     assert (children.folder / "kept").read_bytes() == b"a\nb\n"
+    # The next run adds to them.
+    done = children.run("sockservice", "send", "--unacked", "kept", target, "c")
+    assert done.returncode == 3
+    assert (children.folder / "kept").read_bytes() == b"a\nb\nc\n"
 
 
 def test_nothing_is_kept_when_all_was_acknowledged(children: Children, service: Service) -> None:
@@ -313,7 +325,7 @@ def test_a_server_that_lets_nobody_in_is_status_3(
     children: Children, answering: Answer, lines: list[str]
 ) -> None:
     def does(connection: socket.socket) -> None:
-        connection.sendall(b"error busy: 1 connections, the limit\n")
+        connection.sendall(b"error busy: 1 connection, the limit\n")
         connection.shutdown(socket.SHUT_WR)
         silence(connection)
 
@@ -325,7 +337,7 @@ def test_a_server_that_lets_nobody_in_is_status_3(
     finally:
         os.close(reading)
         os.close(writing)
-    why = "the server ended the connection: error busy: 1 connections, the limit"
+    why = "the server ended the connection: error busy: 1 connection, the limit"
     if lines:
         why += "; lines 1 to 2 are unacknowledged; 2 lines are in kept"
         assert (children.folder / "kept").read_bytes() == b"a\nb\n"
@@ -335,12 +347,12 @@ def test_a_server_that_lets_nobody_in_is_status_3(
 def test_a_server_that_had_taken_lines_before_is_status_1(
     children: Children, answering: Answer
 ) -> None:
-    target = answering(replies(b"ok", b"error busy: 1 bytes held for all connections"))
+    target = answering(replies(b"ok", b"error busy: 1 byte held for all connections"))
     status, printed, said = outcome(children.run("sockservice", "send", target, "a", "b"))
     assert (status, printed) == (1, b"ok\n")
     assert said == (
         "sent 2, acknowledged 1: the server ended the connection: "
-        "error busy: 1 bytes held for all connections; line 2 is unacknowledged\n"
+        "error busy: 1 byte held for all connections; line 2 is unacknowledged\n"
     )
 
 
@@ -392,6 +404,21 @@ def test_each_datagram_that_is_lost_is_told(
     assert said == b"sent 3, acknowledged 1: " + summed + kept + b"\n"
     if options:
         assert (children.folder / "kept").read_bytes() == b"a\nc\n"
+
+
+def test_datagrams_are_refused_as_the_option_says(children: Children, opened: ExitStack) -> None:
+    bound = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    bound.settimeout(PATIENCE)
+    bound.bind(("127.0.0.1", 0))
+    target = f"udp:127.0.0.1:{bound.getsockname()[1]}"
+    process = children.start("sockservice", "send", "--refusal", "nak", target, "a", "b")
+    (_, first), (_, second) = [bound.recvfrom(100) for _ in range(2)]
+    sending = Child(process)
+    bound.sendto(b"a", first)
+    sending.until(rb"a\n")
+    bound.sendto(b"nak b", second)
+    assert sending.end() == (1, b"sent 2, acknowledged 1: 1 refused\n")
+    assert sending.output == b"a\nnak b\n"
 
 
 def test_input_that_cannot_be_read_is_told(children: Children, service: Service) -> None:
@@ -496,6 +523,7 @@ def test_without_standard_output_nothing_is_sent(children: Children) -> None:
         (["--file", "-", "127.0.0.1:5", "a"], "as arguments or in files"),
         (["--rate", "0", "127.0.0.1:5", "a"], "'--rate'"),
         (["--unacked", "", "127.0.0.1:5", "a"], "'--unacked'"),
+        (["--unacked", "-", "127.0.0.1:5", "a"], "'--unacked'"),
         (["--unacked", ".", "127.0.0.1:5", "a"], "'--unacked'"),
         (["--unacked", "/dev/null", "127.0.0.1:5", "a"], "'--unacked'"),
         (["--unacked", "/nowhere/kept", "127.0.0.1:5", "a"], "'--unacked'"),
@@ -584,10 +612,10 @@ def test_what_could_not_even_be_sent_is_kept(children: Children) -> None:
     process = children.start(
         "sockservice", "send", "--retry", "--unacked", "kept", target, "a", "b"
     )
-    assert process.stderr is not None
-    assert b"could not connect: Connection refused; trying again in" in process.stderr.readline()
+    child = Child(process)
+    assert b"could not connect: Connection refused; trying again in" in child.complaint()
     process.send_signal(signal.SIGTERM)
-    status, said = Child(process).end()
+    status, said = child.end()
     summed = b"terminated; lines 1 to 2 are unacknowledged; 2 lines are in kept"
     assert (status, said.splitlines()[-1]) == (143, b"sent 0, acknowledged 0: " + summed)
     assert (children.folder / "kept").read_bytes() == b"a\nb\n"

@@ -4,6 +4,7 @@ import ipaddress
 import os
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from time import perf_counter_ns
@@ -16,16 +17,20 @@ from zope.interface import implementer
 
 from sockservice.cli.bench.settings import Settings, Unmeasured, received
 from sockservice.cli.connecting import NotConnected, connected
-from sockservice.cli.react import react
-from sockservice.cli.status import NOT_CONNECTED, USAGE
+from sockservice.cli.react import cramped, react
+from sockservice.cli.status import NOT_CONNECTED, SIGNALS, USAGE
 from sockservice.client.datagram import DatagramClient
+from sockservice.client.farewell import rejected
 from sockservice.client.line import LineClient
 from sockservice.client.takeover import longest
-from sockservice.client.targets import connect
+from sockservice.client.targets import connect, framingOf
 from sockservice.limits.openfiles import allow
 from sockservice.measure.load import Load
 from sockservice.measure.schedule import SECOND
 from sockservice.measure.tally import Tally
+from sockservice.wire.framer import Framer
+from sockservice.wire.framing import Framing
+from sockservice.wire.plurals import counted
 
 #: Seconds between reports of a process on how far it is.
 PROGRESS = 0.2
@@ -37,12 +42,17 @@ def work(settings: Settings, parent: Connection, others: list[Connection]) -> No
     `others` are the parent's own ends: while this process has them open, too, it would
     not notice that the parent has gone.
     """
-    for each in others:
-        each.close()
+    for other in others:
+        other.close()
     # A terminal's Ctrl-C goes to a whole group; the parent passes it on.
     os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for each in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(each, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, signal.SIGQUIT))
+    if why := cramped():
+        parent.send(Unmeasured(NOT_CONNECTED, why))
+        return
 
     async def run(reactor: Any) -> None:
         working = Working(reactor, settings, parent)
@@ -96,6 +106,7 @@ class Working:
         self._parent = parent
         self._waiting: Deferred[Any] | None = None
         self._stopped = False
+        self._used = False  # all lines that were counted
         self._done: Deferred[None] = Deferred()
         self._load = Load(
             reactor,
@@ -104,7 +115,12 @@ class Working:
             settings.pipeline,
             settings.rate,
             settings.timeout,
+            count=settings.lines,
+            payload=settings.payload,
+            refusals=settings.refusals,
+            framing=_unusual(framingOf(settings.target) or settings.how["framing"]),
         )
+        self._load.exhausted.addCallback(lambda _: self._exhausted())
 
     async def run(self) -> Unmeasured | tuple[Tally, float]:
         try:
@@ -120,6 +136,12 @@ class Working:
             self._waiting.cancel()
         return self._done
 
+    def _exhausted(self) -> None:
+        """End what is waited for: no line is left."""
+        self._used = True
+        if self._waiting is not None and self._load.until is None:
+            self._waiting.cancel()
+
     async def _run(self) -> Unmeasured | tuple[Tally, float]:
         settings, load = self._settings, self._load
         allow(settings.connections)
@@ -128,9 +150,10 @@ class Working:
         self._parent.send(True)
         await self._connecting(StartSignal(self._reactor, self._parent).came)
         load.start()
-        await self._sleep(settings.warmup)
-        if not self._stopped:
+        if settings.warmup:
+            await self._sleep(settings.warmup)
             load.forget()
+        if not self._stopped:
             await self._sleep(settings.duration)
         settled = load.finish()
         elapsed = (load.until or 0) - load.since
@@ -143,6 +166,11 @@ class Working:
         if self._stopped:
             # Lines in flight when it was stopped cannot be said to have no reply.
             load.tally.unanswered = 0
+        tally = load.tally
+        # When all lines that are counted have been used, nobody waits for the end of connections.
+        away = tally.turnedAway or (self._used and rejected(tally.reason))
+        if away and tally.answered == tally.refused - tally.farewells:
+            return Unmeasured(NOT_CONNECTED, tally.reason)
         if load.unheard and not load.tally.answered:
             return Unmeasured(NOT_CONNECTED, f"{settings.target}: nobody listens there")
         return load.tally, elapsed / SECOND
@@ -160,7 +188,7 @@ class Working:
             )
         if self._settings.size > (most := longest(client)):
             client.abort()
-            raise NotConnected(USAGE, f"--size: {target} takes at most {most} bytes")
+            raise NotConnected(USAGE, f"--size: {target} takes at most {counted(most, 'byte')}")
         return client
 
     async def _connecting(self, deferred: Deferred[Any]) -> Any:
@@ -186,7 +214,7 @@ class Working:
     async def _sleep(self, seconds: float) -> None:
         """Wait, telling the parent now and then; less if stopped or no connection is left."""
         end = self._reactor.seconds() + seconds
-        while not self._stopped and self._load.alive:
+        while not (self._stopped or self._used) and self._load.alive:
             left = end - self._reactor.seconds()
             if left <= 0:
                 break
@@ -194,6 +222,11 @@ class Working:
             timer = self._reactor.callLater(min(left, PROGRESS), slept.callback, None)
             await self._quietly(slept)
             self._parent.send(self._load.tally.answered)
+
+
+def _unusual(framing: Callable[[int], Framing]) -> Callable[[int], Framing] | None:
+    """Return a framing, but None for that of lines, for which a load has a shorter way."""
+    return None if framing is Framer else framing
 
 
 def local(client: LineClient | DatagramClient) -> bool:

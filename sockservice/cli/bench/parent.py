@@ -1,5 +1,6 @@
 """Start the processes that load a server, and add up what they count."""
 
+import errno
 import os
 import signal
 from contextlib import suppress
@@ -11,10 +12,10 @@ from typing import Any
 from sockservice.cli.bench.child import work
 from sockservice.cli.bench.settings import Settings, Unmeasured, received
 from sockservice.cli.progress import Bar, timed
-from sockservice.cli.status import INTERRUPTED, NOT_ALL
+from sockservice.cli.signals import quitting, rearm
+from sockservice.cli.status import NOT_ALL, NOT_CONNECTED, SIGNALS, signalled
 from sockservice.measure.tally import Tally
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from sockservice.wire.plurals import grouped
 
 
 class Benching:
@@ -23,26 +24,28 @@ class Benching:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pids: list[int] = []
-        self.interrupted = False
+        #: The signal that ended it, or 0.
+        self.number = 0
+        self._answered: dict[int, int] = {}
+        self._begun = perf_counter()
+        self._bar = Bar()
 
     def run(self) -> Unmeasured | tuple[Tally, float]:
         """Load the server; return the counts, and the seconds measured."""
-        before = {each: signal.signal(each, self._interrupt) for each in SIGNALS}
-        # Each process begins as this one is now: with no reactor yet.
-        context = get_context("fork")
+        caught = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        # A signal in between would find some processes begun, others not.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (*SIGNALS, signal.SIGQUIT))
+        before = {each: signal.signal(each, self._interrupt) for each in caught}
         ours: list[Connection] = []
-        processes = []
-        for place in range(self._settings.processes):
-            here, there = context.Pipe()
-            ours.append(here)
-            settings = self._settings.part(place)
-            process = context.Process(target=work, args=(settings, there, list(ours)))
-            process.start()
-            there.close()
-            processes.append(process)
-            self._pids.append(process.pid or 0)
+        processes: list[Any] = []
         try:
-            return self._gather(ours)
+            why = self._begin(ours, processes)
+            with quitting(self._said):
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, (*SIGNALS, signal.SIGQUIT))
+                if why:
+                    self._end()
+                    return Unmeasured(NOT_CONNECTED, why)
+                return self._gather(ours)
         finally:
             for each in ours:
                 each.close()
@@ -51,24 +54,56 @@ class Benching:
             for number, way in before.items():
                 signal.signal(number, way)
 
+    def _begin(self, ours: list[Connection], processes: list[Any]) -> str:
+        """Start the processes; return why there are not all of them, or ""."""
+        # Each process begins as this one is now: with no reactor yet.
+        context = get_context("fork")
+        try:
+            for place in range(self._settings.processes):
+                here, there = context.Pipe()
+                ours.append(here)
+                settings = self._settings.part(place)
+                process = context.Process(target=work, args=(settings, there, list(ours)))
+                process.start()
+                there.close()
+                processes.append(process)
+                self._pids.append(process.pid or 0)
+        except OSError as problem:
+            limit = "n" if problem.errno == errno.EMFILE else "u"
+            return f"not even begun: {problem.strerror} (see ulimit -{limit})"
+        return ""
+
     def _interrupt(self, number: int, frame: object) -> None:
-        self.interrupted = True
+        rearm()
+        self.number = number
+        if number == signal.SIGINT:
+            self._bar.interrupted()
+        self._end()
+
+    def _end(self) -> None:
         for pid in self._pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+
+    def _said(self) -> str:
+        """Return in words how far it is."""
+        answered = sum(self._answered.values())
+        lines = grouped(answered, "line")
+        return f"answered {lines} in {perf_counter() - self._begun:.1f} s"
 
     def _gather(self, ours: list[Connection]) -> Unmeasured | tuple[Tally, float]:
         for each in ours:
             message = received(each)
             if message is not True:
                 when = f" before there was a connection to {self._settings.target}"
-                return message or self._ended(when)
+                return self._ended(when) if self.number or not message else message
         for each in ours:
             each.send(True)
         tally, elapsed = Tally(), 0.0
-        bar, begun = Bar(), perf_counter()
+        bar, begun = self._bar, perf_counter()
+        self._begun = begun
         seconds = self._settings.warmup + self._settings.duration
-        answered: dict[int, int] = {}
+        answered = self._answered
         while ours:
             ready: Any = wait(ours)
             for each in ready:
@@ -91,6 +126,7 @@ class Benching:
 
     def _ended(self, when: str = "") -> Unmeasured:
         """Return why a process ended without sending anything."""
-        if self.interrupted:
-            return Unmeasured(INTERRUPTED, f"interrupted{when}")
+        if self.number:
+            status, word = signalled(self.number)
+            return Unmeasured(status, f"{word}{when}")
         return Unmeasured(NOT_ALL, "a process that loads has failed")

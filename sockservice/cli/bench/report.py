@@ -4,9 +4,12 @@ import math
 from typing import Any
 
 from sockservice.cli.bench.settings import Settings
+from sockservice.cli.columns import folded, labelled
 from sockservice.cli.text import printable
+from sockservice.measure.histogram import Histogram
 from sockservice.measure.schedule import SECOND
 from sockservice.measure.tally import FAULTS, Tally
+from sockservice.wire.plurals import counted
 
 #: Quantiles of the latency that are printed.
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
@@ -27,48 +30,79 @@ def summary(settings: Settings, tally: Tally, elapsed: float) -> dict[str, Any]:
         "perSecond": round(tally.inTime / elapsed, 3) if elapsed else 0.0,
     }
     found |= {name: getattr(tally, name) for name in FAULTS}
-    found["reason"] = tally.reason
+    found["reason"] = tally.reason or None
     found["latency"] = None
     if tally.latencies.total:
         found["latency"] = {
-            name: tally.latencies.quantile(part) / SECOND for name, part in QUANTILES.items()
+            name: value / SECOND for name, value in _figures(tally.latencies).items()
         }
     return found
 
 
-def table(settings: Settings, tally: Tally, elapsed: float, bars: bool) -> list[str]:
-    """Return the results as lines for a person to read, with a histogram if `bars` is true."""
+def _figures(latencies: Histogram) -> dict[str, float]:
+    """Return quantiles and moments, in nanoseconds."""
+    return {
+        "min": latencies.least,
+        "mean": latencies.mean,
+        "deviation": latencies.deviation,
+        **{name: latencies.quantile(part) for name, part in QUANTILES.items()},
+    }
+
+
+def faulty(tally: Tally) -> str:
+    """Return in words what went wrong, or ""."""
+    if not tally.answered:
+        return tally.reason or "nothing was answered"
+    said = ", ".join(f"{number:,} {name}" for name, number in tally.faults.items())
+    return f"{said}: {tally.reason}" if said and tally.reason else said
+
+
+def table(settings: Settings, tally: Tally, elapsed: float, columns: int, drawn: bool) -> list[str]:
+    """Return the results as lines of at most `columns` columns, `drawn` with a histogram."""
     perSecond = tally.inTime / elapsed if elapsed else 0.0
-    faults = ((name, getattr(tally, name)) for name in FAULTS)
-    lines = [
-        f"bench {settings.target}: {settings.connections} connections, {settings.pipeline} in "
-        f"flight on each, {settings.size} bytes",
-        f"answered  {tally.answered:,} in {elapsed:.1f} s: {perSecond:,.0f} a second, "
-        f"{perSecond * settings.size / 1e6:,.1f} MB/s",
-        "faults    " + (", ".join(f"{name} {n:,}" for name, n in faults if n) or "none"),
-    ]
+    asked = "" if settings.rate is None else f" of {settings.rate:,.6g} asked for"
+    connections = counted(settings.connections, "connection")
+    size = counted(settings.size, "byte")
+    head = f"bench {settings.target}: {connections}, {settings.pipeline} in flight on each, {size}"
+    answered = (
+        f"{tally.answered:,} in {elapsed:.1f} s: {perSecond:,.0f} a second{asked}, "
+        f"{perSecond * settings.size / 1e6:,.1f} MB/s"
+    )
+    faults = ", ".join(f"{name} {n:,}" for name, n in tally.faults.items()) or "none"
+    lines = folded(printable(head.encode()).decode(), columns)
+    lines += labelled("answered  ", [answered], columns)
+    lines += labelled("faults    ", [faults], columns)
     if tally.reason:
-        lines.append(f"reason    {printable(tally.reason.encode()).decode()}")
+        lines += labelled("reason    ", [printable(tally.reason.encode()).decode()], columns)
     if tally.latencies.total:
-        found = {name: tally.latencies.quantile(part) for name, part in QUANTILES.items()}
-        lines.append(
-            "latency   " + ", ".join(f"{name} {_ms(value)}" for name, value in found.items())
-        )
-        if bars:
-            lines += histogram(tally)
+        said = [f"{name} {_ms(value)}" for name, value in _figures(tally.latencies).items()]
+        rows = [", ".join(said[at : at + 3]) for at in (0, 3, 6)]
+        lines += labelled("latency   ", rows, columns)
+        if drawn:
+            lines += histogram(tally, columns)
     return lines
 
 
-def histogram(tally: Tally) -> list[str]:
-    """Return the histogram of the latencies: the upper bound of each bar, its share, the bar."""
+def histogram(tally: Tally, columns: int) -> list[str]:
+    """Return the histogram of the latencies: the upper bound of each bar, its share, the bar.
+
+    It is as wide as `columns` allow; what there is no room for is left out.
+    """
     bars = list(tally.latencies.bars(BARS))
     most = max(count for _, count in bars)
     total = tally.latencies.total
+    before = [f"{_ms(value):>13} {count / total:7.2%} " for value, count in bars]
+    # The last column is left free: some terminals wrap there.
+    width = columns - 1 - max(map(len, before))
+    if width < 5:
+        before = [f"{_ms(value):>12} " for value, _ in bars]
+        width = columns - 1 - max(map(len, before))
+    width = min(WIDTH, max(0, width))
     return [
-        f"{_ms(value):>13} {count / total:7.2%} {'#' * math.ceil(count * WIDTH / most)}"
-        for value, count in bars
+        f"{start}{'#' * math.ceil(count * width / most)}"[: max(1, columns - 1)].rstrip()
+        for start, (_, count) in zip(before, bars, strict=True)
     ]
 
 
-def _ms(value: int) -> str:
+def _ms(value: float) -> str:
     return f"{value / 1e6:,.3f} ms"

@@ -18,12 +18,19 @@ class Settings(NamedTuple):
     processes: int
     yes: bool
     how: dict[str, Any]
+    lines: int | None = None
+    payload: bytes | None = None
+    refusals: tuple[bytes, ...] = (b"error ",)
 
     def part(self, place: int) -> "Settings":
-        """Return the settings of one process: its share of the connections and of the rate."""
-        connections = (self.connections + self.processes - place - 1) // self.processes
+        """Return the settings of one process: its share of connections, rate and lines."""
+        before, end = (self.connections * each // self.processes for each in (place, place + 1))
+        connections = end - before
         rate = self.rate and self.rate * connections / self.connections
-        return self._replace(connections=connections, rate=rate)
+        lines = self.lines
+        if lines is not None:
+            lines = lines * end // self.connections - lines * before // self.connections
+        return self._replace(connections=connections, rate=rate, lines=lines)
 
 
 class Unmeasured(NamedTuple):

@@ -10,8 +10,10 @@ from sockservice.client.datagram import DatagramClient
 from sockservice.client.explain import lost
 from sockservice.client.framed import Framed
 from sockservice.client.line import REPLY_LIMIT, LineClient
+from sockservice.client.requests import Discarded
 from sockservice.client.takeover import attach
 from sockservice.net.seqpacket import PacketServer
+from sockservice.net.tls.client import refusal
 from sockservice.net.transports import tune
 from sockservice.wire.chunks import Packets
 from sockservice.wire.framer import Framer
@@ -19,12 +21,15 @@ from sockservice.wire.framing import LF, Control, Framing, Lines
 
 
 class Link:
-    """Carries probes; tells of replies, refusals and its end through callbacks."""
+    """Carries probes; tells of replies, refusals and its end through callbacks.
+
+    `ended` gets why, and whether a certificate of ours was refused.
+    """
 
     def __init__(self) -> None:
         self.received: Callable[[bytes], None] = lambda data: None
         self.refused: Callable[[], None] = lambda: None
-        self.ended: Callable[[str], None] = lambda why: None
+        self.ended: Callable[[str, bool], None] = lambda why, refused: None
 
     def send(self, probe: bytes) -> None:
         """Send one probe.
@@ -63,14 +68,15 @@ class LineLink(Link, Protocol):
             if isinstance(item, Control):
                 self.transport.write(item.data)
                 continue
-            lines = item.lines if isinstance(item, Lines) else [b"error reply " + item.reason]
+            lines = item.lines if isinstance(item, Lines) else [Discarded(b"reply " + item.reason)]
             for line in lines:
                 self.received(line)
         if self._framed.broken:
             self.transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.ended(self._framed.broken or lost(reason))
+        assert reason.value is not None
+        self.ended(self._framed.broken or lost(reason), bool(refusal(reason.value)))
 
 
 class DatagramLink(Link, DatagramProtocol):

@@ -9,7 +9,10 @@ from twisted.internet.defer import Deferred
 from sockservice.cli.ping.link import LineLink, Link
 from sockservice.cli.ping.report import Printer
 from sockservice.cli.status import NOT_ALL, NOT_CONNECTED
-from sockservice.measure.probes import Event, Probes
+from sockservice.client.farewell import rejected
+from sockservice.client.requests import Discarded
+from sockservice.measure.probes import Event, Fate, Probes
+from sockservice.wire.plurals import counted
 
 #: Bytes that a server may leave unanswered on a stream before probes are withheld.
 UNANSWERED = 4 * 1024 * 1024
@@ -47,6 +50,7 @@ class Pinging:
         self._expiring: Any = None
         self._ending: Any = None
         self._refused = False
+        self._refusal = ""  # the last
         self._done: Deferred[tuple[int, str]] | None = Deferred()
         link.received = self._received
         link.refused = self._wasRefused
@@ -61,9 +65,9 @@ class Pinging:
         self._send()
         return done
 
-    def stop(self) -> None:
-        """End now; probes without a reply are not counted as lost."""
-        self._finish("")
+    def stop(self, status: int, why: str) -> None:
+        """End now, for a signal has come; probes without a reply are not counted as lost."""
+        self._finish(why, status)
 
     def _send(self) -> None:
         """Send the probes that are due."""
@@ -114,7 +118,12 @@ class Pinging:
         return True
 
     def _received(self, data: bytes) -> None:
-        event = self._probes.receive(data, self._now())
+        if isinstance(data, Discarded):
+            event = self._probes.discard(data)
+        else:
+            event = self._probes.receive(data, self._now())
+        if event.fate is Fate.REFUSED:
+            self._refusal = data.decode("utf-8", "backslashreplace")
         self._refused = False
         self._tell([event])
         self._next()
@@ -149,10 +158,15 @@ class Pinging:
             self._refused = True
             self._report.note("nobody listens there any more")
 
-    def _ended(self, why: str) -> None:
+    def _ended(self, why: str, refused: bool) -> None:
         if self._done is not None:
             self._tell(self._probes.giveUp())
-            self._finish(why, NOT_ALL)
+            answered = self._probes.received - self._probes.refused
+            turnedAway = refused or rejected(self._refusal)
+            if turnedAway and not answered:
+                self._finish(self._refusal or why, NOT_CONNECTED)
+            else:
+                self._finish(why, NOT_ALL)
 
     def _linger(self) -> None:
         """Wait for duplicates of the last reply, then finish."""
@@ -171,6 +185,14 @@ class Pinging:
         self._link.close()
         if status != NOT_CONNECTED:
             self._report.end(self._probes)
+        why = why or self._report.broken or self._faults()
         if status is None:
-            status = NOT_ALL if why or self._report.broken or not self._probes.whole else 0
-        done.callback((status, why or self._report.broken))
+            status = NOT_ALL if why else 0
+        done.callback((status, why))
+
+    def _faults(self) -> str:
+        """Return what went wrong in words, or ""."""
+        faults = self._probes.faults
+        said = ", ".join(f"{number} {name}" for name, number in faults.items())
+        count = self._probes.count
+        return f"of {counted(count, 'probe')}: {said}" if said else ""

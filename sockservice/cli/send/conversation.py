@@ -5,22 +5,17 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
-from twisted.internet.interfaces import IDelayedCall, ISSLTransport
+from twisted.internet.interfaces import IDelayedCall
 from twisted.python.failure import Failure
 
-from sockservice.cli.send.terminal import WINDOW, Left, Terminal
+from sockservice.cli.send.terminal import NOTICE, UNASKED, WINDOW, Left, Terminal
 from sockservice.cli.status import DONE, INTERRUPTED, NOT_ALL, NOT_CONNECTED, TIMED_OUT
 from sockservice.cli.text import printable
 from sockservice.client.datagram import DatagramClient
 from sockservice.client.farewell import rejected
 from sockservice.client.line import LineClient
-from sockservice.client.requests import TimedOut
-
-#: Prefixes of a line that answers none, and of a message of our own.
-UNASKED, NOTICE = b"* ", b"! "
-
-#: Seconds that a server has to close as well once all is answered.
-GRACE = 1.0
+from sockservice.client.parting import GRACE, halfClose
+from sockservice.client.requests import TimedOut, late
 
 
 class Conversation:
@@ -33,6 +28,7 @@ class Conversation:
         terminal: Terminal,
         timeout: float,
         window: int = WINDOW,
+        refusals: tuple[bytes, ...] = (b"error ",),
     ) -> None:
         self._reactor = reactor
         self._client = client
@@ -40,6 +36,9 @@ class Conversation:
         self._terminal = terminal
         self._timeout = timeout
         self._window = window
+        self._refusals = refusals
+        if isinstance(client, DatagramClient):
+            client.refusals = refusals
         self._entered: deque[bytes] = deque()  # and not sent yet
         self._sent = 0
         self._acknowledged = 0
@@ -52,14 +51,12 @@ class Conversation:
         self._finishing = False  # but what was entered goes on
         self._halfClosed = False
         self._closed = False
-        self._interrupted = False
+        self._ending: tuple[int, str] | None = None  # status and word, if it was told to end
         self._why = ""
         self._settled: Deferred[None] = Deferred()  # all is sent, and no reply may come in time
-        self._done: Deferred[None] = Deferred()
 
     async def run(self) -> tuple[int, str]:
         """Run until either side ends it; return the exit status and a last message, or ""."""
-        self._reactor.addSystemEventTrigger("before", "shutdown", self.interrupt)
         self._client.disconnected().addCallback(self._disconnected)
         listening = Deferred.fromCoroutine(self._listen())
         try:
@@ -67,7 +64,7 @@ class Conversation:
                 self._entered += lines
                 self._send()
         except Left:
-            self._leave()
+            self._leave(INTERRUPTED, "interrupted")
         if not self._left:
             await self._finish()
         # Determined now, before closing the connection changes it.
@@ -75,21 +72,29 @@ class Conversation:
         await (self._client.abort() if self._client.outstanding else self._client.close())
         await listening
         self._terminal.flush()
-        # Not at once: the message returned here has to be printed before the reactor stops.
-        self._reactor.callLater(0, self._done.callback, None)
         return outcome
 
-    def interrupt(self) -> Deferred[None]:
-        """End, for the reactor is stopping; fires when the session has ended."""
-        self._leave()
+    def end(self, status: int, word: str) -> None:
+        """End, for a signal has come: its exit status, and the word for it."""
+        if status == INTERRUPTED:
+            self._terminal.interrupted()
+        self._leave(status, word)
         self._terminal.stop()
         self._client.abort()
-        return self._done
 
-    def _leave(self) -> None:
+    def tell(self) -> None:
+        """Show the sum so far."""
+        self._terminal.show(NOTICE + self._sum.encode())
+
+    @property
+    def _sum(self) -> str:
+        return f"sent {self._sent}, acknowledged {self._acknowledged}"
+
+    def _leave(self, status: int, word: str) -> None:
         self._left = True
-        if self._unsent or self._client.outstanding:
-            self._interrupted = True
+        # Ctrl-C is how people leave a prompt where nothing is open.
+        if status != INTERRUPTED or self._unsent or self._client.outstanding:
+            self._ending = self._ending or (status, word)
 
     @property
     def _unsent(self) -> bool:
@@ -97,8 +102,8 @@ class Conversation:
 
     def _outcome(self) -> tuple[int, str]:
         refusal = self._client.refusal if isinstance(self._client, LineClient) else ""
-        if self._interrupted:
-            status, why = INTERRUPTED, "interrupted"
+        if self._ending is not None:
+            status, why = self._ending
         elif rejected(refusal) and not (self._acknowledged or self._refused):
             status, why = NOT_CONNECTED, self._why
         elif self._acknowledged == self._sent and not self._unsent:
@@ -106,11 +111,10 @@ class Conversation:
         elif self._why:
             status, why = NOT_ALL, self._why
         elif self._client.outstanding or self._lost:
-            status, why = TIMED_OUT, f"no reply within {self._timeout:g} seconds"
+            status, why = TIMED_OUT, late(self._timeout)
         else:
             status, why = NOT_ALL, f"{self._refused} refused"
-        said = f"sent {self._sent}, acknowledged {self._acknowledged}: {why}" if why else ""
-        return status, said
+        return status, f"{self._sum}: {why}" if why else ""
 
     async def _listen(self) -> None:
         client = self._client
@@ -130,11 +134,8 @@ class Conversation:
                 await self._client.disconnected().addTimeout(GRACE, self._reactor)
 
     def _halfClose(self) -> None:
-        transport = self._client.transport
-        # TLS cannot, although its transport has the method.
-        if hasattr(transport, "loseWriteConnection") and not ISSLTransport.providedBy(transport):
-            self._halfClosed = True
-            transport.loseWriteConnection()
+        if isinstance(self._client, LineClient):
+            self._halfClosed = halfClose(self._client)
 
     def _send(self) -> None:
         """Send as many lines as may be in flight, and then the end if it has come."""
@@ -162,7 +163,7 @@ class Conversation:
 
     def _answered(self, reply: bytes) -> None:
         self._told = False
-        if reply.startswith(b"error "):
+        if reply.startswith(self._refusals):
             self._refused += 1
         else:
             self._acknowledged += 1
@@ -196,7 +197,7 @@ class Conversation:
 
     def _tellLate(self) -> None:
         if not self._left:
-            self._terminal.show(NOTICE + f"no reply within {self._timeout:g} seconds".encode())
+            self._terminal.show(NOTICE + late(self._timeout).encode())
 
     def _disconnected(self, _: None) -> None:
         self._closed = True

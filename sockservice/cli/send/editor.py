@@ -67,7 +67,8 @@ class Editor:
             text = await self._session.prompt_async(
                 pre_run=self._exitIfStopped, handle_sigint=False, set_exception_handler=False
             )
-        except _Stopped:
+        except (_Stopped, OSError):
+            # An error of a terminal that has gone.
             return None
         # Pasted text may be several lines, with or without the ending of the last.
         entered = text.removesuffix("\n").split("\n")
@@ -89,7 +90,8 @@ class Editor:
         if typing:
             self._app.renderer.erase()
         self._output.write_raw("".join(f"{line.decode()}\n" for line in shown))
-        self._output.flush()
+        with suppress(OSError):
+            self._output.flush()
         if typing:
             self._app.invalidate()
 
@@ -97,6 +99,9 @@ class Editor:
         """End the current call of `read`, or else the next."""
         self._stopped = True
         self._exitIfStopped()
+
+    def interrupted(self) -> None:
+        """Do nothing: the terminal echoes no keys."""
 
     def _exitIfStopped(self) -> None:
         typing = self._app.future

@@ -3,12 +3,20 @@
 import math
 from collections import deque
 
-from sockservice.cli.send.window import window
+from sockservice.cli.send.window import WINDOW, window
 
 
 def size(lines: list[bytes]) -> int:
     """Return the bytes of `lines`, with an ending of one byte each."""
     return sum(map(len, lines)) + len(lines)
+
+
+def portion(lines: list[bytes], most: int) -> tuple[int, int]:
+    """Return how many of the first lines to send at once, and their bytes."""
+    count = min(most, len(lines))
+    while (bytes := size(lines[:count])) > WINDOW // 2 and count > 1:
+        count //= 2
+    return count, bytes
 
 
 class Burst:
@@ -69,6 +77,11 @@ class Flight:
         if took > 0:
             self._fastest = max(self._fastest, (self.answeredBytes - burst.before) / took)
         return took
+
+    def unfinished(self) -> tuple[int, int]:
+        """Return the number of the first line that has no reply, and how many have none."""
+        left = sum(len(burst.lines) - burst.count for burst in self.bursts)
+        return (self.bursts[0].first + self.bursts[0].count if left else 0), left
 
     def unanswered(self, burst: Burst) -> None:
         """Note that the rest of a burst will not be answered."""

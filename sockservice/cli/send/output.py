@@ -6,7 +6,9 @@ import os
 import select
 from typing import Any
 
+from sockservice.cli.send.terminal import Terminal
 from sockservice.cli.text import printable
+from sockservice.client.requests import Discarded
 
 
 class Interrupted(Exception):
@@ -14,46 +16,53 @@ class Interrupted(Exception):
 
 
 class ReplyWriter:
-    """Writes replies to the file `descriptor`, in the format requested."""
+    """Writes replies to stdout in the format requested; at a prompt, shows them above it."""
 
-    def __init__(self, descriptor: int, quiet: bool, asJson: bool) -> None:
-        self._descriptor = descriptor
+    def __init__(self, quiet: bool, asJson: bool, prompt: Terminal | None = None) -> None:
         self._quiet = quiet
         self._json = asJson
-        self.terminal = os.isatty(descriptor)
+        self._prompt = prompt
+        self.terminal = os.isatty(1)
         #: Whether something is being written; a signal may raise Interrupted then.
         self.writing = False
 
-    def replies(self, first: int, replies: list[bytes], refused: list[int], took: float) -> None:
-        """Write the replies to the lines from number `first` on; `took` is in seconds.
+    def replies(
+        self, first: int, replies: list[bytes], faulty: list[int], took: float
+    ) -> list[bytes]:
+        """Return what to write of the replies to the lines from number `first` on.
 
-        :raises OSError: It can't be written.
+        Those in the places `faulty` are refusals, or :class:`Discarded`; `took` is in seconds.
         """
         if self._json:
-            chosen = refused if self._quiet else range(len(replies))
-            said = [_asJson(first + each, replies[each], took) for each in chosen]
-        else:
-            said = [replies[each] for each in refused] if self._quiet else replies
-            if self.terminal:
-                said = [printable(each) for each in said]
-        if said:
-            self._write(b"\n".join(said) + b"\n")
+            chosen = faulty if self._quiet else range(len(replies))
+            return [_asJson(first + each, replies[each], took) for each in chosen]
+        said = [replies[each] for each in faulty] if self._quiet else replies
+        if faulty:
+            said = [each for each in said if not isinstance(each, Discarded)]
+        return [printable(each) for each in said] if self.terminal else said
 
-    def sum(self, **values: Any) -> None:
-        """Write the totals, in JSON mode only."""
-        if self._json:
-            self._write(json.dumps(values).encode() + b"\n")
+    def sum(self, **values: Any) -> list[bytes]:
+        """Return the totals to write, in JSON mode only."""
+        return [json.dumps(values).encode()] if self._json else []
 
-    def _write(self, data: bytes) -> None:
-        left = memoryview(data)
+    def write(self, lines: list[bytes]) -> None:
+        """Write lines.
+
+        :raises OSError: They can't be written.
+        """
+        if self._prompt is not None:
+            for line in lines:
+                self._prompt.show(line)
+            return
+        left = memoryview(b"\n".join(lines) + b"\n")
         self.writing = True
         try:
             while left:
                 try:
-                    left = left[os.write(self._descriptor, left) :]
+                    left = left[os.write(1, left) :]
                 except BlockingIOError:
                     # Whoever shares the descriptor has made it non-blocking.
-                    select.select([], [self._descriptor], [])
+                    select.select([], [1], [])
         finally:
             self.writing = False
 
@@ -61,7 +70,8 @@ class ReplyWriter:
 def _asJson(number: int, reply: bytes, took: float) -> bytes:
     said: dict[str, Any] = {"line": number}
     try:
-        said["reply"] = reply.decode()
+        # What we say of a reply is never where a reply is.
+        said["discarded" if isinstance(reply, Discarded) else "reply"] = reply.decode()
     except UnicodeDecodeError:
         said["reply_base64"] = base64.b64encode(reply).decode()
     return json.dumps(said | {"seconds": round(took, 6)}).encode()

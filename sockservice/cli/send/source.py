@@ -27,8 +27,10 @@ class LineSource(Protocol):
 
     #: Bytes of all lines with an ending of one byte each, if known.
     size: int | None
-    #: Why it ended early, or "".
-    problem: str
+
+    @property
+    def problem(self) -> str:
+        """Why it ended early, or ""."""
 
     async def read(self) -> list[bytes]:
         """Return the next lines; an empty list at the end."""
@@ -39,8 +41,26 @@ class LineSource(Protocol):
     def rest(self) -> Iterator[list[bytes]]:
         """Yield the lines not returned by `read`, as far as they can still be read."""
 
+    @property
+    def kept(self) -> str:
+        """Where what is not acknowledged is kept, in a phrase, or ""."""
 
-class Given:
+    @property
+    def counts(self) -> dict[str, int]:
+        """What goes into the sum of --json."""
+
+
+class Fleeting:
+    """A source that keeps nothing."""
+
+    kept = ""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {}
+
+
+class Given(Fleeting):
     """Lines that are in memory."""
 
     problem = ""
@@ -64,7 +84,7 @@ class Given:
 
 
 @implementer(IReadDescriptor)
-class Input:
+class Input(Fleeting):
     """Lines from file descriptors, one after the other.
 
     The last line of each counts even without an ending: whoever wrote it sees the reply.

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from contextlib import suppress
+from select import select
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -13,6 +15,8 @@ from sockservice.wire.framer import Framer
 from sockservice.wire.framing import Lines
 
 PROMPT = "> "
+#: Prefixes of a line that answers none, and of a message of our own.
+UNASKED, NOTICE = b"* ", b"! "
 
 #: Most lines in flight.
 WINDOW = 1000
@@ -41,6 +45,9 @@ class Terminal(Protocol):
     def stop(self) -> None:
         """End the current call of `read`, or else the next."""
 
+    def interrupted(self) -> None:
+        """Begin another line if the terminal has echoed the key of a signal."""
+
 
 @implementer(IReadDescriptor)
 class Plain:
@@ -55,9 +62,12 @@ class Plain:
         self._framer = Framer(sys.maxsize)
         self._ended = False
         self._reading: Deferred[list[bytes] | None] | None = None
+        # Whatever stands behind it on the screen is the terminal driver's.
+        self._prompt = PROMPT if os.isatty(descriptor) and sys.stdout.isatty() else ""
 
     def read(self) -> Deferred[list[bytes] | None]:
         """Return the lines entered, None at the end of input."""
+        self._ask()
         reading: Deferred[list[bytes] | None] = Deferred()
         self._reading = reading
         if self._ended:
@@ -68,8 +78,19 @@ class Plain:
 
     def show(self, line: bytes) -> None:
         """Show `line`, already escaped."""
-        sys.stdout.buffer.write(line + b"\n")
-        sys.stdout.flush()
+        back = b"\r" + b" " * len(self._prompt) + b"\r" if self._prompt else b""
+        self._write(back + line + b"\n")
+        self._ask()
+
+    def _ask(self) -> None:
+        if self._prompt and not self._ended:
+            self._write(self._prompt.encode())
+
+    def _write(self, data: bytes) -> None:
+        # The terminal may have gone; then there is a signal, too.
+        with suppress(OSError):
+            sys.stdout.buffer.write(data)
+            sys.stdout.flush()
 
     def flush(self) -> None:
         """Do nothing: output is never pending."""
@@ -79,7 +100,14 @@ class Plain:
         self._ended = True
         self._give([])
 
+    def interrupted(self) -> None:
+        """Begin another line behind the terminal's `^C`."""
+        self.show(b"")
+
     def _give(self, lines: list[bytes]) -> None:
+        if self._ended and self._prompt:
+            self._prompt = ""
+            self._write(b"\n")
         reading, self._reading = self._reading, None
         if reading is not None:
             self._reactor.removeReader(self)
@@ -111,4 +139,7 @@ class Plain:
             self._give(lines)
 
     def connectionLost(self, reason: Failure) -> None:
+        """Read what is left: the epoll reactor takes a closed pipe or terminal for the end."""
+        while not self._ended and select([self._descriptor], [], [], 0)[0]:
+            self.doRead()
         self.stop()

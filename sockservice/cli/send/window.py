@@ -4,6 +4,8 @@ import math
 
 from sockservice.client.reliable import BYTES
 
+#: Datagrams in flight: they are lost where they find no room, and the longest fill it soon.
+DATAGRAMS = 4
 #: Bytes in flight where the round trip is short. Servers that pass lines through a pair of
 #: pipes, one after the other (`ncat -e`), block for ever when both pipes are full.
 WINDOW = 64 * 1024

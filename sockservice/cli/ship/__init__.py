@@ -1,0 +1,1 @@
+"""`sockservice ship`: log files shipped through rotation."""
