@@ -1,23 +1,26 @@
 """Start all listeners or none, and sum up at the end."""
 
 import gc
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.logger import Logger, LogLevel
 
 from sockservice.daemon.early import Early, interrupt
-from sockservice.daemon.exit import leave
+from sockservice.daemon.exit import endSoon, leave, tell
 from sockservice.daemon.listeners import Listeners
+from sockservice.daemon.logqueue import LogQueue
 from sockservice.daemon.services import Listener
 from sockservice.errors import CannotListen, CannotStart
-from sockservice.limits.counters import Counters
+from sockservice.limits.counters import CounterSet
 from sockservice.limits.lograte import Journal
 from sockservice.store.groupcommit import Store
+
+if TYPE_CHECKING:
+    from sockservice.daemon.statuslistener import StatusListener
 
 #: Seconds that a store may take to close after its last line is durable.
 CLOSING = 1.0
@@ -31,19 +34,24 @@ class AllOrNone(MultiService):
     `store` is opened before any of them serves, and closed when all have drained; then
     `journal` sums up, and what `counters` say is the log's last word. `early` takes signals
     until then. Stopping lasts `drainTimeout` seconds at most, by `reactor`, and CLOSING more
-    where all lines are durable and the store only has to be closed.
+    where all lines are durable and the store only has to be closed. `writing` writes the log
+    in a thread as soon as it starts; when all has ended, so does the process.
     """
 
     def ready(self) -> None:
         """Called when all of it is started; to be replaced."""
 
+    def ended(self) -> None:
+        """Called when all of it has ended; to be replaced."""
+
     def __init__(
         self,
         store: Store | None = None,
-        counters: Counters | None = None,
+        counters: CounterSet | None = None,
         journal: Journal | None = None,
         early: Early | None = None,
         reactor: Any = None,
+        writing: LogQueue | None = None,
     ) -> None:
         super().__init__()
         self._counters = counters
@@ -51,16 +59,26 @@ class AllOrNone(MultiService):
         self._journal = journal
         self._early = early
         self._reactor = reactor
+        self._writing = writing
+        #: The status page's listener, which serves until all else has ended.
+        self.status: StatusListener | None = None
 
     def privilegedStartService(self) -> None:
+        self._write()
         with self._told():
             super().privilegedStartService()
+            if self.status is not None:
+                self.status.privilegedStartService()
+            self.distinguish()
 
     def startService(self) -> None:
+        self._write()
         with self._told():
             if self._store is not None:
                 self._store.start()
             super().startService()
+            if self.status is not None:
+                self.status.startService()
             # What is here now stays to the end, so the collector need not look through it
             # again and again: the longest pauses become half as long.
             gc.freeze()
@@ -82,11 +100,22 @@ class AllOrNone(MultiService):
             yield stopping
             took = self._reactor.seconds() - began
             yield _closed(self._reactor, self._store, max(0.0, self.drainTimeout - took))
+        if self.status is not None:
+            yield self.status.stopService()
         if self._journal is not None:
             self._journal.close()
         if self._counters is not None:
             counters = self._counters
             log.info("ended: {counters}", counters=str(counters), counts=counters.counts())
+        self.ended()
+        # Otherwise the process is not ours.
+        if self._writing is not None and self._writing.running:
+            endSoon(self._reactor, self._writing)
+
+    def _write(self) -> None:
+        # Here and no sooner: twistd has forked by now.
+        if self._writing is not None:
+            self._writing.start()
 
     def listeners(self) -> Iterator[Listener]:
         """Give every listener there is by now."""
@@ -106,21 +135,46 @@ class AllOrNone(MultiService):
         for each in self.listeners():
             each.retire()
 
+    def distinguish(self) -> None:
+        """See that no socket that was passed to this process is served by two listeners.
+
+        :raises CannotListen: One is.
+        """
+        known: dict[int, str] = {}
+        found: list[Listener | StatusListener] = [*self.listeners()]
+        if self.status is not None:
+            found.append(self.status)
+        for each in found:
+            if each.inode is None:
+                continue
+            if each.inode in known:
+                raise CannotListen(
+                    f"{known[each.inode]}, and {each.label}: these are one socket, "
+                    "which only one listener can serve"
+                )
+            known[each.inode] = each.label
+
     @property
     def _listeners(self) -> Iterator[Listeners | Listener]:
         for service in self:
             if isinstance(service, (Listeners, Listener)):
                 yield service
 
-    def reload(self) -> list[CannotListen]:
-        """Have every listener read its files again; give what is wrong with them."""
-        problems = []
-        for service in self._listeners:
+    def reread(self) -> tuple[list[Callable[[], object]], list[CannotListen]]:
+        """Read the files of every listener again, in any thread.
+
+        Give what lets them hold, to be called in the reactor's, and what is wrong with others.
+        """
+        uses, problems = [], []
+        found: list[Listener | StatusListener] = [*self.listeners()]
+        if self.status is not None:
+            found.append(self.status)
+        for each in found:
             try:
-                service.reload()
+                uses.append(each.reread())
             except CannotListen as problem:
                 problems.append(problem)
-        return problems
+        return uses, problems
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -129,19 +183,25 @@ class AllOrNone(MultiService):
             if early is not None:
                 early.ending = interrupt
                 early.check()
-            yield
+            try:
+                yield
+            except OSError as problem:
+                raise CannotStart(f"cannot start: {problem.strerror or problem}") from problem
             if early is not None:
                 early.began()
                 early.check()
         except CannotStart as problem:
             for service in self._listeners:
                 service.abandon()
+            if self.status is not None:
+                self.status.abandon()
             if early is not None:
                 early.began()
             level = LogLevel.info if problem.code == 0 else LogLevel.error
             log.emit(level, "{problem}", problem=problem)
-            # twistd has put its log in sys.stderr's place.
-            print(f"sockservice: {problem}", file=sys.__stderr__)
+            if self._writing is not None:
+                self._writing.status = problem.code
+            tell(str(problem))
             raise
 
 
@@ -161,6 +221,7 @@ def _closed(reactor: Any, store: Store, seconds: float) -> Deferred[None]:
             if store.unsettled
             else "it is left open, with all that was acknowledged",
         )
+        store.giveUp()
         leave()
         closed.callback(None)
 

@@ -4,12 +4,22 @@ Imports next to nothing: until it is installed, a signal ends the process in sil
 """
 
 import os
+import select
 import signal
 from types import FrameType
 from typing import NoReturn
 
+#: Signals of which a process that has no use for them would die.
+USELESS = (signal.SIGUSR1, signal.SIGUSR2)
+
 #: What becomes of a process that is told to end before it is ready.
 UNREADY = "before it was ready; ended"
+
+
+class _HungUp(dict[int, object]):
+    """The signals that have come, by number; its methods, in C, are what no signal interrupts."""
+
+    early: "Early"
 
 
 class Early:
@@ -22,20 +32,27 @@ class Early:
     def __init__(self) -> None:
         #: The signal that told it to end, or None.
         self.ended: str | None = None
-        #: Whether it was told to read files again.
-        self.hungUp = False
+        self._hungUp = _HungUp()
+        self._hungUp.early = self
         #: Called with such a signal's name when it comes.
         self.ending = _end
 
-    def install(self) -> None:
-        """Take signals, except those that whoever started us wants ignored."""
+    def install(self, *useless: int) -> None:
+        """Take signals, except those that whoever started us wants ignored; ignore `useless`."""
         for number, received in (
             (signal.SIGINT, self._received),
             (signal.SIGTERM, self._received),
-            (signal.SIGHUP, self._hungUp),
+            (signal.SIGHUP, self._hungUp.__setitem__),
         ):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, received)
+        for each in useless:
+            signal.signal(each, signal.SIG_IGN)
+
+    @property
+    def hungUp(self) -> bool:
+        """Whether it was told to read files again."""
+        return bool(self._hungUp)
 
     def began(self) -> None:
         """Something has to be undone at the end from now on."""
@@ -46,9 +63,6 @@ class Early:
         if self.ended is not None:
             interrupt(self.ended)
 
-    def _hungUp(self, number: int, frame: FrameType | None) -> None:
-        self.hungUp = True
-
     def _received(self, number: int, frame: FrameType | None) -> None:
         self.ended = signal.Signals(number).name
         self.ending(self.ended)
@@ -58,6 +72,7 @@ def installed() -> Early | None:
     """Return what takes this process's signals, if it is an :class:`Early`."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         found = getattr(signal.getsignal(number), "__self__", None)
+        found = getattr(found, "early", found)
         if isinstance(found, Early):
             return found
     return None
@@ -71,7 +86,9 @@ def interrupt(name: str) -> NoReturn:
 
 
 def _end(name: str) -> None:
-    os.write(2, f"sockservice: {name} {UNREADY}\n".encode())
+    # Nobody may read it.
+    if select.select([], [2], [], 0)[1]:
+        os.write(2, f"sockservice: {name} {UNREADY}\n".encode())
     os._exit(0)
 
 

@@ -6,12 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from sockservice.errors import CannotListen
-from sockservice.net.bind.activation import activated
 from sockservice.net.bind.bound import Bound
-from sockservice.net.bind.inet import inet
-from sockservice.net.bind.raw import packet
 from sockservice.net.bind.reuseport import Ask, asked
-from sockservice.net.bind.unix import local
+from sockservice.net.bind.sockets import BINDING, Sockets
 from sockservice.net.tls.server import Wrapping
 from sockservice.server.proxy import ProxyFactory
 
@@ -23,7 +20,7 @@ def _asItIs(factory: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Opened:
+class BoundEndpoint:
     """A bound socket, and how it is to be served."""
 
     bound: Bound
@@ -39,6 +36,11 @@ class Opened:
     def stream(self) -> bool:
         """Whether connections are accepted on it."""
         return self.bound.socket.type in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
+
+    @property
+    def at(self) -> str:
+        """Where it listens, as the log, counters and stores name it."""
+        return f"{self.scheme}:{self.bound.name}"
 
     @property
     def usual(self) -> str:
@@ -61,6 +63,11 @@ class Foreign:
     stream: ClassVar[bool] = True
     usual: ClassVar[str] = "ack"
 
+    @property
+    def at(self) -> str:
+        """As a bound one's: of the address nothing is known yet."""
+        return self.scheme
+
     def close(self) -> None:
         """Do nothing: nothing is bound yet."""
 
@@ -78,39 +85,48 @@ _TLS = ("privateKey", "certKey", "extraCertChain", "dhParameters", "sslmethod", 
 _FILE = ("mode", "user", "group")
 
 
-def opened(text: str, reactor: Any, ask: Ask = asked) -> list[Opened | Foreign]:
-    """Bind what the endpoint string `text` describes; `ask` supplies the sockets.
+def opened(
+    text: str, reactor: Any, ask: Ask = asked, sockets: Sockets = BINDING
+) -> list[BoundEndpoint | Foreign]:
+    """Bind what the endpoint string `text` describes; `ask` supplies the sockets of `sockets`.
 
     :raises CannotListen: It cannot be bound, or is invalid.
     """
     if text.startswith("haproxy:"):
-        return [_behindProxy(text, each) for each in opened(text[8:], reactor, ask)]
+        if text == "haproxy:":
+            raise CannotListen("bad endpoint haproxy:: it names no endpoint behind the proxy")
+        return [_behindProxy(text, each) for each in opened(text[8:], reactor, ask, sockets)]
     words = _taken(text)
     if words.scheme in ("tcp", "tcp6", "ssl", "udp"):
-        return _inet(words, ask)
+        return _inet(words, ask, sockets)
     if words.scheme in ("unix", "unix-datagram", "unix-seqpacket"):
-        return _local(words, ask)
+        return _local(words, ask, sockets)
     if words.scheme == "systemd":
         _only(words, 0, "domain", "index", "name")
-        found = ask(lambda: [activated(words.options)])
-        return [Opened(bound, "systemd") for bound in found]
+        found = ask(lambda: [sockets.activated(words.options)])
+        return [BoundEndpoint(bound, "systemd") for bound in found]
     if words.scheme == "raw":
         _only(words, 1)
         if not words.arguments:
             raise CannotListen(f"bad endpoint {words.text}: it names no interface")
-        return [Opened(bound, "raw") for bound in ask(lambda: [packet(words.arguments[0])])]
+        found = ask(lambda: [sockets.packet(words.arguments[0])])
+        return [BoundEndpoint(bound, "raw") for bound in found]
     return [_foreign(text, reactor)]
 
 
-def _behindProxy(text: str, inner: "Opened | Foreign") -> "Opened | Foreign":
-    if isinstance(inner, Opened) and not inner.stream:
+def _behindProxy(text: str, inner: "BoundEndpoint | Foreign") -> "BoundEndpoint | Foreign":
+    if isinstance(inner, BoundEndpoint) and not inner.stream:
         inner.bound.close()
         raise CannotListen(f"{text}: a PROXY header can only stand before a stream")
     before = inner.wrapped
-    return replace(inner, wrapped=lambda factory: ProxyFactory(before(factory)))
+    return replace(
+        inner,
+        scheme=f"haproxy:{inner.scheme}",
+        wrapped=lambda factory: ProxyFactory(before(factory)),
+    )
 
 
-def _inet(words: _Words, ask: Ask) -> list["Opened | Foreign"]:
+def _inet(words: _Words, ask: Ask, sockets: Sockets) -> list["BoundEndpoint | Foreign"]:
     kind, most = socket.SOCK_STREAM, ["interface", "backlog"]
     if words.scheme == "udp":
         kind, most = socket.SOCK_DGRAM, ["interface"]
@@ -123,12 +139,12 @@ def _inet(words: _Words, ask: Ask) -> list["Opened | Foreign"]:
     wrapping = Wrapping(words.options) if words.scheme == "ssl" else None
     host = words.options.get("interface") or everywhere
     return [
-        Opened(bound, words.scheme.removesuffix("6"), wrapping or _asItIs, backlog, wrapping)
-        for bound in ask(lambda: inet(host, port, kind))
+        BoundEndpoint(bound, words.scheme.removesuffix("6"), wrapping or _asItIs, backlog, wrapping)
+        for bound in ask(lambda: sockets.inet(host, port, kind))
     ]
 
 
-def _local(words: _Words, ask: Ask) -> list["Opened | Foreign"]:
+def _local(words: _Words, ask: Ask, sockets: Sockets) -> list["BoundEndpoint | Foreign"]:
     kind = {
         "unix": socket.SOCK_STREAM,
         "unix-datagram": socket.SOCK_DGRAM,
@@ -140,8 +156,8 @@ def _local(words: _Words, ask: Ask) -> list["Opened | Foreign"]:
     path = words.arguments[0] if words.arguments else words.options.get("address", "")
     limit = _backlog(words)
     return [
-        Opened(bound, words.scheme, backlog=limit)
-        for bound in ask(lambda: [local(path, kind, words.options)])
+        BoundEndpoint(bound, words.scheme, backlog=limit)
+        for bound in ask(lambda: [sockets.local(path, kind, words.options)])
     ]
 
 
@@ -177,7 +193,8 @@ def _taken(text: str) -> _Words:
         arguments.pop()  # `systemd:`
     options = {key: part for key, part in zip(keys, parts, strict=True) if key is not None}
     if not arguments or not arguments[0]:
-        raise CannotListen(f"bad endpoint {ascii(text)[1:-1]}: it begins with no scheme")
+        said = ascii(text)[1:-1] if text else "''"
+        raise CannotListen(f"bad endpoint {said}: it begins with no scheme")
     return _Words(ascii(text)[1:-1], arguments[0], arguments[1:], options)
 
 

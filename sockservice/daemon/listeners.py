@@ -2,15 +2,15 @@
 
 import re
 import socket
+from collections.abc import Sequence
 
 from twisted.application.service import MultiService
 
-from sockservice.daemon.endpoints import Foreign, Opened, opened
+from sockservice.daemon.endpoints import BoundEndpoint, Foreign, opened
 from sockservice.daemon.services import BoundListener, HeldListener
 from sockservice.daemon.shared import Shared
 from sockservice.daemon.wiring import wired
 from sockservice.errors import CannotListen
-from sockservice.net.bind.inet import pairs
 
 # A name, module.Class or module:Class, then :KEY=VALUE as often as there are settings.
 _PROTOCOL = re.compile(r"([A-Za-z_][\w.-]*(?::[A-Za-z_]\w*)?(?::[A-Za-z_]\w*=[^:@]*)*)@")
@@ -21,11 +21,14 @@ class Listeners(MultiService):
 
     _shared: Shared
     _bound = False
+    _protocol = ""
+    _found: Sequence[BoundEndpoint | Foreign] = ()
 
-    def _add(self, protocol: str, found: Opened | Foreign) -> None:
+    def _add(self, protocol: str, found: BoundEndpoint | Foreign) -> None:
         listener = wired(self._shared, protocol, found)
         listener.quiet = self._shared.inherited
-        if isinstance(found, Opened):
+        listener.at, listener.protocol = found.at, protocol or found.usual
+        if isinstance(found, BoundEndpoint):
             listener.tls = found.tls
         if self._shared.held:
             if not isinstance(listener, BoundListener):
@@ -33,10 +36,44 @@ class Listeners(MultiService):
             listener = HeldListener(listener)
         listener.setServiceParent(self)
 
+    def open(self) -> None:
+        """Bind all sockets, as `ask` does, and find the protocol.
+
+        :raises CannotListen: Nothing is bound then.
+        """
+        self._found = self._find()
+        try:
+            for each in self._found:
+                self._add(self._protocol, each)
+        except CannotListen as problem:
+            self.close()
+            raise self._told(problem) from problem
+
+    def close(self) -> None:
+        """Undo what `open` has bound."""
+        for each in self._found:
+            each.close()
+
     def privilegedStartService(self) -> None:
-        """Remember that all is bound."""
-        super().privilegedStartService()
+        """Open it, while privileges are still there.
+
+        :raises CannotListen: Nothing is bound then.
+        """
+        self.open()
+        try:
+            super().privilegedStartService()
+        except CannotListen:
+            self.close()
+            raise
         self._bound = True
+
+    def _find(self) -> Sequence[BoundEndpoint | Foreign]:
+        """Bind the sockets."""
+        raise NotImplementedError
+
+    def _told(self, problem: CannotListen) -> CannotListen:
+        """Return what is told when a protocol can't be served."""
+        return problem
 
     def startService(self) -> None:
         """Serve, binding first where that was not asked for (`twist` does not)."""
@@ -59,20 +96,6 @@ class Listeners(MultiService):
         for listener in self:
             listener.retire()
 
-    def reload(self) -> None:
-        """Read files again that may have changed.
-
-        :raises CannotListen: Some are not what they should be; of these all stays as it is.
-        """
-        problems = []
-        for listener in self:
-            try:
-                listener.reload()
-            except CannotListen as problem:
-                problems.append(problem)
-        if problems:
-            raise problems[0]
-
 
 class HostPort(Listeners):
     """Acknowledge lines over TCP and echo datagrams over UDP on one port number of a host.
@@ -87,21 +110,12 @@ class HostPort(Listeners):
         self._host = host
         self._port = port
 
-    def privilegedStartService(self) -> None:
-        """Bind all sockets.
-
-        :raises CannotListen: Nothing is bound then.
-        """
-        found = self._shared.ask(lambda: pairs(self._host, self._port))
-        try:
-            for bound in found:
-                stream = bound.socket.type == socket.SOCK_STREAM
-                self._add("", Opened(bound, "tcp" if stream else "udp"))
-            super().privilegedStartService()
-        except CannotListen:
-            for bound in found:
-                bound.close()
-            raise
+    def _find(self) -> Sequence[BoundEndpoint | Foreign]:
+        found = self._shared.ask(lambda: self._shared.sockets.pairs(self._host, self._port))
+        return [
+            BoundEndpoint(each, "tcp" if each.socket.type == socket.SOCK_STREAM else "udp")
+            for each in found
+        ]
 
 
 class Listen(Listeners):
@@ -111,20 +125,17 @@ class Listen(Listeners):
         super().__init__()
         self._shared = shared
         said = _PROTOCOL.match(text)
+        self._text = ascii(text)[1:-1]
         self._protocol = said[1] if said else ""
         self._endpoint = text[said.end() :] if said else text
+        self._text = text
 
-    def privilegedStartService(self) -> None:
-        """Bind all sockets and find the protocol.
+    def _find(self) -> Sequence[BoundEndpoint | Foreign]:
+        shared = self._shared
+        return opened(self._endpoint, shared.reactor, shared.ask, shared.sockets)
 
-        :raises CannotListen: Nothing is bound then.
-        """
-        found = opened(self._endpoint, self._shared.reactor, self._shared.ask)
-        try:
-            for each in found:
-                self._add(self._protocol, each)
-            super().privilegedStartService()
-        except CannotListen:
-            for each in found:
-                each.close()
-            raise
+    def _told(self, problem: CannotListen) -> CannotListen:
+        # One of another option says so.
+        if str(problem).startswith("--"):
+            return problem
+        return CannotListen(f"--listen {self._text}: {problem}")

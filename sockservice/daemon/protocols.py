@@ -17,17 +17,24 @@ from sockservice.server.builtin import (
 )
 from sockservice.server.datagram import DatagramServer, Echo
 from sockservice.server.line import LineServer
+from sockservice.server.relp import Relp
+from sockservice.server.session import Session
+from sockservice.server.syslog import Syslog, SyslogDatagrams
 
 STREAM: dict[str, Callable[..., LineServer]] = {
     "ack": Ack,
     "ack-chunks": AckChunks,
     "discard": DiscardLines,
     "echo": EchoLines,
+    "relp": Relp,
+    "session": Session,
+    "syslog": Syslog,
 }
 DATAGRAM: dict[str, Callable[..., DatagramServer]] = {
     "ack": AckDatagrams,
     "discard": DiscardDatagrams,
     "echo": Echo,
+    "syslog": SyslogDatagrams,
 }
 
 
@@ -39,14 +46,14 @@ def streamProtocol(text: str, *, stored: bool = False) -> Callable[[], LineServe
     :raises CannotListen: It does not name a protocol for streams, or one that needs a store.
     """
     name, options = _split(text)
-    made = STREAM.get(name)
+    made: Any = STREAM.get(name)
     if made is None:
         if name in DATAGRAM or name == "frames":
             raise CannotListen(f"{name} is no protocol for streams")
         made = _imported(name)
         if not issubclass(made, LineServer):
             raise CannotListen(f"{name} is a DatagramServer: it cannot serve a stream endpoint")
-        _storing(name, made, stored)
+    _storing(name, made, stored)
     return _tried(name, made, options)
 
 
@@ -63,16 +70,16 @@ def datagramProtocol(text: str, *, stored: bool = False) -> Callable[..., Datagr
         if name in STREAM or name == "frames":
             raise CannotListen(f"{name} is no protocol for datagrams")
         made = _imported(name)
-        _storing(name, made, stored)
-        if issubclass(made, LineServer):
-            if not made.datagrams:
-                raise CannotListen(
-                    f"{name} is a LineServer: it cannot serve a datagram endpoint, "
-                    "unless its class says `datagrams = True`"
-                )
-            if made.answer is LineServer.answer:
-                raise CannotListen(f"{name} has no answer(), which datagrams are given to")
-            return partial(DatagramLines, _tried(name, made, options))
+    _storing(name, made, stored)
+    if issubclass(made, LineServer):
+        if not made.datagrams:
+            raise CannotListen(
+                f"{name} is a LineServer: it cannot serve a datagram endpoint, "
+                "unless its class says `datagrams = True`"
+            )
+        if made.answer is LineServer.answer:
+            raise CannotListen(f"{name} has no answer(), which datagrams are given to")
+        return partial(DatagramLines, _tried(name, made, options))
     return _tried(name, made, options, counters=None)
 
 

@@ -6,12 +6,13 @@ from time import time
 from typing import Any, NamedTuple
 
 from sockservice.limits.admission import Admission
-from sockservice.limits.counters import Counters
+from sockservice.limits.counters import CounterSet
 from sockservice.limits.lograte import Journal
 from sockservice.limits.memory import MemoryLimit
 from sockservice.limits.rejection import Rejector
 from sockservice.limits.settings import SETTINGS
 from sockservice.net.bind.reuseport import Ask, asked
+from sockservice.net.bind.sockets import BINDING, Sockets
 from sockservice.server.reversedns import Names
 from sockservice.store.groupcommit import Store
 
@@ -22,7 +23,8 @@ class Shared(NamedTuple):
     reactor: Any
     #: The value of each option, by its name.
     options: Mapping[str, Any]
-    counters: Counters
+    #: Those of each listener; of "" those that belong to none.
+    counters: CounterSet
     #: UDP ports of the process: what one of them sends to another goes in circles.
     ownPorts: set[int]
     admission: Admission
@@ -37,10 +39,14 @@ class Shared(NamedTuple):
     descriptors: Any = None
     #: Gives listeners their sockets.
     ask: Ask = asked
+    #: Binds these sockets, or plans them.
+    sockets: Sockets = BINDING
     #: Whether other processes serve the sockets that are bound in this one.
     held: bool = False
     #: Whether this is one of these processes: another says where they listen.
     inherited: bool = False
+    #: The value of each option that holds now: of those that may change, the latest.
+    inForce: dict[str, Any] = {}
 
     @property
     def stored(self) -> bool:
@@ -54,7 +60,8 @@ class Shared(NamedTuple):
         option named `line-limit` is the argument `lineLimit`.
         """
         options = {each.keyword: self.options[each.name] for each in SETTINGS}
-        known = {**options, **self._asdict(), **own}
+        counters = self.counters[own.get("listener", "")]
+        known = {**options, **self._asdict(), "counters": counters, **own}
         return {
             each.name: known[each.name]
             for each in signature(made).parameters.values()

@@ -1,7 +1,6 @@
-"""Handle signals: SIGTERM and SIGINT drain and end the service, SIGHUP reloads."""
+"""Obey signals: SIGTERM and SIGINT drain and end the service, SIGHUP has files read again."""
 
 import signal
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -9,31 +8,42 @@ from twisted.application.service import Service
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 
-from sockservice.daemon.early import Early
+from sockservice.daemon.early import USELESS, Early
+from sockservice.daemon.logqueue import installed
 from sockservice.daemon.readiness import Readiness
+from sockservice.daemon.reload import Reloads
+from sockservice.daemon.signalqueue import SignalQueue
+from sockservice.wire.plurals import inSeconds
 
 log = Logger()
+
+#: What tells the service to end.
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Signals(Service):
     """Stop the reactor, and so drain all services, when the process is told to end.
 
     Twisted's own handlers do so too, but make the process then die of the signal.
-    `reload` is called for a SIGHUP; once it stops, a SIGHUP does nothing. What came before,
-    `early` has kept. When it is told to end, `readiness` says so at once; the reactor stops
-    `lameDuck` seconds later.
+    `reloads` is asked at a SIGHUP; once it stops, a SIGHUP does nothing. What came before,
+    `early` has kept. SIGUSR1 has the log's file opened again, where there is one, and does
+    nothing otherwise, as SIGUSR2. When it is told to end, `readiness` says so at once; the
+    reactor stops `lameDuck` seconds later.
     """
 
     def __init__(
         self,
         reactor: Any,
-        reload: Callable[[], object],
+        reloads: Reloads,
         early: Early | None = None,
         readiness: Readiness | None = None,
         lameDuck: float = 0,
     ) -> None:
         self._reactor = reactor
-        self._reload = reload
+        self._reloads = reloads
+        self._queue = SignalQueue(
+            reactor, {signal.SIGHUP: self._reloads.ask, signal.SIGUSR1: self._reopen}
+        )
         self._early = early
         self._readiness = Readiness(None) if readiness is None else readiness
         self._lameDuck = lameDuck
@@ -43,20 +53,27 @@ class Signals(Service):
     def startService(self) -> None:
         super().startService()
         # At once, for whoever saw us listen may tell us to end; and again when the
-        # reactor has installed its own.
+        # reactor has installed its own, which nothing reaches.
         self._install()
-        self._reactor.callWhenRunning(self._install)
+        self._reactor.addSystemEventTrigger(
+            "before", "startup", signal.pthread_sigmask, signal.SIG_BLOCK, ENDING
+        )
+        self._reactor.callWhenRunning(self._installAgain)
         early = self._early
         if early is not None and early.ended is not None:
             self._reactor.callWhenRunning(self._stop, early.ended)
         elif early is not None and early.hungUp:
-            self._reactor.callWhenRunning(self._reload)
+            self._reactor.callWhenRunning(self._reloads.ask)
+
+    def _installAgain(self) -> None:
+        self._install()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
     def _install(self) -> None:
         for number, received in (
             (signal.SIGINT, self._received),
             (signal.SIGTERM, self._received),
-            (signal.SIGHUP, self._hungUp),
+            (signal.SIGHUP, self._queue.receiver),
         ):
             # Whoever started us may want one of them ignored (nohup, `&` in a script).
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -64,21 +81,35 @@ class Signals(Service):
                 again = self._ending and number != signal.SIGHUP
                 before = signal.signal(number, signal.SIG_DFL if again else received)
                 self._before.setdefault(number, before)
+        for number in USELESS:
+            before = signal.signal(number, self._useless(number))
+            self._before.setdefault(number, before)
 
     def stopService(self) -> None:
         super().stopService()
         self._readiness.unready()
         for number, before in self._before.items():
-            if signal.getsignal(number) in (self._received, self._hungUp):
+            if signal.getsignal(number) == self._received:
+                signal.signal(number, before)
+            elif self._queue.receives(number):
                 # There is nothing to read again while we drain, nor a reason to die of it.
-                signal.signal(number, signal.SIG_IGN if number == signal.SIGHUP else before)
+                signal.signal(number, signal.SIG_IGN)
+        self._reloads.close()
+        self._queue.close()
 
-    def _hungUp(self, number: int, frame: object) -> None:
-        self._reactor.callFromThread(self._reload)
+    def _useless(self, number: int) -> Any:
+        writing = installed()
+        opens = number == signal.SIGUSR1 and writing is not None and writing.files
+        return self._queue.receiver if opens else signal.SIG_IGN
+
+    def _reopen(self) -> None:
+        writing = installed()
+        if writing is not None:
+            writing.reopen()
 
     def _received(self, number: int, frame: object) -> None:
         self._ending = True
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in ENDING:
             signal.signal(each, signal.SIG_DFL)
         self._reactor.callFromThread(self._stop, signal.Signals(number).name)
 
@@ -86,9 +117,9 @@ class Signals(Service):
         self._readiness.unready()
         if self._lameDuck:
             log.info(
-                "{name}: not ready any more, serving for {seconds:g} seconds; again ends at once",
+                "{name}: not ready any more, serving for {wait}; again ends at once",
                 name=name,
-                seconds=self._lameDuck,
+                wait=inSeconds(self._lameDuck),
             )
         self._reactor.callLater(self._lameDuck, self._end, name)
 

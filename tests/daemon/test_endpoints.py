@@ -1,6 +1,7 @@
 """Endpoint strings: what each serves, and what is said of one that cannot be served."""
 
 import atexit
+import errno
 import fcntl
 import os
 import socket
@@ -226,7 +227,7 @@ async def test_an_endpoint_of_a_third_party_is_waited_for_no_more_at_the_end(
 @pytest.mark.parametrize(
     ("endpoint", "said"),
     [
-        ("", "bad endpoint : it begins with no scheme"),
+        ("", "bad endpoint '': it begins with no scheme"),
         (":5555", "bad endpoint :5555: it begins with no scheme"),
         ("port=5", "bad endpoint port=5: it begins with no scheme"),
         ("nonsense:1", "bad endpoint nonsense:1: Unknown endpoint type: 'nonsense'"),
@@ -397,6 +398,73 @@ def test_a_socket_that_was_not_passed_is_told(
 ) -> None:
     with passed(monkeypatch, stream, names="lines:late"):
         assert running.fail(*on(endpoint)) == said
+
+
+@pytest.mark.parametrize(
+    ("family", "kind", "why"),
+    [
+        (socket.AF_INET, socket.SOCK_STREAM, "it does not listen"),
+        (socket.AF_INET, socket.SOCK_DGRAM, "it is bound to no address"),
+        (
+            socket.AF_NETLINK,
+            socket.SOCK_RAW,
+            "it is of the family AF_NETLINK; IPv4, IPv6 and UNIX are served",
+        ),
+    ],
+)
+def test_a_passed_socket_that_cannot_be_served_is_told(
+    running: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    family: socket.AddressFamily,
+    kind: socket.SocketKind,
+    why: str,
+) -> None:
+    with socket.socket(family, kind) as given, passed(monkeypatch, given):
+        assert running.fail(*on("systemd:")) == f"systemd:index=0: {why}"
+
+
+def test_a_passed_connection_is_told(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs, passed(monkeypatch, ours):
+        said = running.fail(*on("systemd:"))
+    assert said.startswith("systemd:index=0: it is connected; ")
+
+
+def test_a_name_of_two_and_a_socket_for_two_are_told(
+    running: Running, monkeypatch: pytest.MonkeyPatch, stream: socket.socket
+) -> None:
+    with passed(monkeypatch, stream, stream, names="a:a"):
+        said = running.fail(*on("systemd:name=a"))
+        assert said == "systemd: 2 sockets are named 'a'; choose by index: 0, 1"
+        said = running.fail(*on("systemd:index=0"), *on("echo@systemd:index=1"))
+    at = "{}:{}".format(*stream.getsockname())
+    assert said == (
+        f"ack listening on systemd:{at}, and echo listening on systemd:{at}: "
+        "these are one socket, which only one listener can serve"
+    )
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("tcp6:0", "cannot listen on tcp:[::]:0: this system has no IPv6"),
+        ("udp:0", "cannot listen on udp:0.0.0.0:0: this system has no IPv4"),
+        ("unix:s", "cannot listen on s: this system has no UNIX sockets"),
+        ("raw:lo", "raw:lo: this system has no packet sockets"),
+    ],
+)
+def test_a_family_that_the_system_has_not_is_told(
+    running: Running, monkeypatch: pytest.MonkeyPatch, endpoint: str, said: str
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    service = running.make(*on(endpoint))
+    monkeypatch.setattr("sockservice.net.bind.unbound.socket.socket", none)
+    with pytest.raises(SystemExit) as ended:
+        service.privilegedStartService()
+    monkeypatch.undo()
+    assert str(ended.value) == said
 
 
 def test_a_process_serves_the_sockets_it_was_started_with(

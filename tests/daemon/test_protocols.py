@@ -14,7 +14,7 @@ from tests.conftest import Log, Running, Serving, received, until
 
 TCP = "tcp:0:interface=127.0.0.1"
 UDP = "udp:0:interface=127.0.0.1"
-BUILT_IN = "built in are ack, ack-chunks, discard, echo, frames"
+BUILT_IN = "built in are ack, ack-chunks, discard, echo, frames, relp, session, syslog"
 
 
 class Greeter(LineServer):
@@ -230,19 +230,21 @@ def test_a_protocol_that_cannot_serve_is_told(
     (folder / "broken_one.py").write_text("raise ZeroDivisionError('broken')\n")
     (folder / "missing_one.py").write_text("import nosuch\n")
     (folder / "torn_one.py").write_text("(\n")
-    assert running.fail("--listen", listen) == said
+    assert running.fail("--listen", listen) == f"--listen {listen}: {said}"
     assert running.addresses == []
 
 
 def test_a_class_that_does_not_know_the_settings_is_told(running: Running) -> None:
-    said = running.fail("--listen", f"tests.daemon.test_protocols.Bare@{UDP}")
-    assert said.startswith("tests.daemon.test_protocols.Bare cannot be made: TypeError: ")
+    name = "tests.daemon.test_protocols.Bare"
+    said = running.fail("--listen", f"{name}@{UDP}")
+    assert said.startswith(f"--listen {name}@{UDP}: {name} cannot be made: TypeError: ")
 
 
 def test_a_module_that_ends_the_process_is_told(running: Running, folder: Path) -> None:
     (folder / "ending_one.py").write_text("import sys\nsys.exit('not for import')\n")
     said = running.fail("--listen", f"ending_one.Class@{TCP}")
-    assert said == "importing ending_one failed: SystemExit: not for import"
+    why = "importing ending_one failed: SystemExit: not for import"
+    assert said == f"--listen ending_one.Class@{TCP}: {why}"
 
 
 @pytest.mark.parametrize(
@@ -266,4 +268,5 @@ def test_a_protocol_for_raw_frames_is_built_in(running: Running) -> None:
         socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()
     except PermissionError:
         pytest.skip("a packet socket needs root or CAP_NET_RAW")
-    assert running.fail("--listen", "ack@raw:lo") == "ack is no protocol for raw frames"
+    said = running.fail("--listen", "ack@raw:lo")
+    assert said == "--listen ack@raw:lo: ack is no protocol for raw frames"

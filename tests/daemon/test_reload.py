@@ -1,14 +1,21 @@
 """SIGHUP: what files say is read again, connections stay, and what is bad changes nothing."""
 
+import os
 import shutil
 import signal
+import socket
+from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
+from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
+from twisted.python import usage
 
+from sockservice.daemon.options import Options
+from sockservice.daemon.reload import PAUSE
 from sockservice.errors import CannotListen
 from sockservice.net.tls.server import Wrapping
 from tests.certificates import Identity
@@ -27,6 +34,7 @@ def said(log: Log) -> list[str]:
 def hangUp(reactor: HandReactor, log: Log, lines: int = 1) -> list[str]:
     """Send ourselves the signal; give the `lines` lines that are logged of it."""
     before = len(said(log))
+    reactor.advance(PAUSE)
     signal.raise_signal(signal.SIGHUP)
     reactor.until(lambda: len(said(log)) > before)
     reactor.iterate(0)
@@ -49,7 +57,7 @@ class File:
 
 @pytest.fixture
 def file(tmp_path: Path) -> File:
-    return File(tmp_path / "file", "")
+    return File(tmp_path / "file", "none\n")
 
 
 def test_networks_are_read_again_and_who_is_inside_stays(
@@ -65,7 +73,7 @@ def test_networks_are_read_again_and_who_is_inside_stays(
     assert running.ask("127.0.0.1", port, b"x\n") == b"error not allowed: 127.0.0.1\n"
     inside.sendall(b"b\n")
     assert reactor.received(inside, 3) == b"ok\n"
-    file.write("")
+    file.write("none\n")
     hangUp(reactor, log)
     assert running.ask("127.0.0.1", port, b"x\n") == b"ok\n"
 
@@ -85,18 +93,18 @@ def test_who_may_is_read_again(
 @pytest.mark.parametrize(
     ("option", "before", "after", "reply"),
     [
-        ("max-connections", "1", "2", b"error busy: 1 connections, the limit; try again later\n"),
+        ("max-connections", "1", "2", b"error busy: 1 connection, the limit; try again later\n"),
         (
             "max-connections-per-source",
             "1",
             "2",
-            b"error busy: 1 connections from 127.0.0.1, the limit; try again later\n",
+            b"error busy: 1 connection from 127.0.0.1, the limit; try again later\n",
         ),
         (
             "connection-rate",
             "1 # a second\n",
             "0",
-            b"error busy: 1 connections a second from 127.0.0.1, the limit; try again later\n",
+            b"error busy: 1 connection a second from 127.0.0.1, the limit; try again later\n",
         ),
     ],
 )
@@ -237,7 +245,7 @@ BAD = [
 def test_a_bad_file_changes_nothing_and_one_line_says_so(
     running: Running, reactor: HandReactor, log: Log, file: File, text: str, why: str
 ) -> None:
-    other = File(file.path.with_name("other"), "")
+    other = File(file.path.with_name("other"), "none\n")
     file.write("1")
     running.start("--port", "0", "--max-connections", file.said, "--deny", other.said)
     port = running.addresses[0][2]
@@ -245,46 +253,179 @@ def test_a_bad_file_changes_nothing_and_one_line_says_so(
     inside.sendall(b"a\n")
     assert reactor.received(inside, 3) == b"ok\n"
     file.write(text)
-    other.write("127.0.0.1")
+    other.write("127.0.0.1\n")
     assert hangUp(reactor, log) == [
         f"SIGHUP: --max-connections {file.said}: {why}; what was there before stays"
     ]
     assert running.ask("127.0.0.1", port, b"x\n") == (
-        b"error busy: 1 connections, the limit; try again later\n"
+        b"error busy: 1 connection, the limit; try again later\n"
     )
 
 
-@pytest.mark.parametrize(
-    ("spoil", "why"),
-    [
-        (lambda path: path.unlink(), "No such file or directory"),
-        (
-            lambda path: path.write_text("nonsense"),
-            "'nonsense' does not appear to be an IPv4 or IP",
-        ),
-        (lambda path: path.write_bytes(b"\xff\xfe"), "no text"),
-        (lambda path: (path.unlink(), path.mkdir()), "Is a directory"),
-    ],
-)
-def test_a_file_that_is_gone_or_nonsense_changes_nothing(
-    running: Running, reactor: HandReactor, log: Log, file: File, spoil: Any, why: str
+LIST = b"10.0.0.0/8\n127.0.0.0/8\n"
+
+
+def replaced(make: Callable[[Path], object]) -> Callable[[Path], object]:
+    """Give what puts something else in a file's place."""
+
+    def replace(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return replace
+
+
+def written(what: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(what)
+
+
+def bound(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def linked(path: Path, target: str) -> None:
+    path.symlink_to(target)
+
+
+SPOILT = [
+    pytest.param(Path.unlink, "No such file or directory", id="gone"),
+    pytest.param(replaced(Path.mkdir), "it is a folder; a regular file is wanted", id="folder"),
+    pytest.param(replaced(os.mkfifo), "it is a pipe; a regular file is wanted", id="pipe"),
+    pytest.param(replaced(bound), "it is a socket; a regular file is wanted", id="socket"),
+    *(
+        pytest.param(
+            replaced(partial(linked, target=device)),
+            "it is a device; a regular file is wanted",
+            id=device,
+        )
+        for device in ("/dev/null", "/dev/zero", "/dev/tty")
+    ),
+    pytest.param(
+        replaced(lambda path: path.symlink_to(path)),
+        "Too many levels of symbolic links",
+        id="circle",
+    ),
+    pytest.param(
+        replaced(lambda path: path.symlink_to("nowhere")),
+        "No such file or directory",
+        id="link to nothing",
+    ),
+    *(
+        pytest.param(written(what), "it holds no network; if that is meant, let it hold `none`")
+        for what in (b"", b"\n\n", b" \t\r\n", b"# from now on nobody\n")
+    ),
+    *(
+        pytest.param(
+            written(LIST[:length]), "its last line does not end, and may be half of one", id=half
+        )
+        for length in range(1, len(LIST))
+        if not (half := LIST[:length].decode()).endswith("\n")
+    ),
+    pytest.param(
+        written(b"nonsense\n"),
+        "line 1: 'nonsense' does not appear to be an IPv4 or IPv6 network",
+        id="nonsense",
+    ),
+    pytest.param(
+        written(b"# a\n\n10.1.2.3/8\n"), "line 3: 10.1.2.3/8 has host bits set", id="host bits"
+    ),
+    pytest.param(
+        written(b"# caf\xe9\n10.0.0.0/8 \xe9\n"),
+        r"line 2: byte 0xe9 in '10.0.0.0/8 \xe9', which may stand in a comment only",
+        id="no ASCII",
+    ),
+    pytest.param(
+        written(b"\xef\xbb\xbf10.0.0.0/8\n"),
+        r"line 1: byte 0xef in '\xef\xbb\xbf10.0.0.0/8', which may stand in a comment only",
+        id="byte order mark",
+    ),
+    pytest.param(
+        written(bytes(1000) + b"\n"), "line 1: longer than any network", id="zeros of a crash"
+    ),
+    pytest.param(
+        written(b"none\n10.0.0.0/8\n"),
+        "line 1: 'none' does not appear to be an IPv4 or IPv6 network",
+        id="none and one",
+    ),
+    pytest.param(written(b"10.0.0.0/8\n" * 500_000), "longer than 4 MiB", id="huge"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "why"), SPOILT)
+@pytest.mark.parametrize(("option", "before"), [("deny", LIST), ("allow", b"192.0.2.0/24\n")])
+def test_a_list_that_is_spoilt_lets_in_nobody_else(
+    running: Running,
+    reactor: HandReactor,
+    log: Log,
+    file: File,
+    option: str,
+    before: bytes,
+    spoil: Callable[[Path], object],
+    why: str,
 ) -> None:
-    file.write("127.0.0.1")
-    running.start("--port", "0", "--deny", file.said)
-    port = running.addresses[0][2]
+    file.path.write_bytes(before)
+    running.start("--port", "0", f"--{option}", file.said)
     spoil(file.path)
-    [told] = hangUp(reactor, log)
-    assert told.startswith(f"SIGHUP: --deny {file.said}: {why}")
+    assert hangUp(reactor, log) == [
+        f"SIGHUP: --{option} {file.said}: {why}; what was there before stays"
+    ]
+    port = running.addresses[0][2]
     assert running.ask("127.0.0.1", port, b"x\n") == b"error not allowed: 127.0.0.1\n"
 
 
-def test_several_signals_are_several_readings(
+@pytest.mark.parametrize(("spoil", "why"), SPOILT)
+def test_a_list_that_is_spoilt_keeps_the_service_from_starting(
+    file: File, spoil: Callable[[Path], object], why: str
+) -> None:
+    file.path.write_bytes(LIST)
+    spoil(file.path)
+    with pytest.raises(usage.UsageError) as problem:
+        Options().parseOptions(["--deny", file.said])
+    assert str(problem.value) == f"--deny {file.said}: {why}"
+
+
+def test_a_list_that_is_being_written_is_left_for_later(
+    running: Running, reactor: HandReactor, log: Log, file: File
+) -> None:
+    file.path.write_bytes(LIST)
+    running.start("--port", "0", "--deny", file.said)
+    with file.path.open("w") as writing:
+        writing.write("10.0.0.0/8\n")
+        writing.flush()
+        assert hangUp(reactor, log) == [
+            f"SIGHUP: --deny {file.said}: another program is writing it; "
+            "what was there before stays"
+        ]
+    assert hangUp(reactor, log) == [READ]
+    port = running.addresses[0][2]
+    assert running.ask("127.0.0.1", port, b"x\n") == b"ok\n"
+
+
+def test_a_comment_may_hold_any_byte(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"# caf\xe9 \0\n10.0.0.0/8 # \xff\n")
+    (tmp_path / "number").write_bytes(b"# caf\xe9\n7 # \xff")
+    options = Options()
+    options.parseOptions([f"--deny=@{tmp_path}/list", "--max-connections", f"@{tmp_path}/number"])
+    assert options["deny"] == [IPv4Network("10.0.0.0/8")]
+    assert options["max-connections"] == 7
+
+
+def test_many_signals_are_one_reading_more(
     running: Running, reactor: HandReactor, log: Log, file: File
 ) -> None:
     running.start("--port", "0", "--deny", file.said)
     for _ in range(5):
         signal.raise_signal(signal.SIGHUP)
-    reactor.until(lambda: said(log) == [READ] * 5)
+    reactor.until(lambda: said(log) == [READ])
+    for _ in range(5):
+        signal.raise_signal(signal.SIGHUP)
+    reactor.until(lambda: reactor.getDelayedCalls())
+    reactor.advance(PAUSE - 0.01)
+    assert said(log) == [READ]
+    reactor.until(lambda: said(log) == [READ] * 2, passing=0.01)
+    reactor.advance(2 * PAUSE)
+    assert said(log) == [READ] * 2
     assert running.ask("127.0.0.1", running.addresses[0][2], b"x\n") == b"ok\n"
 
 
@@ -359,13 +500,13 @@ def test_a_bad_certificate_stays_out_but_good_networks_come_in(
         file.said,
     )
     shutil.copy(renewed.certKey, server.certKey)  # and not its key
-    file.write("192.0.2.0/24")
+    file.write("192.0.2.0/24\n")
     assert hangUp(reactor, log) == [
         f"SIGHUP: ssl: the private key in {server.privateKey} is not that of the certificate; "
         "what was there before stays"
     ]
     assert shown(Client(running, opened, authority)) == server.certificate.subject
-    file.write("127.0.0.1")
+    file.write("127.0.0.1\n")
     hangUp(reactor, log)
     [(_, host, port)] = running.addresses
     assert running.ask(host, port, b"") == b""
@@ -436,20 +577,20 @@ def test_a_file_that_is_half_written_is_never_more_than_bad(
 
 
 def test_a_reload_under_load_loses_nothing(children: Children) -> None:
-    file = File(children.folder / "nets", "192.0.2.0/24")
+    file = File(children.folder / "nets", "192.0.2.0/24\n")
     service = children.serve("--deny", file.said)
     with closing(service.connected()) as peer, peer.makefile("rb") as replies:
         for turn in range(5):
-            file.write(f"192.0.2.{turn}")
+            file.write(f"192.0.2.{turn}\n")
             peer.sendall(b"a\r\nb\n" * 5000)
             service.process.send_signal(signal.SIGHUP)
             peer.sendall(b"a\r\nb\n" * 5000)
             assert replies.read(70_000) == b"ok\r\nok\n" * 10_000
             service.until(rb"(SIGHUP: limits[^\n]*\n(?s:.*)){%d}" % (turn + 1))
-        file.write("nonsense")
+        file.write("nonsense\n")
         service.process.send_signal(signal.SIGHUP)
-        service.until(rb"SIGHUP: --deny @\S+/nets: 'nonsense' does not")
-        file.write("127.0.0.1")
+        service.until(rb"SIGHUP: --deny @\S+/nets: line 1: 'nonsense' does not")
+        file.write("127.0.0.1\n")
         service.process.send_signal(signal.SIGHUP)
         service.until(rb"(SIGHUP: limits[^\n]*\n(?s:.*)){6}")
         with closing(service.connected()) as late:

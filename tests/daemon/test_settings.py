@@ -2,17 +2,20 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.python import usage
 
 from sockservice.cli import main
 from sockservice.cli.man import page
 from sockservice.daemon.allornone import AllOrNone
 from sockservice.daemon.options import Options
+from sockservice.daemon.protocols import DATAGRAM, STREAM
 from sockservice.daemon.service import common, listen
 from sockservice.limits.admission import Limits
 from sockservice.limits.counters import Counters
@@ -37,7 +40,7 @@ valued = pytest.mark.parametrize(
 
 def test_the_options_of_twistd_are_those_of_the_table() -> None:
     known = [name.removesuffix("=") for name in Options().longOpt]
-    assert sorted(known) == sorted(["help", "version", *(each.name for each in SETTINGS)])
+    assert sorted(known) == sorted(["check", "help", "version", *(each.name for each in SETTINGS)])
 
 
 @every
@@ -59,8 +62,44 @@ def test_the_default_that_is_told_is_the_one_that_holds(setting: Setting) -> Non
 
 @every
 def test_what_is_off_by_default_is_told_to_be(setting: Setting) -> None:
-    assert (re.match("(off|none)(:|$)", setting.usual) is not None) == (not setting.default)
+    assert (re.match("off(:|$)", setting.usual) is not None) == (not setting.default)
     assert bool(parsed()[setting.name]) == bool(setting.default)
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ([], {"allow": "off", "line-rate": "off", "report": "off", "verbose": "off"}),
+        (["--allow", "none", "--deny", "none"], {"allow": "none", "deny": "none"}),
+        (
+            ["--allow", "192.0.2.0/24", "--deny", "::1"],
+            {"allow": "192.0.2.0/24", "deny": "::1/128"},
+        ),
+        (["--idle-timeout", "0", "--memory-limit", "0"], {"idle-timeout": "off"}),
+        (["--memory-limit", "0", "--session-age", "0"], {"memory-limit": "off"}),
+        (["--port", "0", "--drain-timeout", "0"], {"port": "0", "drain-timeout": "0 s"}),
+        (["--verbose"], {"verbose": "on"}),
+    ],
+)
+def test_values_are_written_in_one_way(given: list[str], written: dict[str, str]) -> None:
+    options = parsed(*given)
+    known = {each.name: each.written(options[each.name]) for each in SETTINGS}
+    assert {name: known[name] for name in written} == written
+
+
+def test_zero_is_a_value_only_where_it_switches_nothing_off() -> None:
+    """The help of all others says what it is."""
+    for each in SETTINGS:
+        with suppress(usage.UsageError):
+            if each.reader is not None and each.coerce("0") == 0:
+                assert each.zero == (
+                    re.search(r"\b0 (is (no limit|never)|closes)", each.help) is None
+                )
+
+
+def test_the_help_names_every_protocol() -> None:
+    [listen] = [each for each in SETTINGS if each.name == "listen"]
+    assert {*STREAM, *DATAGRAM} <= {*re.findall(r"[\w-]+", listen.help)}
 
 
 @pytest.mark.parametrize(
@@ -81,18 +120,18 @@ def test_values_are_written_for_people(
 
 
 @every
-def test_a_flag_takes_no_value_and_all_else_does(setting: Setting) -> None:
+def test_a_flag_takes_no_value_and_all_else_does(setting: Setting, tmp_path: Path) -> None:
     if setting.reader is None:
         assert parsed(f"--{setting.name}")[setting.name] is True
         assert parsed()[setting.name] is False
     elif setting.repeated:
-        given = "127.0.0.1" if setting.limit else "SO_RCVBUF=1"
+        given = "SO_RCVBUF=1" if setting.name == "socket-option" else "127.0.0.1"
         twice = parsed(f"--{setting.name}", given, f"--{setting.name}", given)[setting.name]
         assert twice == setting.coerce(given) * 2
     else:
-        value = "127.0.0.1" if setting.name == "host" else "sqlite:x"
-        if setting.name not in ("host", "store"):
-            value = "7"
+        other = {"host": "127.0.0.1", "store": "sqlite:x", "config": str(tmp_path / "s.toml")}
+        (tmp_path / "s.toml").write_text("verbose = true\n")
+        value = other.get(setting.name, "7")
         chosen = parsed("--store", "sqlite:x", f"--{setting.name}", value)
         assert chosen[setting.name] == setting.coerce(value)
         assert chosen.chosen == {"store", setting.name}
@@ -131,7 +170,7 @@ def test_listeners_are_given_all_that_they_can_be(reactor: HandReactor, made: ty
     assert set(given) == {each.name for each in taken if each.kind is Parameter.KEYWORD_ONLY}
     assert given["listener"] == "here"
     assert given["verbose"] is True
-    assert given["counters"] is shared.counters
+    assert given["counters"] is shared.counters["here"]
     assert given.get("lineLimit", 7) == 7
 
 
@@ -198,7 +237,7 @@ def test_the_manual_page_describes_every_option_of_the_server() -> None:
     told = plain(section)
     assert FILES in told
     names = re.findall(r"^\.TP\n(?:-p, )?--(\S+)", told, re.MULTILINE)
-    assert names == [*(each.name for each in SETTINGS), "version", "help"]
+    assert names == [*(each.name for each in SETTINGS), "check", "version", "help"]
     for each in SETTINGS:
         stands = "" if each.reader is None else f" {each.reader.stands}"
         says = each.description.replace("`", "")

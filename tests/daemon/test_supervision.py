@@ -14,6 +14,7 @@ from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from sockservice.daemon.logqueue import LogQueue
 from sockservice.daemon.workers.main import Reports
 from sockservice.daemon.workers.process import (
     DRAIN,
@@ -24,7 +25,9 @@ from sockservice.daemon.workers.process import (
     REPORTS,
     SOCKETS,
     STORED,
+    TOLD,
 )
+from sockservice.daemon.workers.rereading import RELOADING
 from sockservice.daemon.workers.supervisor import (
     GRACE,
     RESTART_ALONE,
@@ -33,7 +36,8 @@ from sockservice.daemon.workers.supervisor import (
     STARTS,
     Workers,
 )
-from sockservice.limits.counters import Counters
+from sockservice.limits.counters import Counters, CounterSet
+from sockservice.limits.settings import START_TIMEOUT
 from sockservice.net.bind.reuseport import Sharing
 from sockservice.store.engine import Batch
 from sockservice.store.groupcommit import Store
@@ -63,6 +67,11 @@ class Process:
     def writeToChild(self, descriptor: int, data: bytes) -> None:
         assert descriptor not in self.closed
         self.written.append((descriptor, data))
+
+    @property
+    def told(self) -> list[Any]:
+        """What it is to go by, each time that it was told."""
+        return [json.loads(data) for descriptor, data in self.written if descriptor == TOLD]
 
     def close(self, descriptor: int) -> None:
         """Have the other end of one of its pipes closed, as by a death not yet told of."""
@@ -115,10 +124,17 @@ def reactor() -> Processes:  # type: ignore[override, unused-ignore]
 class Supervised:
     """Two workers and their parent."""
 
-    def __init__(self, reactor: Processes, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Processes,
+        store: Store | None = None,
+        starting: float = START_TIMEOUT,
+        watchdog: float = 0,
+    ) -> None:
         self.reactor = reactor
-        self.counters = Counters()
+        self.counters = CounterSet()
         self.failures: list[str] = []
+        self.telling: dict[str, Any] = {}
         self.workers = Workers(
             reactor,
             2,
@@ -127,6 +143,9 @@ class Supervised:
             self.counters,
             self.failures.append,
             store=store,
+            starting=starting,
+            watchdog=watchdog,
+            telling=lambda: self.telling,
         )
         self.workers.drainTimeout = 10.0
         self.workers.privilegedStartService()
@@ -165,6 +184,57 @@ def test_all_ready_is_told_once(reactor: Processes, supervised: Supervised, log:
     reactor.advance(RESTART_FIRST)
     reactor.started[2].report("ready")
     assert log.texts.count(said) == 1
+
+
+def test_a_worker_that_does_not_become_ready_ends_the_service(
+    reactor: Processes, supervised: Supervised, log: Log
+) -> None:
+    reactor.advance(START_TIMEOUT - 0.1)
+    assert supervised.failures == []
+    reactor.advance(0.2)
+    assert supervised.failures == ["worker 1 was not ready within 30 seconds (--start-timeout)"]
+    assert supervised.counters.total.unready == 2
+    assert [process.signals for process in reactor.started] == [["KILL"], ["KILL"]]
+    for process in reactor.started:
+        process.die(signal=9)
+    reactor.advance(RESTART_MOST)
+    assert len(reactor.started) == 2
+
+
+def test_workers_that_become_ready_one_by_one_have_their_time(
+    reactor: Processes, supervised: Supervised, log: Log
+) -> None:
+    reactor.advance(START_TIMEOUT - 1)
+    reactor.started[0].report("ready")
+    reactor.advance(START_TIMEOUT - 1)
+    reactor.started[1].report("ready")
+    reactor.advance(2 * START_TIMEOUT)
+    assert supervised.failures == []
+    assert [process.signals for process in reactor.started] == [[], []]
+
+
+def test_without_a_limit_workers_have_all_time(reactor: Processes) -> None:
+    supervised = Supervised(reactor, starting=0)
+    reactor.advance(10 * START_TIMEOUT)
+    assert supervised.failures == []
+    assert [process.signals for process in reactor.started] == [[], []]
+
+
+def test_one_that_takes_a_place_and_does_not_become_ready_is_replaced(
+    reactor: Processes, supervised: Supervised, log: Log
+) -> None:
+    supervised.ready()
+    reactor.started[0].die(signal=9)
+    reactor.advance(RESTART_FIRST)
+    reactor.advance(START_TIMEOUT)
+    assert "worker 1 was not ready within 30 seconds (--start-timeout) and is killed" in log.texts
+    assert reactor.started[2].signals == ["KILL"]
+    reactor.started[2].die(signal=9)
+    reactor.advance(RESTART_MOST)
+    reactor.started[3].report("ready")
+    reactor.advance(2 * START_TIMEOUT)
+    assert supervised.failures == []
+    assert reactor.started[3].signals == []
 
 
 def test_another_takes_the_place_of_one_that_died_later_each_time(
@@ -223,25 +293,106 @@ def test_counters_are_the_sums_of_all_the_dead_included(
 ) -> None:
     one, other = reactor.started
     supervised.ready()
-    one.report(f"counters {json.dumps(asdict(Counters(lines=5, answered=4)))}")
-    other.report(f"counters {json.dumps(asdict(Counters(lines=10, answered=10)))}")
-    one.report(f"counters {json.dumps(asdict(Counters(lines=7, answered=6)))}")
-    assert supervised.counters == Counters(lines=17, answered=16)
+    one.report(f"counters {json.dumps({'': asdict(Counters(lines=5, answered=4))})}")
+    other.report(f"counters {json.dumps({'': asdict(Counters(lines=10, answered=10))})}")
+    one.report(f"counters {json.dumps({'': asdict(Counters(lines=7, answered=6))})}")
+    assert supervised.counters.total == Counters(lines=17, answered=16)
     one.die(signal=11)
     reactor.advance(RESTART_FIRST)
-    reactor.started[2].report(f"counters {json.dumps(asdict(Counters(lines=1, cut=1)))}")
-    assert supervised.counters == Counters(lines=18, answered=16, cut=1)
+    reactor.started[2].report(f"counters {json.dumps({'': asdict(Counters(lines=1, cut=1))})}")
+    assert supervised.counters.total == Counters(lines=18, answered=16, cut=1)
 
 
 def test_a_reload_reaches_workers_when_they_can_hear_it(
     reactor: Processes, supervised: Supervised
 ) -> None:
+    """Of what came while one did not listen, it is told the last."""
+    one, other = reactor.started
+    one.report("ready")
+    for turn in (1, 2, 3):
+        supervised.telling["turn"] = turn
+        supervised.workers.reload()
+    reloaded = supervised.workers.reloaded()
+    assert (one.told, other.told) == ([{}, {"turn": 1}], [{}])
+    other.report("ready")
+    one.report("reloaded")
+    assert one.told == [{}, {"turn": 1}, {"turn": 3}]
+    assert other.told == [{}, {"turn": 3}]
+    for each in (one, other):
+        assert not reloaded.called
+        each.report("reloaded")
+    assert reloaded.called
+    assert one.signals == other.signals == []
+
+
+def test_a_reload_is_done_when_all_who_live_have_read(
+    reactor: Processes, supervised: Supervised
+) -> None:
+    assert supervised.workers.reloaded().called
+    one, other = supervised.ready().reactor.started
+    supervised.workers.reload()
+    reloaded = supervised.workers.reloaded()
+    one.report("reloaded")
+    assert not reloaded.called
+    other.die(signal=9)
+    assert reloaded.called
+
+
+def test_a_reload_waits_for_one_that_starts_but_not_for_ever(
+    reactor: Processes, supervised: Supervised, log: Log
+) -> None:
     one, other = reactor.started
     one.report("ready")
     supervised.workers.reload()
-    assert (one.signals, other.signals) == (["HUP"], [])
+    reloaded = supervised.workers.reloaded()
+    one.report("reloaded")
     other.report("ready")
-    assert (one.signals, other.signals) == (["HUP"], ["HUP"])
+    reactor.advance(RELOADING - 0.1)
+    assert not reloaded.called
+    reactor.advance(0.2)
+    assert reloaded.called
+    assert "worker 2 has not read its files again within 30 seconds" in log.texts
+    other.report("reloaded")
+
+
+def test_a_reload_is_over_when_all_stop(reactor: Processes, supervised: Supervised) -> None:
+    one, other = supervised.ready().reactor.started
+    supervised.workers.reload()
+    reloaded = supervised.workers.reloaded()
+    supervised.workers.stopService()
+    assert reloaded.called
+    one.die()
+    other.die()
+    assert reactor.getDelayedCalls() == []
+
+
+def test_a_worker_that_does_not_turn_is_killed_where_a_watchdog_asks_for_it(
+    reactor: Processes, log: Log
+) -> None:
+    supervised = Supervised(reactor, watchdog=4)
+    one, other = reactor.started
+    assert json.loads(one.words[4])["watchdog"] == 4
+    # They have their time to start.
+    reactor.pump([2, 2, 2])
+    supervised.ready()
+    for _ in range(3):
+        one.report("alive")
+        reactor.advance(2)
+    assert (one.signals, other.signals) == ([], ["KILL"])
+    assert "worker 2 has not answered for 6 seconds and is killed" in log.texts
+    other.die(signal=9)
+    one.report("alive")
+    reactor.advance(RESTART_FIRST)
+    assert len(reactor.started) == 3
+    # Who was stopped itself has heard nothing, and blames nobody.
+    reactor.advance(100)
+    assert one.signals == []
+    stopped = supervised.workers.stopService()
+    for each in reactor.started:
+        if not each.exited:
+            each.die()
+    assert stopped.called
+    assert reactor.getDelayedCalls() == []
 
 
 def test_a_stop_has_all_drain_and_waits_for_them(
@@ -333,7 +484,7 @@ def told(opened: ExitStack) -> Told:
         opened.callback(os.close, there)
         opened.callback(os.close, here)
         os.set_blocking(there, False)
-        reports = Reports(here)
+        reports = Reports(here, LogQueue())
 
         @implementer(ILogObserver)
         def observer(event: LogEvent) -> None:
@@ -359,6 +510,28 @@ def test_log_events_stay_what_they_are(
     assert event["peer"] == "192.0.2.1:7"
     assert event["log_level"] is LogLevel.info
     assert event["log_system"] == "worker 2, sockservice.server.line#info"
+
+
+def test_numbers_are_rounded_as_they_were(
+    reactor: Processes, supervised: Supervised, log: Log, told: Told
+) -> None:
+    logger = Logger("mine", observer=told(reactor.started[0]))
+    logger.info(
+        "{a:.1f} {a} {a:.1f} {b!r:>5} {c:g} {nothing()}",
+        **{"a": 1.0123456, "b": "b", "c": 10.0, "nothing": lambda: "x"},
+    )
+    [event] = log.events
+    assert log.texts[0] == "1.0 1.0123456 1.0   'b' 10 x"
+    assert (event["a"], event["c"]) == (1.0123456, 10.0)
+
+
+def test_what_can_not_be_formatted_is_told_as_elsewhere(
+    reactor: Processes, supervised: Supervised, log: Log, told: Told
+) -> None:
+    logger = Logger("mine", observer=told(reactor.started[0]))
+    for each in ("{d:.1f}", "{absent:g}", "{absent}"):
+        logger.info(each, d="no number")
+        assert log.texts[-1].startswith("Unable to format event {'d': 'no number'")
 
 
 def test_failures_arrive_with_their_tracebacks(
@@ -391,7 +564,8 @@ def test_a_dead_worker_is_not_told_what_became_of_its_lines(
         process.protocol.childDataReceived(LINES, frame)
     die(one)
     hand.until(lambda: store.stored == 2)
-    assert (one.written, other.written) == ([], [(STORED, framed(b"S"))])
+    stored = [[data for to, data in each.written if to == STORED] for each in (one, other)]
+    assert stored == [[], [framed(b"S")]]
     hand.result(store.stop())
     hand.dispose()
 
@@ -428,7 +602,7 @@ def test_one_that_is_told_to_end_is_relieved_when_another_serves(
     another.report("ready")
     assert one.signals == [RELIEVE]
     supervised.workers.reload()
-    assert one.signals[1:] == another.signals == ["HUP"]
+    assert (len(one.told), len(another.told)) == (2, 2)
     one.die()
     assert log.texts[-1] == "retired worker 1 ended with status 0"
     reactor.advance(RESTART_MOST)

@@ -11,6 +11,7 @@ from twisted.application.service import IService
 from twisted.python import usage
 
 from sockservice import __version__
+from sockservice.cli import COMMANDS
 from sockservice.daemon.options import Options
 from sockservice.daemon.service import makeService
 from tests.conftest import Children
@@ -137,7 +138,7 @@ def test_options_have_values(arguments: list[str], option: str, value: object) -
 
 def test_networks_may_be_in_a_file_and_none_is_nobody(tmp_path: Path) -> None:
     file = tmp_path / "file"
-    file.write_text("# later\r\n")
+    file.write_text("# later\r\nnone # so far\r\n")
     assert parsed("--deny", f"@{file}").limits().access.everybody
     assert not parsed("--allow", f"@{file}").limits().access.permits("127.0.0.1")
     file.write_text("::ffff:127.0.0.0/104 # here\r\n\r\n")
@@ -226,9 +227,18 @@ def child(children: Children, code: str) -> tuple[list[str], list[str], bool]:
 
 
 def test_importing_the_package_installs_no_reactor(children: Children) -> None:
-    _, modules, reactor = child(children, "import sockservice.cli")
-    assert "sockservice" in modules
+    imported = ", ".join(f"sockservice.cli.{module}" for module in COMMANDS.values())
+    _, modules, reactor = child(children, f"import {imported}")
+    assert "sockservice.cli.send.command" in modules
     assert not reactor
+
+
+@pytest.mark.parametrize("command", ["backup", "compact", "lines", "sessions", "verify"])
+def test_what_reads_a_store_needs_no_network(children: Children, command: str) -> None:
+    said = f"from sockservice.cli import main; main(['{command}', '--help'], standalone_mode=False)"
+    _, modules, _ = child(children, f"with contextlib.redirect_stdout(None): {said}")
+    assert f"sockservice.cli.{command}" in modules
+    assert [name for name in modules if re.match(r"sockservice\.(client|net|server)", name)] == []
 
 
 def test_twistd_lists_it_and_imports_nothing_of_it_but_the_plugin(children: Children) -> None:
@@ -251,7 +261,7 @@ def test_the_plugin_is_found_and_leads_to_the_options(children: Children) -> Non
         "found = [each for each in getPlugins(IServiceMaker) if each.tapname == 'sockservice']\n"
         "print(len(found), found[0].options.__name__, found[0].makeService.__module__)",
     )
-    assert printed == ["1 Options sockservice.daemon.service"]
+    assert printed == ["1 Checked sockservice.daemon.service"]
     assert not reactor
 
 

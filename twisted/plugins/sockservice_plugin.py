@@ -11,10 +11,10 @@ class Maker(ServiceMaker):  # type: ignore[misc, unused-ignore]
     @property
     def options(self) -> Any:
         """The class of the options; asked for when this is the service to start."""
-        from sockservice.daemon.early import Early, installed
+        from sockservice.daemon.early import USELESS, Early, installed
 
         if installed() is None:
-            Early().install()
+            Early().install(*USELESS)
         return super().options
 
 

@@ -2,9 +2,8 @@
 
 import json
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import fields
 from typing import Any
 
 from twisted.internet.error import ProcessExitedAlready
@@ -13,7 +12,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger, eventFromJSON, globalLogPublisher
 from twisted.python.failure import Failure
 
-from sockservice.limits.counters import Counters
+from sockservice.limits.counters import CounterSet
+from sockservice.status.process import Measurements
 from sockservice.store.groupcommit import Store
 from sockservice.store.pipe import Keeping
 
@@ -29,17 +29,17 @@ PIPES = 1.0
 #: to one that retires: another serves in your place.
 DRAIN, RELIEVE = signal.SIGUSR2, signal.SIGUSR1
 
-#: Descriptors of a worker, besides the standard ones: its reports to the parent, its lines
-#: for the store, and their outcome. Its sockets follow.
-REPORTS, LINES, STORED, SOCKETS = 3, 4, 5, 6
+#: Descriptors of a worker: what its parent tells it, a line of JSON each, in place of stdin; its
+#: reports to the parent, its lines for the store, and their outcome. Its sockets follow.
+TOLD, REPORTS, LINES, STORED, SOCKETS = 0, 3, 4, 5, 6
 
 
 class Worker(ProcessProtocol):
     """A worker process, seen from its parent.
 
     `ready` is called when it serves, `retires` when it was told to end from outside and wants
-    another in its place first. `died` is called with the reason when it has ended and all its
-    output has been read.
+    another in its place first, `reloaded` when it goes by what it was told. `died` is called
+    with the reason when it has ended and all its output has been read.
     """
 
     transport: Any
@@ -48,12 +48,18 @@ class Worker(ProcessProtocol):
         self,
         reactor: Any,
         number: int,
-        counters: Counters,
+        counters: CounterSet,
         store: Store | None,
         ready: Callable[["Worker"], None],
         retires: Callable[["Worker"], None],
         died: Callable[["Worker", str], None],
+        reloaded: Callable[["Worker"], None] = lambda _: None,
+        measured: Measurements | None = None,
     ) -> None:
+        #: What it has told of itself last, and when, or when it was started.
+        self.figures: Mapping[str, Any] = {}
+        self.told = float(reactor.seconds())
+        self._measured = measured
         self.number = number
         self.ready = False
         #: Whether it serves on only until its connections end.
@@ -62,12 +68,16 @@ class Worker(ProcessProtocol):
         self.said = ""
         self._reactor = reactor
         self._counters = counters
-        self._known = Counters()
+        self._known = CounterSet()
         self._isReady = ready
         self._retires = retires
         self._died = died
+        self._reloaded = reloaded
+        #: When its reactor was last known to turn, by the clock of ours.
+        self.heard = reactor.seconds()
         self._keeping = None if store is None else Keeping(store, self._stored)
-        self._reload = False
+        self._telling = False  # it has not done yet what it was told
+        self._next: Mapping[str, Any] | None = None  # to be told when it has
         self._listens = True
         self._partial = dict.fromkeys((1, 2, REPORTS), b"")
         self._closing: IDelayedCall | None = None
@@ -80,17 +90,29 @@ class Worker(ProcessProtocol):
         """Tell it that another serves in its place, so that it accepts nothing more."""
         self._signal(RELIEVE)
 
-    def kill(self) -> None:
+    def kill(self, reason: str) -> None:
         """Kill it."""
-        log.error("worker {number} did not end in time and is killed", number=self.number)
+        log.error("worker {number} {reason} and is killed", number=self.number, reason=reason)
         self._signal("KILL")
 
-    def reload(self) -> None:
-        """Tell it to read its files again, as soon as it handles signals."""
-        if self.ready:
-            self._signal("HUP")
-        else:
-            self._reload = True
+    def tell(self, told: Mapping[str, Any]) -> None:
+        """Tell it what to go by: its first words, and later on to read certificates again.
+
+        It reads no option for itself: all workers go by one reading, whenever they hear of it. Of
+        what is told while it does not listen, the last holds.
+        """
+        if self._telling:
+            self._next = told
+        elif self._listens:
+            self._telling = True
+            self.transport.writeToChild(TOLD, json.dumps(told).encode() + b"\n")
+
+    def _heard(self) -> None:
+        """It goes by what it was told last."""
+        self._telling = False
+        told, self._next = self._next, None
+        if told is not None:
+            self.tell(told)
 
     def _signal(self, name: str | int) -> None:
         with suppress(ProcessExitedAlready):
@@ -149,18 +171,27 @@ class Worker(ProcessProtocol):
             event["log_system"] = f"worker {self.number}, {event.get('log_system', source)}"
             globalLogPublisher(event)
         elif kind == "counters":
-            now = Counters(**json.loads(text))
-            for name in (field.name for field in fields(Counters)):
-                grown = getattr(now, name) - getattr(self._known, name)
-                setattr(self._counters, name, getattr(self._counters, name) + grown)
+            now = CounterSet.read(json.loads(text))
+            self._counters.grow(now, self._known)
             self._known = now
+        elif kind == "figures":
+            before, self.figures = self.figures, json.loads(text)
+            self.told = self._reactor.seconds()
+            if self._measured is not None:
+                self._measured.heard(self.figures, before)
         elif kind == "retiring":
             self.retiring = True
             self._retires(self)
+        elif kind == "reloaded":
+            self._heard()
+            if not self._telling:
+                self._reloaded(self)
+        elif kind == "alive":
+            self.heard = self._reactor.seconds()
         else:
+            self.heard = self._reactor.seconds()
             self.ready = True
-            if self._reload:
-                self.reload()
+            self._heard()
             self._isReady(self)
 
     def _wrote(self, childFD: int, line: bytes) -> None:
