@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from time import monotonic
@@ -37,12 +37,17 @@ from zope.interface import implementer
 
 from sockservice.daemon.options import Options
 from sockservice.daemon.service import makeService
-from sockservice.net.epoll import Descriptors
+from sockservice.store.nats.cluster import Cluster
+from sockservice.store.nats.place import Place, parsed
 from tests.certificates import Identity
 from tests.doubles import Outcome
 
-#: Seconds after which a thing that was to happen has not happened.
-PATIENCE = 20.0
+#: Seconds after which a thing that was to happen has not happened: many, for others may have the
+#: processors, and nothing waits for so long that does happen.
+PATIENCE = 60.0
+
+#: The modules that take longest, of those where the number of processes does not tell.
+LONGEST = ("test_docs.py", "test_site.py", "test_rsyslog.py", "test_benchmarks.py")
 
 # The same examples each time: a red run can be repeated.
 settings.register_profile("suite", deadline=None, derandomize=True, database=None)
@@ -52,10 +57,17 @@ settings.load_profile("suite")
 def pytest_configure() -> None:
     """Hear the signals that some tests send, though whoever runs them ignores them.
 
-    As `nohup` does, and a script whose command ends with `&`; the service keeps to that.
+    As `nohup` does, and a script whose command ends with `&`; the service keeps to that. And
+    commands take no notice of the settings of whoever runs the tests.
     """
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    for variable in [each for each in os.environ if each.startswith("SOCKSERVICE_")]:
+        del os.environ[variable]
+    os.environ["SOCKSERVICE_CONFIG"] = os.devnull
+    # Hundreds of processes are started: none compiles anew what another has compiled.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    for each in (signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(each) is signal.SIG_IGN:
+            signal.signal(each, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -64,6 +76,49 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--engine", help="a store's engine to test, too: see tests/store/test_store.py"
     )
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nodes of NATS, the same for all tests; whoever kills one has to start it again."""
+    pytest.importorskip("nats", reason="the extra nats is not installed")
+    made = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        made.start()
+        yield made
+    except FileNotFoundError as missing:
+        pytest.skip(str(missing))
+    finally:
+        made.stop()
+
+
+def emptied(place: Place) -> None:
+    """Make the stream of `place` anew."""
+    from sockservice.store.nats.engine import JetStream
+    from sockservice.store.nats.link import NoAnswer, NodeLink
+
+    link = NodeLink(place)
+    link.open()
+    try:
+        while True:
+            # Nodes that were killed may still elect a leader.
+            with suppress(NoAnswer):
+                told = link.call(link.ask(f"STREAM.DELETE.{place.stream}"))
+                if told.get("success") or told["error"].get("code") == 404:
+                    break
+    finally:
+        link.close()
+    made = JetStream(place)
+    made.open()
+    made.close()
+
+
+@pytest.fixture
+def stream(cluster: Cluster) -> Place:
+    """An empty stream in it, which others use before and after."""
+    place = parsed(cluster.url("TESTS"))
+    emptied(place)
+    return place
 
 
 Reactor = PosixReactorBase
@@ -89,14 +144,14 @@ def patient(test: Callable[..., Any]) -> Callable[..., Deferred[Any]]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run every async test in the reactor, with its time limited; what takes long comes first.
 
-    Modules whose tests start processes are the longest, and the last one has no other beside it.
+    Modules whose tests start processes are long, and the last one has no other beside it.
     """
     starting = Counter(
         item.path
         for item in items
         if {"children", "service"} & {*getattr(item, "fixturenames", ())}
     )
-    items.sort(key=lambda item: -starting[item.path])
+    items.sort(key=lambda item: (item.path.name not in LONGEST, -starting[item.path]))
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
             item.obj = pytest_twisted.ensureDeferred(patient(item.obj))
@@ -348,6 +403,15 @@ def uncounted(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count no coverage in processes that become another user's, or get another root.
+
+    They can't write down what they have counted, and would log that at their end.
+    """
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.fixture
 def opened() -> Iterator[ExitStack]:
     """Close at the end what is entered here."""
     with ExitStack() as stack:
@@ -369,7 +433,10 @@ class Services:
     @property
     def addresses(self) -> list[tuple[str, str, int]]:
         """What the log names: scheme, host and port."""
-        found = [re.search(r" listening on (\w+):(.+):(\d+)$", text) for text in self._log.texts]
+        found = [
+            re.search(r" listening on (?:haproxy:)?(\w+):(.+):(\d+)$", text)
+            for text in self._log.texts
+        ]
         return [(each[1], each[2].strip("[]"), int(each[3])) for each in found if each]
 
     def peer(self, host: str, port: int) -> socket.socket:
@@ -405,7 +472,6 @@ class Serving(Services):
         service = self.make(*arguments)
         service.privilegedStartService()
         service.startService()
-        self._ending.callback(self._forget)
         self._ending.push_async_callback(self.stop, service)
         return service
 
@@ -420,12 +486,6 @@ class Serving(Services):
             peer.sendall(line)
             peer.shutdown(socket.SHUT_WR)
             return await received(peer)
-
-    def _forget(self) -> None:
-        """Remove a service's own reader, which stays as long as its reactor otherwise."""
-        for each in REACTOR.getReaders():
-            if isinstance(each, Descriptors):
-                REACTOR.removeReader(each)
 
 
 @pytest_twisted.async_yield_fixture
@@ -518,6 +578,22 @@ def mallory(identities: Path) -> Identity:
     return Identity(identities, "mallory")
 
 
+def signalled(module: str, number: signal.Signals) -> str:
+    """Give a program that is `sockservice`, and gets a signal when it comes to import a module."""
+    return f"""
+import os, sys
+
+class Signalling:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), {int(number)})
+
+sys.meta_path.insert(0, Signalling())
+from sockservice.__main__ import run
+run()
+"""
+
+
 def closed_number(kind: socket.SocketKind) -> int:
     """Give a port number that nobody listens on."""
     with socket.socket(socket.AF_INET, kind) as made:
@@ -558,11 +634,16 @@ class Child:
         self.process = process
         self.output = b""
 
-    def until(self, pattern: bytes) -> "re.Match[bytes]":
-        """Read stdout until it holds `pattern`."""
+    def until(
+        self, pattern: bytes, since: int = 0, patience: float = PATIENCE
+    ) -> "re.Match[bytes]":
+        """Read stdout until it holds `pattern` behind the first `since` bytes.
+
+        It may take `patience` seconds.
+        """
         assert self.process.stdout is not None
-        deadline = monotonic() + PATIENCE
-        while (found := re.search(pattern, self.output)) is None:
+        deadline = monotonic() + patience
+        while (found := re.compile(pattern).search(self.output, since)) is None:
             left = max(0.0, deadline - monotonic())
             assert select.select([self.process.stdout], [], [], left)[0], self.output
             data = os.read(self.process.stdout.fileno(), 65536)
@@ -572,8 +653,21 @@ class Child:
             sound(self.output[-len(data) - 100 :])
         return found
 
+    def complaint(self) -> bytes:
+        """Give the next line of stderr, which has to come in time."""
+        assert self.process.stderr is not None
+        deadline = monotonic() + PATIENCE
+        line = b""
+        while not line.endswith(b"\n"):
+            left = max(0.0, deadline - monotonic())
+            assert select.select([self.process.stderr], [], [], left)[0], line
+            data = os.read(self.process.stderr.fileno(), 1)
+            assert data, line
+            line += data
+        return line
+
     def end(self) -> tuple[int, bytes]:
-        """Wait for its end; give the exit status and stderr."""
+        """Wait for its end; give the exit status and stderr, but for what was read of it."""
         output, errors = self.process.communicate(timeout=PATIENCE)
         self.output += output
         sound(self.output + (errors or b""))
@@ -625,6 +719,9 @@ class Children:
 
     def start(self, *command: str, **given: Any) -> "subprocess.Popen[bytes]":
         """Start one of the environment's commands."""
+        if "--workers" in command and "--start-timeout" not in command:
+            # Where others have the processors a worker may take long, and that is no failure.
+            command += ("--start-timeout", f"{PATIENCE:g}")
         how: dict[str, Any] = {
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,

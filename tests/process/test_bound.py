@@ -1,5 +1,6 @@
 """`--drain-timeout` bounds the whole end of the process, the store's part included."""
 
+import re
 import socket
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +24,7 @@ class Hanging(Memory):
         self._place = Path(place)
 
     def commit(self, batches):
-        hangs = any(b"hang" in batch.lines for batch in batches)
+        hangs = any(b"hang" in line for batch in batches for line in batch.lines)
         if self._place.name == "commit" and hangs:
             ctypes.CDLL(None).sleep(60)
         super().commit(batches)
@@ -72,6 +73,41 @@ def test_what_is_not_synced_in_time_is_left_unacknowledged(
             with pytest.raises(ConnectionResetError):
                 peer.recv(100)
     assert LEFT in service.output
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_syslog_that_is_not_synced_in_time_is_lost_and_counted(
+    children: Children, tmp_path: Path, workers: str
+) -> None:
+    """With `--workers`, what a worker says last arrives in the log of its parent."""
+    service = serve(
+        *(children, tmp_path, "commit", "--workers", workers, "--listen", "syslog@unix:stream"),
+        *("--listen", "syslog@unix-datagram:datagrams", "--verbose"),
+    )
+    service.until(rb"workers are ready" if workers != "1" else rb"listening on unix-datagram")
+    with (
+        closing(socket.socket(socket.AF_UNIX)) as first,
+        closing(socket.socket(socket.AF_UNIX)) as peer,
+        closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as datagrams,
+    ):
+        for each in (first, peer):
+            each.connect(str(tmp_path / "stream"))
+        first.sendall(b"<13>hang\n")
+        service.until(rb"<13>hang")
+        peer.sendall(b"<13>one\n<13>two\n")
+        datagrams.connect(str(tmp_path / "datagrams"))
+        datagrams.send(b"<13>three")
+        service.until(rb"<13>t(?s:.*)<13>t")
+        began = monotonic()
+        service.process.terminate()
+        service.ended()
+        assert monotonic() - began < 5
+    why = rb"lost, for the connection ended: unknown: the service stops\n"
+    for count in (rb"1 syslog message ", rb"2 syslog messages "):
+        assert re.search(rb"unix:pid=\d+,uid=\d+: " + count + why, service.output)
+    assert b": a syslog message lost: the service stops before it is" in service.output
+    ended = service.output[service.output.rindex(b"ended: ") :]
+    assert re.search(rb"; 3 lines, 0 acknowledged.* 1 datagram, .* 4 lost, ", ended), ended
 
 
 def test_a_store_that_does_not_close_is_left_with_what_was_acknowledged(

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Child, Children, Service
+from tests.conftest import Child, Children, Service, closed_number
 from tests.process.test_workers import workers
 
 # An engine that is found, or opened, only when the test opens the other end of a FIFO.
 ENGINE = """
+import os
+
 from sockservice.store.memory import Memory
 
 
@@ -23,7 +25,8 @@ waited = []
 def wait(where):
     if not waited:
         waited.append(where)
-        print(f"waiting {where}", flush=True)
+        # At once, not by way of the log, and so in the midst of what follows.
+        os.write(1, b"waiting " + where.encode() + bytes([10]))
         open("go").close()
 
 
@@ -109,6 +112,22 @@ def test_it_is_ready_when_lines_can_be_stored(children: Children) -> None:
     assert b"listening on" not in child.output
     service = go(child)
     with closing(service.connected()) as peer:
+        peer.sendall(b"a\n")
+        assert peer.recv(100) == b"ok\n"
+    service.stop()
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=["one", "workers"])
+def test_nobody_can_connect_before_lines_can_be_stored(
+    children: Children, workers: tuple[str, ...]
+) -> None:
+    address = "127.0.0.1", closed_number(socket.SOCK_STREAM)
+    child = start(children, "Opened", "--port", str(address[1]), *workers)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
+    service = go(child)
+    with closing(service.connected()) as peer:
+        assert peer.getpeername() == address
         peer.sendall(b"a\n")
         assert peer.recv(100) == b"ok\n"
     service.stop()

@@ -1,9 +1,12 @@
 """How the service ends: what was received is answered, the rest is cut and counted."""
 
+import os
 import re
+import resource
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,11 @@ from twisted.application.service import MultiService
 from sockservice import Counters
 from sockservice.daemon.signals import Signals
 from sockservice.server import intake
-from tests.conftest import HandReactor, Log, Running
+from tests.conftest import PATIENCE, Children, HandReactor, Log, Running, Service
 from tests.daemon.test_listeners import Slow
 
 ENDED = re.compile(
-    r"ended: (\d+) connections, (\d+) of them cut; (\d+) lines, (\d+) acknowledged, (\d+) refused"
+    r"ended: (\d+) connections?, (\d+) of them cut; (\d+) lines?, (\d+) acknowledged, (\d+) refused"
 )
 
 
@@ -168,15 +171,49 @@ def test_a_report_is_logged_as_often_as_asked(
     assert len([text for text in log.texts if text.startswith("so far")]) == 1
 
 
+def test_what_the_system_drops_of_datagrams_is_counted(
+    running: Running, reactor: HandReactor, log: Log
+) -> None:
+    options = ["--report", "5", "--socket-option", "SO_RCVBUF=4096"]
+    service = running.start("--listen", "udp:0:interface=127.0.0.1", *options)
+    [(_, host, number)] = running.addresses
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        for _ in range(100):
+            peer.sendto(b"x" * 500, (host, number))
+        reactor.advance(5.1)
+        (said,) = [event for event in log.events if "so far" in (event.get("log_format") or "")]
+        dropped = said["counts"]["dropped"]
+        assert 0 < dropped < 100
+        for _ in range(100):
+            peer.sendto(b"x" * 500, (host, number))
+    reactor.result(running.stopping(service))
+    (said,) = [event for event in log.events if "ended" in (event.get("log_format") or "")]
+    assert said["counts"]["dropped"] > dropped
+
+
 def test_counters_say_what_was_acknowledged() -> None:
     counters = Counters(2, 1, 4, 9, 7, 3, overheld=6, slowed=8, datagrams=5)
     assert counters.acknowledged == 4
     assert str(counters) == (
         "2 connections, 1 of them cut; 9 lines, 4 acknowledged, 3 refused; "
-        "5 datagrams, 0 met with silence, 0 replies not sent; 4 connections turned away, "
-        "6 closed to make room, 0 timed out, 0 of another protocol, 8 pauses of too fast ones; "
-        "0 lines met with silence, 0 datagrams refused"
+        "5 datagrams, 0 met with silence, 0 throttled, 0 dropped by the system, "
+        "0 replies not sent; "
+        "4 connections turned away, 6 closed to make room, 0 timed out, "
+        "0 of HTTP, 0 of TLS or plain text in the wrong place, 8 pauses of too fast ones; "
+        "0 lines met with silence, 7 answered in all, 0 lost, 0 datagrams refused, "
+        "0 lines of the log missing, "
+        "0 times no memory; 0 sessions opened, 0 refused, 0 taken over, 0 expired; "
+        "0 reloads failed, 0 workers not ready in time; "
+        "0 status requests, 0 refused, 0 connections turned away, 0 timed out"
     )
+
+
+def test_the_last_line_names_every_counter() -> None:
+    counters = Counters()
+    for number, name in enumerate(counters.counts().keys() - {"acknowledged"}):
+        setattr(counters, name, 10**6 + 7919 * number)
+    said = {int(each) for each in re.findall(r"-?\d+", str(counters))}
+    assert {name for name, count in counters.counts().items() if count not in said} == set()
 
 
 def test_what_was_left_out_of_the_log_is_summed_up_before_the_end(
@@ -209,3 +246,47 @@ def test_a_service_that_has_stopped_leaves_signals_as_they_were(
     assert signal.getsignal(number) is not before
     reactor.result(running.stopping(service))
     assert signal.getsignal(number) is before
+
+
+HOLDS = """
+from twisted.internet.defer import Deferred
+
+from sockservice import LineServer
+
+
+class Holds(LineServer):
+    def answer(self, line):
+        return Deferred()
+"""
+
+
+@pytest.mark.parametrize("holds", [False, True], ids=["answered", "cut"])
+def test_what_there_was_no_descriptor_for_is_accepted_as_others_close(
+    children: Children, holds: bool
+) -> None:
+    (children.folder / "holds.py").write_text(HOLDS)
+    process = children.start(
+        *("twistd", "-n", "--pidfile=", "sockservice", "--drain-timeout", "2" if holds else "15"),
+        *("--listen", f"{'holds.Holds' if holds else 'ack'}@tcp:0"),
+        env={**os.environ, "PYTHONPATH": str(children.folder)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)),
+    )
+    service = Service(process)
+    found = service.until(rb"listening on tcp:(\S+):(\d+)")
+    address = found[1].decode(), int(found[2])
+    with ExitStack() as opened:
+        peers = [
+            opened.enter_context(closing(socket.create_connection(address))) for _ in range(60)
+        ]
+        for peer in peers:
+            peer.settimeout(PATIENCE)
+            peer.sendall(b"x\n")
+        service.until(rb"cannot accept connections: Too many open files")
+        process.terminate()
+        for peer in [] if holds else peers:
+            assert peer.recv(100) == b"ok\n"
+            assert peer.recv(100) == b""
+            peer.close()
+        service.ended()
+    cut = 60 if holds else 0
+    assert b"ended: 60 connections, %d of them cut;" % cut in service.output

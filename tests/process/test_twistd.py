@@ -1,5 +1,6 @@
 """The real process: `twistd sockservice`, real sockets, signals."""
 
+import json
 import os
 import re
 import select
@@ -206,6 +207,7 @@ def free_privileged() -> int:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can bind a privileged port and let go")
+@pytest.mark.usefixtures("elsewhere")
 def test_sockets_are_bound_before_privileges_go(children: Children) -> None:
     port = free_privileged()
     process = children.start(
@@ -221,3 +223,33 @@ def test_sockets_are_bound_before_privileges_go(children: Children) -> None:
         peer.sendall(b"a\n")
         assert peer.recv(100) == b"ok\n"
     service.stop()
+
+
+@pytest.mark.parametrize(
+    "locale", [{"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}], ids=["UTF-8", "C"]
+)
+def test_names_of_unix_sockets_are_the_same_in_every_locale(
+    children: Children, locale: dict[str, str]
+) -> None:
+    (children.folder / "\xe9").mkdir()
+    process = children.start(
+        *("twistd", "-n", "--pidfile=", "sockservice", "--store", "sqlite:lines.db"),
+        *("--listen", "ack@unix-datagram:\xe9/s"),
+        env={**os.environ, "PYTHONCOERCECLOCALE": "0", **locale},
+    )
+    service = Service(process)
+    service.until(rb"ack listening on unix-datagram:\\xe9/s\n")
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as peer:
+        peer.sendto(b"from nobody", f"{children.folder}/\xe9/s")
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as peer:
+        peer.bind(f"{children.folder}/\xe9/p")
+        peer.settimeout(PATIENCE)
+        peer.sendto(b"from somebody", f"{children.folder}/\xe9/s")
+        assert peer.recv(100) == b"ok"
+    service.stop()
+    done = children.run("sockservice", "lines", "sqlite:lines.db", "--json")
+    kept = [json.loads(line) for line in done.stdout.splitlines()[:-1]]
+    assert [(each["peer"], each["listener"]) for each in kept] == [
+        ("unix:unnamed", r"unix-datagram:\xe9/s"),
+        (rf"{children.folder}/\xe9/p", r"unix-datagram:\xe9/s"),
+    ]

@@ -8,20 +8,22 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from random import Random
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 from twisted.python import usage
 
 from sockservice.daemon.allornone import AllOrNone
 from sockservice.daemon.options import Options
-from sockservice.daemon.reload import reload
+from sockservice.daemon.reload import reread
 from sockservice.daemon.service import common, listen
 from sockservice.net.bind.reuseport import Sharing
 from tests.conftest import PATIENCE, Children, HandReactor, Log, Running, Service
 from tests.soak import rounds
 
-SUMS = re.compile(rb"ended: (\d+) connections, (\d+) of them cut; (\d+) lines, (\d+) acknowledged")
+SUMS = re.compile(
+    rb"ended: (\d+) connections?, (\d+) of them cut; (\d+) lines?, (\d+) acknowledged"
+)
 
 
 def workers(service: Service) -> list[int]:
@@ -42,7 +44,7 @@ def until(come: Callable[[], object]) -> None:
     deadline = monotonic() + PATIENCE
     while not come():
         assert monotonic() < deadline, "it did not come"
-        os.sched_yield()
+        sleep(0.005)  # for those who are to make it come
 
 
 def serve(children: Children, *options: str) -> Service:
@@ -199,6 +201,7 @@ def test_workers_that_cannot_start_are_one_line_on_stderr_and_status_1(
     [said] = done.stderr.decode().splitlines()
     assert re.fullmatch(
         r"sockservice: cannot serve: worker \d ended with status 1: "
+        r"--listen broken.Broken@tcp:0:interface=127.0.0.1: "
         r"importing broken failed: RuntimeError: not \\+x1b here",
         said,
     )
@@ -207,7 +210,7 @@ def test_workers_that_cannot_start_are_one_line_on_stderr_and_status_1(
 
 def test_an_endpoint_of_a_plugin_cannot_be_shared(running: Running) -> None:
     said = running.fail("--workers", "2", "--listen", "stdio:", "--port", "0")
-    assert said == "stdio: this endpoint can't be shared by workers"
+    assert said == "--listen stdio:: stdio: this endpoint can't be shared by workers"
     assert running.addresses == []
 
 
@@ -241,10 +244,10 @@ def test_a_limit_for_each_source_may_come_with_a_reload(
     service = AllOrNone()
     listen(options, shared, service)
     service.privilegedStartService()
-    reload(options, shared, service)
+    reread(options, shared, service)()
     assert sharing.of(1) == sharing.of(2) != [[]]
     (tmp_path / "limit").write_text("7")
-    reload(options, shared, service)
+    reread(options, shared, service)()
     assert sharing.of(2) == [[]] != sharing.of(1)
     assert [text for text in log.texts if "what was there before stays" in text] == []
     sharing.close()

@@ -10,7 +10,18 @@ from time import sleep
 
 from tests.conftest import SCRIPTS, Child, Children
 from tests.soak.disks import Disk
-from tests.soak.senders import OK, Address, DatagramSender, Sender, compare, latest
+from tests.soak.senders import OK, PATIENCE, Address, DatagramSender, Sender, compare, latest
+
+
+def freeze(child: Child) -> None:
+    """Let it do nothing more, once the calls it is in are over.
+
+    A power failure is one moment for all there is; cutting off a disk is not: a
+    sync under way meanwhile may succeed though nothing is written (Linux 6.18; a
+    loop of pwrite and fdatasync loses its last write in 7 of 40 rounds).
+    """
+    child.process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.process.pid, os.WSTOPPED | os.WNOWAIT)
 
 
 class Server(Child):
@@ -46,16 +57,6 @@ class Server(Child):
         for sender in made:
             sender.start()
         return made
-
-    def freeze(self) -> None:
-        """Let it do nothing more, once the calls it is in are over.
-
-        A power failure is one moment for all there is; cutting off a disk is not: a
-        sync under way meanwhile may succeed though nothing is written (Linux 6.18; a
-        loop of pwrite and fdatasync loses its last write in 7 of 40 rounds).
-        """
-        self.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def kill(self) -> None:
         """End it at once, as kill -9 does."""
@@ -98,6 +99,28 @@ def crash(children: Children, store: Path, chance: Random) -> tuple[int, int]:
     return counted
 
 
+def parent(children: Children, store: Path, chance: Random) -> tuple[int, int]:
+    """Kill the process that stores for two workers under load, start again and compare.
+
+    Gives how many lines were acknowledged, and how many are stored.
+    """
+    server = Server(children, store, options=("--workers", "2"))
+    server.until(rb"2 workers are ready")
+    after = latest(store)
+    senders = server.senders(WINDOWS)
+    for sender in senders:
+        sender.until(OK)
+    sleep(chance.uniform(0, LOAD))  # the random moment
+    server.kill()
+    for sender in senders[:-1]:
+        # What the workers say to the end is said as well.
+        sender.join(PATIENCE)
+    for sender in senders:
+        sender.stop()
+    Server(children, store).kill()
+    return compare(store, after, senders)
+
+
 def workers(children: Children, store: Path, chance: Random, kills: int = 3) -> tuple[int, int]:
     """Kill random workers of a server under load, end it well, and compare.
 
@@ -121,6 +144,7 @@ def workers(children: Children, store: Path, chance: Random, kills: int = 3) -> 
     assert server.end() == (0, b"")
     for sender in senders:
         sender.stop()
+    Server(children, store).kill()
     return compare(store, after, senders)
 
 
@@ -139,7 +163,7 @@ def power(children: Children, disk: Disk, chance: Random) -> tuple[int, int]:
         for sender in senders:
             sender.until(OK)
         sleep(chance.uniform(LOAD, 2 * LOAD))  # the random moment
-        server.freeze()
+        freeze(server)
         disk.powerOff()
         server.kill()
         for sender in senders:

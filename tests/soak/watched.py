@@ -21,8 +21,8 @@ MIB = 1 << 20
 
 _RSS = re.compile(r"^VmRSS:\s+(\d+) kB$", re.MULTILINE)
 _ENDED = re.compile(
-    r"ended: (\d+) connections, (\d+) of them cut; (\d+) lines, (\d+) acknowledged, "
-    r"(\d+) refused; (\d+) datagrams, (\d+) met with silence"
+    r"ended: (\d+) connections?, (\d+) of them cut; (\d+) lines?, (\d+) acknowledged, "
+    r"(\d+) refused; (\d+) datagrams?, (\d+) met with silence, \d+ throttled"
 )
 
 
