@@ -12,23 +12,23 @@ from fnmatch import filter as matching
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from benchmarks.against import both, compared, comparisons_table, export
 from benchmarks.contestants import CONTESTANTS, Contestant
 from benchmarks.cores import choose_available
 from benchmarks.disk import memory
 from benchmarks.failure import Failure
 from benchmarks.publish import publish
 from benchmarks.report import as_json, table
-from benchmarks.rounds import count, plan, run
-from benchmarks.works import WITH_TARGETS, WORKS, Work
+from benchmarks.rounds import Series, count, plan, run
+from benchmarks.spread import LEAST_ROUNDS
+from benchmarks.works import WORKS, Work
 
 MOST_ROUNDS = 100
 MOST_SECONDS = 60.0
-# Rounds and seconds. All there is takes a quarter of an hour with the first, what has targets
-# two minutes with the second.
-FULL = (3, 0.3)
-QUICK = (1, 0.3)
-# Where all is measured, works without a target are in the first of three rounds only.
-SPARING = 3
+# So many that the middle half of them means something, in ten minutes for what has targets.
+ROUNDS, SECONDS = 7, 0.5
+# So many that one round which was disturbed, on either side, is outside the interval.
+ROUNDS_AGAINST = 12
 # Ten thousand connections, and what a process has open besides.
 OPEN_FILES = 11_000
 # What starting and stopping a server adds to each measurement, roughly.
@@ -43,20 +43,30 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         description="Measure the server against its peers, interleaved, on this machine.",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="only the works with targets, once: two minutes"
+        "--all", action="store_true", help="what has no target, too: an hour and a half"
     )
-    parser.add_argument("--rounds", type=whole, help=f"default: {FULL[0]}")
+    parser.add_argument("--quick", action="store_true", help="one round: a minute and a half")
     parser.add_argument(
-        "--seconds", type=duration, help=f"of each measurement; default: {FULL[1]:g}"
+        "--against",
+        metavar="REV",
+        help="compare with another commit of this repository; exit with 1 if anything is worse",
     )
     parser.add_argument(
-        "--only", metavar="CONTESTANT,...", default="all", help="default: all; see --list"
+        "--rounds", type=whole, help=f"default: {ROUNDS}, with --against {ROUNDS_AGAINST}"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=duration,
+        default=SECONDS,
+        help=f"of a measurement; default: {SECONDS:g}",
+    )
+    parser.add_argument(
+        "--only", metavar="CONTESTANT,...", help="see --list; default: those that targets compare"
     )
     parser.add_argument(
         "--work",
         metavar="WORK,...",
-        default="all",
-        help="default: all; names from --list, with * in them",
+        help="names from --list, with * in them; default: those with targets",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the outcome there too")
     parser.add_argument(
@@ -67,11 +77,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="list contestants and works, and end")
     options = parser.parse_args(arguments)
-    if options.quick and options.work == "all":
-        options.work = ",".join(WITH_TARGETS)
-    rounds, seconds = QUICK if options.quick else FULL
-    options.rounds = options.rounds or rounds
-    options.seconds = options.seconds or seconds
+    if options.rounds is None:
+        options.rounds = ROUNDS_AGAINST if options.against else ROUNDS
+    if options.quick and not options.against:
+        options.rounds = 1
+    if options.against and options.rounds < LEAST_ROUNDS:
+        parser.error(f"--against needs {LEAST_ROUNDS} rounds to tell a difference from noise")
+    if options.against and options.publish:
+        parser.error("--against has nothing to --publish")
     if options.read and not options.publish:
         parser.error("--read needs --publish")
     return options
@@ -93,9 +106,9 @@ def duration(text: str) -> float:
     return seconds
 
 
-def choose(names: str, known: Mapping[str, Entry], what: str) -> list[Entry]:
+def choose(names: str | None, known: Mapping[str, Entry], what: str) -> list[Entry]:
     """Return the named entries in the order of the list they come from; `*` stands for any name."""
-    if names == "all":
+    if names is None:
         return list(known.values())
     found = {name: matching(known, name) for name in names.split(",")}
     if unknown := sorted(name for name, matches in found.items() if not matches):
@@ -153,36 +166,56 @@ def end(number: int, frame: object) -> NoReturn:
 def measure(options: argparse.Namespace) -> int:
     works = on_disk(choose(options.work, WORKS, "work"), Path(tempfile.gettempdir()))
     contestants = present(choose(options.only, CONTESTANTS, "contestant"))
-    series = plan(works, contestants)
-    if not series:
-        raise Failure("none of these contestants does any of these works")
+    judged = not (options.all or options.work or options.only)
     if options.json and not options.json.absolute().parent.is_dir():
         raise Failure(f"no folder to write {options.json} to")
     if options.publish and not options.publish.is_dir():
         raise Failure(f"no folder {options.publish}")
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as name:
+        folder = Path(name)
+        if options.against:
+            tree = export(options.against, folder)
+            series = both(works, contestants, options.against, tree, judged=judged)
+        else:
+            series = plan(works, contestants, judged=judged)
+        if not series:
+            raise Failure("none of these contestants does any of these works")
+        go_round(series, options, folder)
+    return tell(series, options)
+
+
+def go_round(series: Sequence[Series], options: argparse.Namespace, folder: Path) -> None:
     cores = choose_available()
     # So that nothing here is in the way of a server that starts.
     os.sched_setaffinity(0, {cores.loader})
     raise_open_files()
-    sparing = SPARING if options.work == "all" else 1
-    number = count(series, options.rounds, sparing)
+    number = count(series, options.rounds)
     expected = number * (options.seconds + OVERHEAD_SECONDS)
     say(
         f"{number} measurements, about {expected / 60:.1f} minutes; "
         f"servers on core {cores.server}, load on core {cores.loader}"
     )
-    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
-        run(series, options.rounds, sparing, options.seconds, cores, Path(folder), say)
-    print(table(series))
+    run(series, options.rounds, options.seconds, cores, folder, say)
+
+
+def tell(series: Sequence[Series], options: argparse.Namespace) -> int:
+    """Print the outcome, write it where it is to be, and return the exit status."""
+    if options.against:
+        comparisons, ours = compared(series), series[::2]
+        print(comparisons_table(comparisons, options.against))
+    else:
+        comparisons, ours = [], series
+        print(table(series))
     outcome = as_json(series, options.rounds, options.seconds)
     if options.json:
         options.json.write_text(outcome)
     if options.publish:
         publish(outcome, options.publish)
-    failed = [one for one in series if one.failure is not None and not one.is_beyond]
-    for one in failed:
-        say(f"FAILED: {one.work.name}, {one.contestant.name}: {one.failure}")
-    return 1 if failed else 0
+    for one in series:
+        if one.failure is not None and not one.is_beyond:
+            say(f"FAILED: {one.work.name}, {one.contestant.name}: {one.failure}")
+    failed = any(one.failure is not None and not one.is_beyond for one in ours)
+    return 1 if failed or any(one.is_worse for one in comparisons) else 0
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -15,13 +15,16 @@ from benchmarks.compiler import compile_c
 from benchmarks.disk import DATABASE, stored_lines
 from benchmarks.failure import Failure
 from benchmarks.peers import rsyslog
+from benchmarks.server import ROOT
 
 PEERS = Path(__file__).parent / "peers"
 SOCAT = "TCP4-LISTEN:0,bind=127.0.0.1,fork,reuseaddr,nodelay,backlog=4096"
 ADDRESS = r"127\.0\.0\.1:(\d+)"
 
-Reply = Literal["ok", "upper"]
-Load = Literal["lines", "connections", "burst", "idle", "datagrams", "relp", "syncs", "startup"]
+Reply = Literal["ok", "upper", "session"]
+Load = Literal[
+    "lines", "connections", "burst", "idle", "datagrams", "relp", "syncs", "startup", "sending"
+]
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,14 @@ class Loop:
 
 
 @dataclass(frozen=True)
+class Sender:
+    """A program that sends lines to the server at a port, from the file at a path or a pipe."""
+
+    command: Callable[[int, Path], list[str]]
+    piped: bool = False
+
+
+@dataclass(frozen=True)
 class Contestant:
     name: str
     description: str
@@ -56,9 +67,12 @@ class Contestant:
     datagram: Program | None = None
     durable: Program | Loop | None = None
     startup: Program | None = None
+    sender: Sender | None = None
     reply: Reply = "ok"
     tls: bool = False
     baseline: str = "stock"
+    #: The folder with the package that it runs.
+    tree: Path = ROOT
     #: As many connections as it can have at once, and why no more.
     most: int = 10_000
     bound: str = ""
@@ -74,8 +88,8 @@ def installed(program: str) -> Callable[[], str | None]:
     return lambda: program if shutil.which(program) is None else None
 
 
-def script(module: str, load: Load | None = None, forks: bool = False) -> Program:
-    command = [sys.executable, "-m", f"benchmarks.peers.{module}"]
+def script(module: str, *words: str, load: Load | None = None, forks: bool = False) -> Program:
+    command = [sys.executable, "-m", f"benchmarks.peers.{module}", *words]
     return Program(lambda build: command, load=load, forks=forks)
 
 
@@ -94,6 +108,13 @@ def twistd(
     )
 
 
+def scraped(protocol: str, transport: str) -> Program:
+    """The service with a status page that is scraped once a second."""
+    one = twistd(protocol, transport)
+    beside = [sys.executable, "-m", "benchmarks.peers.scraped"]
+    return replace(one, command=lambda build: [*beside, *one.command(build)])
+
+
 def workers(
     protocol: str, transport: str, *options: str, stored: Callable[[Path], int] | None = None
 ) -> Program:
@@ -103,8 +124,20 @@ def workers(
     """
     some = ("--workers", "2", "--max-connections", "20000")
     one = twistd(protocol, transport, *some, *options, stored=stored)
-    ready = re.compile(rf"{one.ready.pattern}(?s:.)*workers are ready")
-    return replace(one, ready=ready, everywhere=True)
+    return replace(one, everywhere=True)
+
+
+def storing(*listeners: str) -> Program:
+    """The service with a store and listeners of its own, of which the first is loaded."""
+
+    def command(build: Path) -> list[str]:
+        words = [*twistd_command(), "sockservice", "--store", f"sqlite:{DATABASE}"]
+        for protocol in listeners:
+            words += ["--listen", f"{protocol}@tcp:0:interface=127.0.0.1"]
+        return words
+
+    ready = re.compile(rf"\b{listeners[0]} listening on tcp:{ADDRESS}")
+    return Program(command, ready, stored=stored_lines)
 
 
 def listening(text: str, transport: str = "tcp") -> Program:
@@ -123,11 +156,20 @@ def stock_tls(build: Path) -> list[str]:
 
 
 def twistd_command() -> list[str]:
-    beside = Path(sys.executable).with_name("twistd")
-    found = str(beside) if beside.exists() else shutil.which("twistd")
+    return [beside("twistd"), "-n", "--pidfile="]
+
+
+def beside(program: str) -> str:
+    """Return the path of a program that is installed with this Python, or on the PATH."""
+    path = Path(sys.executable).with_name(program)
+    found = str(path) if path.exists() else shutil.which(program)
     if found is None:
-        raise Failure("`twistd` is not installed beside this Python nor on the PATH")
-    return [found, "-n", "--pidfile="]
+        raise Failure(f"`{program}` is not installed beside this Python nor on the PATH")
+    return found
+
+
+def sending(command: str, port: int, *words: str) -> list[str]:
+    return [beside("sockservice"), command, f"127.0.0.1:{port}", "--session", "measured", *words]
 
 
 CONTESTANTS = {
@@ -142,14 +184,34 @@ CONTESTANTS = {
             startup=twistd("ack", "tcp"),
         ),
         Contestant(
+            "status",
+            "the same with --status, scraped once a second",
+            stream=scraped("ack", "tcp"),
+            datagram=scraped("echo", "udp"),
+            baseline="sockservice",
+        ),
+        Contestant(
             "store",
             "twistd sockservice with --store sqlite:",
             durable=twistd("ack", "tcp", "--store", f"sqlite:{DATABASE}", stored=stored_lines),
             baseline="sockservice",
         ),
         Contestant(
+            "sessions",
+            "the same, with lines in a session for each connection: each stored once",
+            durable=storing("session"),
+            reply="session",
+            baseline="store",
+        ),
+        Contestant(
+            "beside",
+            "the same as `store`, with a session listener besides that nobody uses",
+            durable=storing("ack", "session"),
+            baseline="store",
+        ),
+        Contestant(
             "pruned",
-            "the same with --retain-size 1M, which it always has to keep to",
+            "`store` with --retain-size 1M, which it always has to keep to",
             durable=twistd("ack", "tcp", "--store", f"sqlite:{DATABASE}", "--retain-size", "1M"),
             baseline="store",
         ),
@@ -173,6 +235,19 @@ CONTESTANTS = {
             durable=script("relp", load="relp"),
             baseline="sockservice",
             missing=rsyslog.missing,
+        ),
+        Contestant(
+            "relp-memory",
+            "rsyslog's RELP as it comes: acknowledged in memory",
+            durable=script("relp", "memory", load="relp"),
+            baseline="relp",
+            missing=rsyslog.missing,
+        ),
+        Contestant(
+            "collector",
+            "twistd sockservice with a RELP listener: acknowledged on disk",
+            durable=replace(storing("relp"), load="relp", stored=None),
+            baseline="relp",
         ),
         Contestant(
             "subclass",
@@ -275,6 +350,18 @@ CONTESTANTS = {
             "twistd with an application that is empty, and no plugin",
             startup=Program(lambda build: [*twistd_command(), "--python", str(PEERS / "bare.py")]),
             baseline="empty-plugin",
+        ),
+        Contestant(
+            "send",
+            "sockservice send --session, which reads a pipe",
+            sender=Sender(lambda port, path: sending("send", port, "--quiet"), piped=True),
+            baseline="send",
+        ),
+        Contestant(
+            "ship",
+            "sockservice ship, with a file that is there already",
+            sender=Sender(lambda port, path: sending("ship", port, str(path))),
+            baseline="send",
         ),
     )
 }

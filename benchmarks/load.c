@@ -9,7 +9,7 @@
 
 static const char usage[] =
     "usage: load lines|connections|burst|idle|datagrams|relp PORT SERVER-PID CONNECTIONS SIZE"
-    " WINDOW WARMUP-SECONDS SECONDS ok|upper plain|tls RATE\n"
+    " WINDOW WARMUP-SECONDS SECONDS ok|upper|session plain|tls RATE\n"
     "       load syncs 0 0 CONNECTIONS SIZE WINDOW WARMUP-SECONDS SECONDS ok|upper plain 0";
 
 int main(int argc, char **argv) {
@@ -24,6 +24,7 @@ int main(int argc, char **argv) {
         .warmup = atof(argv[7]),
         .seconds = atof(argv[8]),
         .upper = !strcmp(argv[9], "upper"),
+        .session = !strcmp(argv[9], "session"),
         .tls = !strcmp(argv[10], "tls"),
         .rate = atof(argv[11]),
     };

@@ -50,6 +50,18 @@ class Measurement:
         return max(self.server_wait, self.loader_wait) / self.seconds
 
     @property
+    def server_share(self) -> float | None:
+        """The share of the time in which the server ran, or would have if it had had its core."""
+        if self.server_cpu is None:
+            return None
+        return (self.server_cpu + self.server_wait) / self.seconds
+
+    @property
+    def loader_share(self) -> float:
+        """The same of the load."""
+        return (self.loader_cpu + self.loader_wait) / self.seconds
+
+    @property
     def cpu_each(self) -> float | None:
         """Processor time of the server for one answer, in microseconds."""
         return None if self.server_cpu is None else self.server_cpu / self.answered * 1e6

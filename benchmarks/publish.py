@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.failure import Failure
 from benchmarks.pictures import COLOURS, Bar, Points, bars, lines
-from benchmarks.report import number
+from benchmarks.report import UNCLEAR, number
 from benchmarks.works import CURVES, WORKS
 
 #: What stands between these two is replaced.
@@ -28,6 +28,7 @@ IN_RATIOS = (
     "c",
 )
 IN_VALUES = ("sockservice", "stock", "asyncio-streams", "asyncio-protocol", "uvloop-protocol", "c")
+BOUNDS = {"": "", ">=": "\u2265 ", "<=": "\u2264 ", "~": "~ "}
 IN_DURABLE = ("sockservice", "store", "pruned", "fdatasync", "relp")
 
 Outcome = Mapping[str, Any]
@@ -140,9 +141,9 @@ def targets(outcome: Outcome) -> str:
         [
             f"`{name}`",
             target["target"],
-            cell(target["reached"]),
-            cell(target["by_cpu"]),
-            "met" if target["met"] else "**missed**",
+            spread_cell(target["reached"], target["bound"]),
+            spread_cell(target["by_cpu"]),
+            ("met" if target["met"] else "**missed**") + ("" if target["clear"] else UNCLEAR),
         ]
         for name, work in outcome["works"].items()
         for target in work["targets"]
@@ -166,8 +167,15 @@ def ratios(outcome: Outcome) -> str:
 def ratio_cell(m: Mapping[str, Any] | None) -> str:
     if m is None or m["ratio"] is None:
         return "\u2013"
-    text = ("\u2265 " if m["is_lower_bound"] else "") + number(m["ratio"]["middle"])
-    return text + (f" ({number(m['cpu_ratio'])})" if m["cpu_ratio"] else "")
+    text = spread_cell(m["ratio"], m["bound"])
+    return text + (f", {number(m['cpu_ratio']['middle'])} by cpu" if m["cpu_ratio"] else "")
+
+
+def spread_cell(ratio: Mapping[str, float] | None, bound: str = "") -> str:
+    if ratio is None:
+        return "\u2013"
+    middle, lower, upper = (number(ratio[name]) for name in ("middle", "lower", "upper"))
+    return f"{BOUNDS[bound]}{middle} ({lower}\u2013{upper})"
 
 
 def figures(outcome: Outcome) -> str:

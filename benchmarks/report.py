@@ -8,16 +8,21 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
 from benchmarks.rounds import Series
-from benchmarks.summary import Ratio, Summary, Verdict, summarise, unit, verdicts
+from benchmarks.spread import Spread
+from benchmarks.summary import Summary, Verdict, summarise, unit, verdicts
 from benchmarks.works import Work
 
 PACKAGES = ("Twisted", "uvloop")
 LEGEND = """\
-x: times the baseline, the median over the rounds (lowest-highest); cpu: the server's processor
-time for one answer, the least of the rounds; x by cpu: how many times as much is done in the
-same processor time; latency in microseconds, seen by the client; busy: share of its core that
-server and loader used; waited: share of the time in which one of them was ready but its core
-was taken; >=: the load set the pace, a lower bound."""
+x: times the baseline, the median over the rounds (the middle half of them); cpu: the server's
+processor time for one answer, the least of the rounds; x by cpu: how many times as much is done
+in the same processor time; latency in microseconds, seen by the client; busy: share of its core
+that server and loader used; waited: share of the time in which one of them was ready but its
+core was taken; >=: the load set the pace, a lower bound; <=: that of the baseline; ~: of both."""
+
+
+# Half of the rounds say so, half of them the opposite.
+UNCLEAR = ", within the spread"
 
 
 def works_of(series: Sequence[Series]) -> list[Work]:
@@ -50,8 +55,8 @@ def cells(summary: Summary) -> list[str]:
         summary.contestant,
         (">=" if summary.is_lower_bound else "") + number(summary.figure),
         number(summary.cpu_each),
-        ratio_cell(summary.ratio),
-        number(summary.cpu_ratio),
+        ratio_cell(summary.ratio, summary.bound),
+        ratio_cell(summary.cpu_ratio),
         *(f"{p:,.0f}" if p is not None else "-" for p in (summary.p50, summary.p99, summary.p999)),
         "-" if summary.server_busy is None else f"{summary.server_busy:.0%}",
         f"{summary.loader_busy:.0%}",
@@ -69,10 +74,10 @@ def number(value: float | None) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def ratio_cell(ratio: Ratio | None) -> str:
+def ratio_cell(ratio: Spread | None, bound: str = "") -> str:
     if ratio is None:
         return "-"
-    return f"{number(ratio.middle)} ({number(ratio.lowest)}-{number(ratio.highest)})"
+    return f"{bound}{number(ratio.middle)} ({number(ratio.lower)}-{number(ratio.upper)})"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -93,10 +98,10 @@ def verdict_line(verdict: Verdict) -> str:
     line = f"target: {asked(verdict)}"
     if verdict.reached is None:
         return f"{line}; not measured"
-    line += f"; reached {number(verdict.reached)}"
+    line += f"; reached {ratio_cell(verdict.reached, verdict.bound)}"
     if verdict.by_cpu is not None:
-        line += f" (by cpu {number(verdict.by_cpu)})"
-    return f"{line}: {'met' if verdict.is_met else 'MISSED'}"
+        line += f", by cpu {ratio_cell(verdict.by_cpu)}"
+    return f"{line}: {'met' if verdict.is_met else 'MISSED'}{'' if verdict.is_clear else UNCLEAR}"
 
 
 def asked(verdict: Verdict) -> str:
@@ -130,9 +135,11 @@ def as_json(series: Sequence[Series], rounds: int, seconds: float) -> str:
             "targets": [
                 {
                     "target": asked(v),
-                    "reached": v.reached,
-                    "by_cpu": v.by_cpu,
+                    "reached": v.reached and asdict(v.reached),
+                    "by_cpu": v.by_cpu and asdict(v.by_cpu),
                     "met": v.is_met,
+                    "clear": v.is_clear,
+                    "bound": v.bound,
                 }
                 for v in verdicts(work.name, series)
             ],

@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from benchmarks.contestants import Contestant, Loop
+from benchmarks.contestants import Contestant, Loop, Sender
 from benchmarks.cores import Cores
 from benchmarks.disk import fresh
 from benchmarks.failure import Failure
 from benchmarks.loader import Measurement, compile_loader, load
+from benchmarks.sending import send
 from benchmarks.server import Server, running
 from benchmarks.startup import start
-from benchmarks.works import WITH_TARGETS, Work
+from benchmarks.works import Work, is_judged
 
 # Above this share of waiting a measurement says more about the machine than about the server.
 CALM = 0.05
@@ -34,28 +35,34 @@ class Series:
         return self.work.beyond(self.contestant) is not None
 
 
-def plan(works: Sequence[Work], contestants: Sequence[Contestant]) -> list[Series]:
-    return [Series(w, c, failure=w.beyond(c)) for w in works for c in contestants if w.program(c)]
+def plan(
+    works: Sequence[Work],
+    contestants: Sequence[Contestant],
+    *,
+    judged: bool = False,
+) -> list[Series]:
+    """Plan what can be measured; if `judged`, only what targets compare."""
+    return [
+        Series(work, contestant, failure=work.beyond(contestant))
+        for work in works
+        for contestant in contestants
+        if work.program(contestant) and (is_judged(work, contestant) or not judged)
+    ]
 
 
-def in_order(series: Sequence[Series], number: int, sparing: int = 1) -> Iterator[Series]:
-    """Go through one round, every second time backwards, so that no one is always first.
-
-    Works without a target take part in the first of so many rounds."""
-    taking = [one for one in series if number % sparing == 0 or one.work.name in WITH_TARGETS]
-    return iter(taking) if number % 2 == 0 else reversed(taking)
+def in_order(series: Sequence[Series], number: int) -> Iterator[Series]:
+    """Go through one round, every second time backwards, so that no one is always first."""
+    return iter(series) if number % 2 == 0 else reversed(series)
 
 
-def count(series: Sequence[Series], rounds: int, sparing: int) -> int:
+def count(series: Sequence[Series], rounds: int) -> int:
     """Return how many measurements there are to make."""
-    able = [one for one in series if not one.is_beyond]
-    return sum(1 for number in range(rounds) for _ in in_order(able, number, sparing))
+    return rounds * sum(1 for one in series if not one.is_beyond)
 
 
 def run(
     series: Sequence[Series],
     rounds: int,
-    sparing: int,
     seconds: float,
     cores: Cores,
     folder: Path,
@@ -64,7 +71,7 @@ def run(
     """Fill in the series; one that fails is left out of the rounds that follow."""
     program = compile_loader(folder)
     for number in range(rounds):
-        for one in in_order(series, number, sparing):
+        for one in in_order(series, number):
             if one.failure is not None:
                 continue
             label = f"round {number + 1}/{rounds}  {one.work.name}  {one.contestant.name}"
@@ -98,13 +105,17 @@ def measure(
     server = work.program(contestant)
     assert server is not None
     with fresh(folder, synced=work.side == "durable") as own:
+        if isinstance(server, Sender):
+            return send(server, work.window, work.size, cores, own, contestant.tree)
         if isinstance(server, Loop):
             nobody = Server(0, 0, own)
             return load(program, server.load, nobody, work, contestant, seconds, cores.server)
         if work.kind == "startup":
-            return start(server.command(folder), server.ready, cores.server, own)
+            command = server.command(folder)
+            return start(command, server.ready, cores.server, own, contestant.tree)
         own_cores = {cores.server, cores.loader} if server.everywhere else {cores.server}
-        with running(server.command(folder), server.ready, own_cores, own) as process:
+        command = server.command(folder)
+        with running(command, server.ready, own_cores, own, contestant.tree) as process:
             kind = server.load or work.kind
             measurement = load(program, kind, process, work, contestant, seconds, cores.loader)
         if server.stored and (stored := server.stored(own)) < measurement.answered_in_all:

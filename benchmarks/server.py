@@ -17,7 +17,7 @@ from benchmarks.failure import Failure
 ROOT = Path(__file__).parent.parent
 #: Where twistd finds the contestant that does nothing; for all, since each looks through it.
 PLUGINS = Path(__file__).parent / "peers" / "plugins"
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 STOP_SECONDS = 5.0
 LOG_LINES = 15
 
@@ -32,9 +32,18 @@ class Server:
     folder: Path
 
 
+def environment(tree: Path) -> dict[str, str]:
+    """Return the environment in which Python finds the package of `tree`, and the peers here."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tree, ROOT, PLUGINS)))}
+
+
 @contextmanager
 def running(
-    command: Sequence[str], ready: re.Pattern[str], cores: set[int], folder: Path
+    command: Sequence[str],
+    ready: re.Pattern[str],
+    cores: set[int],
+    folder: Path,
+    tree: Path = ROOT,
 ) -> Iterator[Server]:
     """Run a server for the length of a `with` block; a failure in it shows the server's log."""
 
@@ -43,14 +52,13 @@ def running(
         # However this process ends, no server may outlive it.
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{PLUGINS}"}
     # A file and no pipe: nobody reads along during the measurement, and a full pipe would block.
     with tempfile.TemporaryFile("w+", dir=folder) as log:
         # In a session of its own Ctrl-C does not reach it before the loader has been stopped.
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=environment,
+            env=environment(tree),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

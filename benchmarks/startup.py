@@ -8,15 +8,17 @@ from pathlib import Path
 
 from benchmarks.failure import Failure
 from benchmarks.loader import Measurement
-from benchmarks.server import running
+from benchmarks.server import ROOT, running
 
 REPLY_SECONDS = 10.0
 
 
-def start(command: Sequence[str], ready: re.Pattern[str], core: int, folder: Path) -> Measurement:
+def start(
+    command: Sequence[str], ready: re.Pattern[str], core: int, folder: Path, tree: Path = ROOT
+) -> Measurement:
     """Start a server and stop it again. One that names port 0 is ready when it says so."""
     began = time.perf_counter()
-    with running(command, ready, {core}, folder) as server:
+    with running(command, ready, {core}, folder, tree) as server:
         if server.port:
             ask(server.port)
         seconds = time.perf_counter() - began

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.contestants import Contestant, Load, Loop, Program
+from benchmarks.contestants import CONTESTANTS, Contestant, Load, Loop, Program, Sender
 
-Side = Literal["stream", "datagram", "durable", "startup"]
+Side = Literal["stream", "datagram", "durable", "startup", "sender"]
 Figure = Literal["figure", "p50", "p99"]
 
 # Enough for the largest read of any contestant to be full, little enough to stay in the caches.
@@ -40,7 +40,8 @@ CURVES = {
 class Work:
     """A kind of load. `unit` is that of its figure, of which more is better unless `less`.
 
-    `rate` is in datagrams a second; with 0 the next waits for a reply. In `curve` the work is
+    `window` is the number of lines in flight, or that a sender has. `rate` is in datagrams a
+    second; with 0 the next waits for a reply. In `curve` the work is
     the point `at`.
     """
 
@@ -57,14 +58,16 @@ class Work:
     curve: str = ""
     at: int = 0
 
-    def program(self, contestant: Contestant) -> Program | Loop | None:
-        """Return the server this load is for, or None where the contestant has none."""
+    def program(self, contestant: Contestant) -> Program | Loop | Sender | None:
+        """Return what this load is for, or None where the contestant has no such thing."""
         if contestant.tls and self.kind not in ("lines", "idle"):
             return None
         if self.side == "durable":
             return contestant.durable
         if self.side == "startup":
             return contestant.startup
+        if self.side == "sender":
+            return contestant.sender
         return contestant.datagram if self.side == "datagram" else contestant.stream
 
     def beyond(self, contestant: Contestant) -> str | None:
@@ -194,7 +197,11 @@ def burst(connections: int) -> Work:
 def durable(connections: int, window: int) -> Work:
     each = "each and its reply in turn" if window == 1 else f"{window:,} in flight"
     return Work(
-        "durable-pipelined" if window > 1 else f"durable-pingpong-{connections}",
+        f"durable-pingpong-{connections}"
+        if window == 1
+        else "durable-pipelined"
+        if window > 1000
+        else f"durable-window-{window}",
         f"{counted(connections, 'connection')}, 64-byte lines, {each}",
         kind="lines",
         unit="lines/s",
@@ -237,6 +244,17 @@ WORKS = {
         ),
         *(durable(connections, 1) for connections in (1, 16, 256)),
         durable(1, 2048),
+        # What librelp has in flight.
+        durable(1, 128),
+        Work(
+            "sending",
+            "64-byte lines into a session, from a program that has them all: until all are stored",
+            kind="sending",
+            unit="lines/s",
+            size=64,
+            window=300_000,
+            side="sender",
+        ),
     )
 }
 
@@ -266,12 +284,35 @@ TARGETS = (
     Target("idle-10000", "sockservice", 1.3),
     Target("burst-1000", "sockservice", 1.5, "c", spare=200),
     Target("startup", "sockservice", 1.25, "empty-plugin"),
+    Target("pingpong-50", "status", 0.98),
+    Target("pipelined-32", "status", 0.98),
     Target("durable-pingpong-1", "store", 0.6, "fdatasync"),
-    Target("durable-pingpong-256", "store", 0.75),
+    Target("durable-pingpong-256", "store", 0.5),
+    Target("durable-pingpong-256", "workers", 1.2, "store"),
     Target("durable-pingpong-256", "store", 50, "relp", RELP),
+    Target("durable-pingpong-256", "sessions", 0.6),
+    Target("durable-pingpong-256", "beside", 1),
     Target("durable-pipelined", "store", 60, "fdatasync"),
     Target("durable-pipelined", "store", 50, "relp", RELP),
+    *(
+        target
+        for work in ("durable-window-128", "durable-pipelined")
+        for target in (
+            Target(work, "collector", 50, "relp"),
+            Target(work, "collector", 1, "relp-memory"),
+        )
+    ),
+    Target("durable-pipelined", "sessions", 0.9),
+    Target("durable-pipelined", "beside", 1),
+    Target("sending", "ship", 0.8),
 )
 
-#: The works that have targets.
-WITH_TARGETS = tuple(dict.fromkeys(target.work for target in TARGETS))
+
+def is_judged(work: Work, contestant: Contestant) -> bool:
+    """Whether a target compares this contestant in this work, or compares with it."""
+    return any(
+        work.name in (target.work, *target.best_of)
+        and contestant.name
+        in (target.contestant, target.baseline or CONTESTANTS[target.contestant].baseline)
+        for target in TARGETS
+    )

@@ -91,10 +91,31 @@ static void receive_replies(struct connection *c, struct measurement *m) {
     } while (count == (ssize_t)sizeof input || c->stream.tls);
 }
 
+/* Sends the hello of a new session, and takes its reply off. */
+static void open_session(const struct connection *c) {
+    char hello[64], reply = 0;
+    int length = snprintf(hello, sizeof hello, "session/1 load-%d at=0\n", c->number);
+    if (stream_send(&c->stream, hello, (size_t)length) != length)
+        fail("the hello on connection %d was not taken whole", c->number);
+    struct pollfd ready = {.fd = c->stream.fd, .events = POLLIN};
+    uint64_t deadline = now_ns() + PATIENCE_NS;
+    for (bool first = true; reply != '\n';) {
+        ssize_t count = stream_receive(&c->stream, &reply, 1);
+        if (count < 0 && (errno == EAGAIN || errno == EINTR) && now_ns() < deadline)
+            poll(&ready, 1, 100);
+        else if (count != 1 || (first && reply != 's'))
+            fail("no session was opened on connection %d", c->number);
+        else
+            first = false;
+    }
+}
+
 /* Opens a connection and has one line answered, so that no backlog overflows. */
 static void open_connection(struct connection *c, int number, const struct settings *s,
                             struct measurement *m) {
     *c = (struct connection){.stream = stream_open(s), .number = number};
+    if (s->session)
+        open_session(c);
     ssize_t sent = stream_send(&c->stream, script.sent, script.line);
     if (sent != (ssize_t)script.line)
         fail("the first line on connection %d was not taken whole", number);

@@ -21,6 +21,7 @@ struct settings {
     double warmup;
     double seconds;
     bool upper; /* the reply is the line in capitals, otherwise `ok` */
+    bool session; /* `ok` too, behind a hello of its own on each connection */
     bool tls;
     double rate; /* datagrams a second, whatever comes back; 0 waits for the window */
 };

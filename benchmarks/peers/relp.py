@@ -1,12 +1,22 @@
-"""rsyslog as it must be set up for its RELP acknowledgement to survive a power failure."""
+"""rsyslog as it must be set up for its RELP acknowledgement to survive a power failure.
+
+With the argument `memory`, as it comes: what it has acknowledged is in its memory.
+"""
 
 import os
 import socket
+import sys
 import time
 from contextlib import suppress
 
 from benchmarks.peers import rsyslog
 from benchmarks.peers.free import free_port
+
+MEMORY = """\
+module(load="imrelp")
+input(type="imrelp" address="127.0.0.1" port="{port}")
+action(type="omfile" file="{folder}/lines")
+"""
 
 # The queue on disk, its state written at every message, and both synced.
 CONFIGURATION = """\
@@ -25,7 +35,7 @@ action(type="omfile" file="{folder}/lines")
 
 def announce(port: int) -> None:
     """Wait until the port is served; rsyslog does not say so."""
-    while os.getppid() == server:
+    while os.path.exists(f"/proc/{server}"):
         with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
             print(f"listening on 127.0.0.1:{port}", flush=True)
             return
@@ -35,11 +45,14 @@ def announce(port: int) -> None:
 if __name__ == "__main__":
     folder, port, server = os.getcwd(), free_port(), os.getpid()
     with open("rsyslog.conf", "w") as configuration:
-        configuration.write(CONFIGURATION.format(folder=folder, port=port))
-    # rsyslog takes this process's place, since it is this process that is measured.
-    if os.fork():
+        wanted = MEMORY if "memory" in sys.argv else CONFIGURATION
+        configuration.write(wanted.format(folder=folder, port=port))
+    # rsyslog takes this process's place, since it is this process that is measured; with its
+    # children, so that who announces it must be none of them.
+    if child := os.fork():
+        os.waitpid(child, 0)
         program = rsyslog.program()
         pidfile = f"{folder}/rsyslog.pid"
         os.execv(program, [program, "-n", "-f", f"{folder}/rsyslog.conf", "-i", pidfile])
-    else:
+    elif not os.fork():
         announce(port)
