@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from docutils.nodes import Element, document
+from pygments.lexers.special import TextLexer
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.highlighting import lexers
 from sphinx.util import logging
 from twisted.internet import interfaces
 from twisted.python.reflect import InvalidName, namedAny
@@ -24,12 +26,31 @@ ROOT = Path(__file__).parent.parent
 #: The pages by the heading that they stand beneath, in order. A page that is not there is left
 #: out; one that is there and has no place here fails the build, as no toctree includes it.
 PLACES = {
-    "Use": ["docs/client", "docs/sessions", "docs/extending", "docs/testing", "docs/sockets"],
-    "Operate": ["docs/operating", "docs/workers", "docs/durability", "docs/performance"],
+    "Use": [
+        "docs/client",
+        "docs/sessions",
+        "docs/relay",
+        "docs/shipping",
+        "docs/syslog",
+        "docs/extending",
+        "docs/testing",
+        "docs/sockets",
+    ],
+    "Operate": [
+        "docs/operating",
+        "docs/status",
+        "docs/workers",
+        "docs/durability",
+        "docs/cluster",
+        "docs/performance",
+    ],
     "Look up": ["docs/protocol", "docs/api", "CHANGELOG"],
     "Contribute": ["CONTRIBUTING", "docs/architecture"],
     "中文": ["README.zh-CN", "docs/sockets.zh-CN"],
 }
+
+# Nobody highlights them.
+lexers["rsyslog"] = lexers["syslog-ng"] = TextLexer()
 
 project = "sockservice"
 version = release = sockservice.__version__

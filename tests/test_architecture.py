@@ -58,7 +58,7 @@ def test_the_picture_has_the_packages_their_sentences_and_the_order_of_the_contr
         if box.attrib["class"] == "package":
             said[name] = " ".join(lines)
     assert said == {name: text.replace("`", "") for name, text in packages().items()}
-    assert len(said) == 9
+    assert len(said) == 10
     rows = sorted(set(tops.values()))
     assert [{name for name, top in tops.items() if top == row} for row in rows] == [
         set(layer) for layer in layers()

@@ -15,7 +15,7 @@ COMMANDS = [
     for block in re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     for line in block.splitlines()
 ]
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 
 def ran(*command: str) -> str:

@@ -15,13 +15,12 @@ until it has said that a job is done before typing on. The terminal calls itself
 that no progress is drawn on it.
 """
 
-import builtins
 import codecs
-import io
 import os
 import random
 import re
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -31,12 +30,16 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from inspect import signature
 from pathlib import Path
 from typing import NamedTuple
 
+import click
 import pytest
 from twisted.scripts._twistd_unix import ServerOptions
 
+from sockservice import ReliableSender
+from sockservice.cli import main
 from sockservice.daemon.options import Options
 from sockservice.limits import openfiles
 from sockservice.limits.counters import Counters
@@ -55,7 +58,7 @@ CONTROL = re.compile(r"\x1b\[[\d;?]*[a-zA-Z]|\x1b[=>]")
 # The names that ports have on pages.
 PORT = re.compile(r"\b55[5-9]\d\b")
 KEYS = {"^C": "\x03", "^D": "\x04", "^]": "\x1d"}
-TOOLS = ("ip", "nc", "openssl", "systemd-socket-activate", "telnet", "unshare")
+TOOLS = ("curl", "ip", "nc", "openssl", "systemd-socket-activate", "telnet", "unshare")
 READY = "<ready>"
 PATIENCE = 60.0
 # Where a unit starts the service, and with which options.
@@ -151,7 +154,7 @@ class Session:
     def play(self, block: Block) -> list[str]:
         """Do what `block` says; give what could not be done, and why."""
         text = self._here(block.text)
-        if block.kind == "python":
+        if block.kind in ("python", "toml"):
             (self._folder / text.partition("\n")[0].removeprefix("# ")).write_text(text)
         elif block.kind == "sh":
             self._start(text)
@@ -163,7 +166,7 @@ class Session:
         elif block.kind == "console":
             return self._console(text)
         else:
-            assert block.kind == "ini", block
+            assert block.kind in ("ini", "rsyslog", "syslog-ng"), block
         return []
 
     def _here(self, text: str) -> str:
@@ -216,7 +219,9 @@ class Session:
         self._screens.append(screen)
         name = os.ttyname(screen.theirs)
         self._run(f"{command.removesuffix('&')} <{name} >{name} 2>&1 &")
-        listeners = command.count("--listen") or (2 if "--port" in command else 1)
+        listeners = command.count("--listen") + (2 if "--port" in command else 0) or 1
+        if command.startswith(("sockservice relay", "sockservice ship")):
+            listeners = 0
         self._wait(lambda: len(SERVING.findall(screen.text)) >= listeners, SERVING.pattern)
         for line in expected.splitlines():
             self._until(screen, f"{pattern(line)}\n")
@@ -462,15 +467,15 @@ def units() -> dict[str, str]:
     return {name[1]: text for text in found if (name := named.match(text))}
 
 
-def test_units_start_the_service_with_options_that_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (text,) = [text for name, text in units().items() if name.endswith(".service")]
+def test_units_start_the_service_with_options_that_it_has(tmp_path: Path) -> None:
+    text = units()["sockservice.service"]
     started = STARTED.search(text)
     assert started is not None
-    monkeypatch.setattr(builtins, "open", lambda *_: io.StringIO("10000" if "conn" in _[0] else ""))
+    (tmp_path / "deny").write_text("none\n")
+    (tmp_path / "connections").write_text("10000\n")
+    given = started[3].replace("\\\n", " ").replace("/etc/sockservice", str(tmp_path))
     options = Options()
-    options.parseOptions(started[3].replace("\\\n", " ").split())
+    options.parseOptions(given.split())
     assert [each.partition("@")[2] for each in options["listen"]] == [
         "systemd:index=0",
         "systemd:index=1",
@@ -482,13 +487,40 @@ def test_units_start_the_service_with_options_that_it_has(
     assert files is not None and int(files[1]) == options["max-connections"] + openfiles.OTHERS
 
 
+@pytest.mark.parametrize("command", ["ship", "relay"])
+def test_units_start_commands_with_options_that_they_have(command: str) -> None:
+    text = units()[f"sockservice-{command}.service"]
+    started = re.search(r"^ExecStart=\S+/sockservice ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert started is not None
+    name, *words = shlex.split(started[1].replace("\\\n", " "))
+    assert name == command
+    found = main.get_command(click.Context(main), command)
+    assert found is not None
+    # What it says of %H, which the shell does not see, systemd has replaced.
+    found.make_context(command, [each.replace("%H", "host") for each in words])
+    # Two that take a session from each other would do so for ever.
+    final = re.search(r"^RestartPreventExitStatus=(.+)$", text, re.MULTILINE)
+    assert final is not None and {"1", "2", "5"} <= set(final[1].split())
+    stop = re.search(r"^TimeoutStopSec=(\d+)$", text, re.MULTILINE)
+    drain = signature(ReliableSender).parameters["drainTimeout"].default
+    assert stop is not None and int(stop[1]) > drain
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze not here")
 @pytest.mark.parametrize("check", [["verify"], ["security", "--offline=yes", "--threshold=10"]])
 def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path, check: list[str]) -> None:
-    twistd = str(Path(sys.executable).parent / "twistd")
+    here = Path(sys.executable).parent
+    version = re.match(r"systemd (\d+)", said("systemd-analyze", "--version"))
+    assert version is not None
     for name, text in units().items():
-        (tmp_path / name).write_text(re.sub(r"(?<=^ExecStart=)\S+", twistd, text, flags=re.M))
-    service = [str(path) for path in tmp_path.glob("*.service")]
+        if int(version[1]) < 253:
+            # As the page says.
+            text = text.replace("Type=notify-reload\n", "Type=notify\n")
+        started = re.sub(r"(?<=^ExecStart=)\S*/(?=\w+ )", f"{here}/", text, flags=re.M)
+        (tmp_path / name).write_text(started)
+    # What is reached from outside has to be shut in well.
+    wanted = "*.service" if check == ["verify"] else "sockservice.service"
+    service = [str(path) for path in tmp_path.glob(wanted)]
     done = subprocess.run(
         ["systemd-analyze", *check, *service], capture_output=True, text=True, check=False
     )

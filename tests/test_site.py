@@ -13,7 +13,8 @@ import pytest
 import sockservice
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 120.0
+#: Many, for others may have the processors.
+PATIENCE = 600.0
 MARKED = re.compile(r"<(?:img|link|script)\b[^>]*?\b(?:href|src)=\"([^\"]*)\"")
 
 built = pytest.mark.skipif(
@@ -73,26 +74,18 @@ def test_a_browser_fetches_nothing_from_elsewhere(site: Path) -> None:
 
 
 @built
-@pytest.mark.parametrize(
-    ("page", "text", "complaint"),
-    [
-        ("docs/stray.md", "# Stray\n", r"docs/stray\.md.*any toctree"),
-        ("docs/client.md", "# The client\n\n[Gone](gone.md)\n", r"docs/client\.md:3: .*gone\.md"),
-    ],
-    ids=["in no place", "a link to no page"],
-)
-def test_a_page_that_is_wrong_fails_the_build(
-    tmp_path: Path, page: str, text: str, complaint: str
-) -> None:
+def test_each_page_that_is_wrong_fails_the_build(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     for folder in ("docs", "scripts"):
         shutil.copytree(ROOT / folder, copy / folder)
     for file in ROOT.glob("*.md"):
         shutil.copy(file, copy)
-    (copy / page).write_text(text)
+    (copy / "docs" / "stray.md").write_text("# Stray\n")  # in no place
+    (copy / "docs" / "client.md").write_text("# The client\n\n[Gone](gone.md)\n")
     done = build(copy, tmp_path / "site")
     assert done.returncode != 0
-    assert re.search(complaint, done.stderr), done.stderr
+    for complaint in (r"docs/stray\.md.*any toctree", r"docs/client\.md:3: .*gone\.md"):
+        assert re.search(complaint, done.stderr), done.stderr
 
 
 def test_it_says_what_is_not_installed(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ def test_a_web_page_gets_nothing_stored_unless_that_is_wanted(running: Running) 
 )
 def test_what_stores_lines_is_refused_without_a_store(running: Running, what: str) -> None:
     name = what.partition("@")[0]
-    assert running.fail("--listen", what) == f"{name} stores lines: it needs --store"
+    assert (
+        running.fail("--listen", what) == f"--listen {what}: {name} stores lines: it needs --store"
+    )
 
 
 def test_what_stores_lines_is_served_with_one(children: Children, tmp_path: Path) -> None:
@@ -57,6 +59,6 @@ def test_what_stores_lines_is_served_with_one(children: Children, tmp_path: Path
     done = children.run("twistd", "-n", "--pidfile=", "sockservice", "--port", "0", *listen)
     assert (done.returncode, done.stderr) == (
         1,
-        b"sockservice: mine.Mine stores lines: it needs --store\n",
+        b"sockservice: --listen mine.Mine@unix:s: mine.Mine stores lines: it needs --store\n",
     )
     children.serve(*listen, "--store", "sqlite:lines.db").stop()
