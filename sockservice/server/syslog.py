@@ -111,9 +111,9 @@ class Syslog(Ack):
         if self._held and not self._storing:
             self._storing = True
             self._store()
-        store: Any = self.factory.store
-        if self._intake.full and self._replies.held < HELD and not store.full:
-            self._released(None)
+        if self._intake.full and self._replies.held < HELD:
+            # Others may have filled the store meanwhile.
+            self.factory.store.room().addCallback(self._released)  # type: ignore[union-attr]
 
     def _lost(self, problem: object) -> None:
         lines = sum(len(batch.lines) for _, batch in self._held)

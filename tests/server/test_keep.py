@@ -34,8 +34,10 @@ class Gate(Memory):
         self.received: list[int] = []
         self.open_ = threading.Event()
         self.open_.set()
+        self.reached = threading.Event()
 
     def commit(self, batches: Sequence[Item]) -> Sequence[Outcome] | None:
+        self.reached.set()
         assert self.open_.wait(PATIENCE)
         outcomes = super().commit(batches)
         self.received += [batch.received for batch in batches if isinstance(batch, Batch)]

@@ -11,7 +11,9 @@ from sockservice import LineFactory
 from sockservice.errors import StoreError
 from sockservice.limits.counters import Counters
 from sockservice.server import syslog
+from sockservice.server.ack import Ack
 from sockservice.server.syslog import Syslog, SyslogDatagrams
+from sockservice.store import groupcommit
 from sockservice.store.groupcommit import Store
 from tests.conftest import HandReactor, Log
 from tests.doubles import DatagramWire, Wire
@@ -106,6 +108,30 @@ def test_who_sends_on_is_not_read_while_nothing_can_be_stored(
     engine.problem = None
     reactor.until(lambda: len(engine.lines) == sent, passing=0.3)
     reactor.until(lambda: not wire.paused)
+
+
+def test_who_has_been_stored_while_others_fill_the_store_is_read_again_after_them(
+    wire: Wire,
+    engine: Gate,
+    store: Store,
+    reactor: HandReactor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(syslog, "HELD", 100)
+    monkeypatch.setattr(groupcommit, "PENDING_LIMIT", 1000)
+    other = Wire(peerAddress=ADDRESS)
+    other.protocol = LineFactory(reactor, Ack, store=store).buildProtocol(ADDRESS)
+    other.protocol.makeConnection(other)
+    engine.open_.clear()
+    wire.protocol.dataReceived(b"<13>%07d\n" % 1 * 10)
+    assert wire.paused
+    reactor.until(engine.reached.is_set)
+    other.protocol.dataReceived(b"%07d\n" % 2 * 200)
+    assert store.full
+    reactor.iterate(0)
+    engine.open_.set()
+    reactor.until(lambda: len(engine.lines) == 210 and not store.full)
+    assert not wire.paused
 
 
 def test_the_end_of_the_stream_waits_for_what_is_held(
