@@ -62,8 +62,9 @@ def numeric(host: str, port: int, kind: socket.SocketKind, family: int = 0) -> l
 def _resolved(host: str, port: int, family: int, kind: int) -> list[Any]:
     try:
         return socket.getaddrinfo(host, port, family, kind)
-    except socket.gaierror:
-        # It may have found no descriptor for its own files, of which it says nothing.
+    except OSError:
+        # It may have found no descriptor for its own files, of which it says nothing, or what
+        # a module of nsswitch.conf(5) made of it.
         os.close(os.open(os.devnull, os.O_RDONLY))
         raise
 
