@@ -8,6 +8,7 @@ is only counted.
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import subprocess
 from collections import Counter
@@ -25,15 +26,15 @@ from tests.soak.tapped import Tap
 PAGE = Path(__file__).parents[2] / "docs" / "syslog.md"
 #: Seconds without a new message after which what was to arrive has not.
 PATIENCE = 120.0
-#: The same where messages may be lost, which nobody is told: the last ones, and a part of them.
-SILENCE = 30.0
+#: The same where what is sent next may tell a sender that its connection was broken.
 HUSH = 5.0
 #: Messages that librelp sends before it has the first response.
 WINDOW = 128
 #: Messages that are written when all is over.
 LAST = 100
 #: Messages behind these, one at a time, while some have not come: librelp corks its connection
-#: (tcp(7), TCP_CORK), and so hears with what it sends next that it was broken.
+#: (tcp(7), TCP_CORK), and so hears with what it sends next that it was broken; and what plain
+#: syslog has sent into a broken connection is lost, the last ones and maybe all before.
 MORE = 20
 
 RELOADED = 'module(load="omrelp")\n'
@@ -116,6 +117,8 @@ class Came(NamedTuple):
     lost: int
     twice: int
     connections: int
+    #: Of those that were written once all faults were over.
+    after: int
 
 
 class Collector:
@@ -132,7 +135,8 @@ class Collector:
         self._children = children
         self._store = store
         self._secured = f":{server.said}:caCerts={authority.certKey}"
-        self.ports = dict.fromkeys(ways, 0)
+        self._reserved = {way: _reserved() for way in ways}
+        self.ports = {way: port.getsockname()[1] for way, port in self._reserved.items()}
         self.start()
 
     def start(self) -> None:
@@ -141,18 +145,12 @@ class Collector:
             + (self._secured if "ssl" in WAYS[way].listener else "")
             for way, port in self.ports.items()
         ]
-        # Ports are named in the order of the listeners, but each kind for itself.
         options = ["--store", f"sqlite:{self._store}", "--store-reserve", "0", *listeners]
         self.child = Child(
             self._children.start("twistd", "-n", "--pidfile=", "sockservice", *options)
         )
-        since: Counter[bytes] = Counter()
-        for way in self.ports:
-            name, _, scheme = WAYS[way].listener.encode().partition(b"@")
-            pattern = rb"%b listening on %b:127.0.0.1:(\d+)\n" % (name, scheme)
-            found = self.child.until(pattern, since[pattern])
-            since[pattern] = found.end()
-            self.ports[way] = int(found[1])
+        for port in self.ports.values():
+            self.child.until(rb"listening on \w+:127.0.0.1:%d\n" % port)
 
     def kill(self) -> None:
         """End it at once, as kill -9 does."""
@@ -163,6 +161,8 @@ class Collector:
         """Have it end in good order."""
         self.child.process.terminate()
         assert self.child.end() == (0, b"")
+        for port in self._reserved.values():
+            port.close()
 
     @property
     def latest(self) -> int:
@@ -182,16 +182,21 @@ class Collector:
         last = text(count - 1)
         return any(message.rstrip().endswith(last) for message in self.stored(way))
 
-    def came(self, way: str, count: int) -> Came:
-        """Compare what is stored with what was sent: `count` messages."""
+    def came(self, way: str, count: int, over: int) -> Came:
+        """Compare what is stored with what was sent: `count` messages, and more behind them.
+
+        The faults were over when `over` of them were written.
+        """
         with closing(sqlite3.connect(self._store)) as base:
             rows = base.execute(
                 "SELECT line, peer FROM lines WHERE listener LIKE ?", (f"%:{self.ports[way]}",)
             ).fetchall()
         found: Counter[int] = Counter()
+        after = 0
         for line, _ in rows:
             number = int(line.rpartition(b" message ")[2].partition(b" ")[0])
             assert line.startswith(b"<") and line.endswith(text(number)), f"{way}: not sent: {line}"
+            after += number >= over
             if number < count:
                 found[number] += 1
         return Came(
@@ -199,7 +204,19 @@ class Collector:
             lost=count - len(found),
             twice=found.total() - len(found),
             connections=len({peer for _, peer in rows}),
+            after=after,
         )
+
+
+def _reserved() -> socket.socket:
+    """Take a port for what sets SO_REUSEADDR and listens, again and again (socket(7)).
+
+    Nobody else gets it while nobody listens.
+    """
+    port = socket.socket()
+    port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    port.bind(("127.0.0.1", 0))
+    return port
 
 
 def text(number: int) -> bytes:
@@ -316,20 +333,23 @@ def syslogged(
             collector.start()
     _write(log, range(written, count))
     told = {way for way in ways if WAYS[way].acknowledged}
+    untold = {*ways} - told
     least = len(told) * count
+    last = count
 
     def come(now: int) -> bool:
-        return now >= least and not any(collector.came(way, count).lost for way in told)
+        return (
+            now >= least
+            and all(collector.ended(way, last) for way in untold)
+            and not any(collector.came(way, count, written).lost for way in told)
+        )
 
-    for more in range(count, count + MORE):
-        if settled(collector, come, HUSH):
-            break
-        _write(log, range(more, more + 1))
+    while not settled(collector, come, HUSH) and last < count + MORE:
+        _write(log, range(last, last + 1))
+        last += 1
     settled(collector, come)
-    untold = {*ways} - told
-    settled(collector, lambda _: all(collector.ended(way, count) for way in untold), SILENCE)
     collector.stop()
-    done = {way: collector.came(way, count) for way in ways}
+    done = {way: collector.came(way, count, written) for way in ways}
     for way, tap in taps.items():
         tap.close()
         missing = tap.acknowledged - collector.stored(way)
