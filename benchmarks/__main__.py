@@ -17,6 +17,7 @@ from benchmarks.contestants import CONTESTANTS, Contestant
 from benchmarks.cores import choose_available
 from benchmarks.disk import memory
 from benchmarks.failure import Failure
+from benchmarks.pictures import COLOURS
 from benchmarks.publish import publish
 from benchmarks.report import as_json, table
 from benchmarks.rounds import Series, count, plan, run
@@ -31,6 +32,8 @@ ROUNDS, SECONDS = 7, 0.5
 ROUNDS_AGAINST = 12
 # Ten thousand connections, and what a process has open besides.
 OPEN_FILES = 11_000
+# A curve shows by its neighbours what a point of it is worth.
+ROUNDS_CURVE = 3
 # What starting and stopping a server adds to each measurement, roughly.
 OVERHEAD_SECONDS = 0.8
 
@@ -44,6 +47,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--all", action="store_true", help="what has no target, too: an hour and a half"
+    )
+    parser.add_argument(
+        "--curve",
+        action="store_true",
+        help="how figures grow, up to a store of 20 GB: takes 40 GB of disk for half an hour",
     )
     parser.add_argument("--quick", action="store_true", help="one round: a minute and a half")
     parser.add_argument(
@@ -78,11 +86,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="list contestants and works, and end")
     options = parser.parse_args(arguments)
     if options.rounds is None:
-        options.rounds = ROUNDS_AGAINST if options.against else ROUNDS
+        options.rounds = ROUNDS_CURVE if options.curve else ROUNDS
+        if options.against:
+            options.rounds = ROUNDS_AGAINST
     if options.quick and not options.against:
         options.rounds = 1
     if options.against and options.rounds < LEAST_ROUNDS:
         parser.error(f"--against needs {LEAST_ROUNDS} rounds to tell a difference from noise")
+    if options.curve and (options.work or options.all):
+        parser.error("--curve has works of its own")
     if options.against and options.publish:
         parser.error("--against has nothing to --publish")
     if options.read and not options.publish:
@@ -164,9 +176,13 @@ def end(number: int, frame: object) -> NoReturn:
 
 
 def measure(options: argparse.Namespace) -> int:
-    works = on_disk(choose(options.work, WORKS, "work"), Path(tempfile.gettempdir()))
-    contestants = present(choose(options.only, CONTESTANTS, "contestant"))
-    judged = not (options.all or options.work or options.only)
+    works = choose(options.work, WORKS, "work")
+    if not options.work:
+        works = [work for work in works if (work.curve if options.curve else not work.stored)]
+    works = on_disk(works, Path(tempfile.gettempdir()))
+    drawn = ",".join(COLOURS) if options.curve else None
+    contestants = present(choose(options.only or drawn, CONTESTANTS, "contestant"))
+    judged = not (options.all or options.curve or options.work or options.only)
     if options.json and not options.json.absolute().parent.is_dir():
         raise Failure(f"no folder to write {options.json} to")
     if options.publish and not options.publish.is_dir():
@@ -210,7 +226,7 @@ def tell(series: Sequence[Series], options: argparse.Namespace) -> int:
     if options.json:
         options.json.write_text(outcome)
     if options.publish:
-        publish(outcome, options.publish)
+        publish(outcome, options.publish, options.curve)
     for one in series:
         if one.failure is not None and not one.is_beyond:
             say(f"FAILED: {one.work.name}, {one.contestant.name}: {one.failure}")
@@ -226,7 +242,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, end)
     try:
         if options.read:
-            publish(read(options.read), options.publish)
+            publish(read(options.read), options.publish, options.curve)
             return 0
         return measure(options)
     except Failure as failure:

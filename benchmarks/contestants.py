@@ -32,14 +32,15 @@ class Program:
     """A server to start; `ready` finds its port in what it prints.
 
     `load` is what it is loaded with where that is not what the work says. `stored` counts
-    the lines it has left in its folder. `everywhere`: it may run on the load's core, too.
-    `forks`: it serves in processes that come and go, whose processor time nobody can read.
+    the lines it has left in its folder, behind an id. `everywhere`: it may run on the load's
+    core, too. `forks`: it serves in processes that come and go, whose processor time nobody
+    can read.
     """
 
     command: Callable[[Path], list[str]]
     ready: re.Pattern[str] = re.compile(f"listening on {ADDRESS}")
     load: Load | None = None
-    stored: Callable[[Path], int] | None = None
+    stored: Callable[[Path, int], int] | None = None
     everywhere: bool = False
     forks: bool = False
 
@@ -99,7 +100,7 @@ def compiled(source: str) -> Program:
 
 
 def twistd(
-    protocol: str, transport: str, *options: str, stored: Callable[[Path], int] | None = None
+    protocol: str, transport: str, *options: str, stored: Callable[[Path, int], int] | None = None
 ) -> Program:
     return Program(
         lambda build: [*twistd_command(), "sockservice", "--port", "0", *options],
@@ -116,7 +117,7 @@ def scraped(protocol: str, transport: str) -> Program:
 
 
 def workers(
-    protocol: str, transport: str, *options: str, stored: Callable[[Path], int] | None = None
+    protocol: str, transport: str, *options: str, stored: Callable[[Path, int], int] | None = None
 ) -> Program:
     """Two of them, on the two cores that there are, one of which is the load's as well.
 

@@ -15,6 +15,8 @@ COLOURS = {
     "sockservice": OURS,
     "store": "#0ca678",
     "subclass": "#f59f00",
+    "tls": "#9c36b5",
+    "stock-tls": "#99582a",
     "stock": "#4c6ef5",
     "uvloop-protocol": "#37b24d",
     "asyncio-protocol": "#be4bdb",

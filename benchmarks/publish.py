@@ -34,12 +34,15 @@ IN_DURABLE = ("sockservice", "store", "pruned", "fdatasync", "relp")
 Outcome = Mapping[str, Any]
 
 
-def publish(text: str, docs: Path) -> None:
-    """Write the pictures of an outcome (JSON), and renew the tables in the pages of `docs`."""
+def publish(text: str, docs: Path, curve: bool = False) -> None:
+    """Write the pictures of an outcome (JSON), and renew the tables in the pages of `docs`.
+
+    Those of a curve are pictures alone.
+    """
     try:
         outcome = json.loads(text)
         drawn = pictures(outcome)
-        tables = {name: make(outcome) for name, make in TABLES.items()}
+        tables = {} if curve else {name: make(outcome) for name, make in TABLES.items()}
     except (ValueError, LookupError, TypeError) as problem:
         raise Failure(f"that is no outcome of a run: {problem!r}") from None
     folder = docs / PICTURES

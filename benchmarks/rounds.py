@@ -1,12 +1,13 @@
 """The order of the measurements: every contestant once a round, each time on a fresh server."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from benchmarks.contestants import Contestant, Loop, Sender
 from benchmarks.cores import Cores
-from benchmarks.disk import fresh
+from benchmarks.disk import filled, fresh
 from benchmarks.failure import Failure
 from benchmarks.loader import Measurement, compile_loader, load
 from benchmarks.sending import send
@@ -115,10 +116,12 @@ def measure(
             return start(command, server.ready, cores.server, own, contestant.tree)
         own_cores = {cores.server, cores.loader} if server.everywhere else {cores.server}
         command = server.command(folder)
-        with running(command, server.ready, own_cores, own, contestant.tree) as process:
-            kind = server.load or work.kind
-            measurement = load(program, kind, process, work, contestant, seconds, cores.loader)
-        if server.stored and (stored := server.stored(own)) < measurement.answered_in_all:
+        kind = server.load or work.kind
+        with filled(folder, own, work.stored) if work.stored else nullcontext(0) as before:
+            with running(command, server.ready, own_cores, own, contestant.tree) as process:
+                measurement = load(program, kind, process, work, contestant, seconds, cores.loader)
+            stored = server.stored(own, before) if server.stored else None
+        if stored is not None and stored < measurement.answered_in_all:
             lost = measurement.answered_in_all - stored
             raise Failure(f"{lost} of {measurement.answered_in_all} acknowledged lines are lost")
         return replace(measurement, server_cpu=None) if server.forks else measurement

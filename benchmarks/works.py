@@ -1,6 +1,6 @@
 """What is measured: the kinds of load, and the ratios that must be reached."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks.contestants import CONTESTANTS, Contestant, Load, Loop, Program, Sender
@@ -33,6 +33,9 @@ CURVES = {
     "idle": Curve("Memory for an idle connection", "connections"),
     "burst": Curve("Connections that come all at once", "connections"),
     "durable": Curve("Lines kept on disk", "connections"),
+    "flight": Curve("Lines on one connection", "lines in flight"),
+    "durable-flight": Curve("Lines on one connection, kept on disk", "lines in flight"),
+    "stored": Curve("Lines kept on disk for 16 connections", "MB in the store beforehand"),
 }
 
 
@@ -41,8 +44,8 @@ class Work:
     """A kind of load. `unit` is that of its figure, of which more is better unless `less`.
 
     `window` is the number of lines in flight, or that a sender has. `rate` is in datagrams a
-    second; with 0 the next waits for a reply. In `curve` the work is
-    the point `at`.
+    second; with 0 the next waits for a reply. `stored` is how many megabytes of lines the
+    store has beforehand. In `curve` the work is the point `at`.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Work:
     window: int = 1
     side: Side = "stream"
     rate: int = 0
+    stored: int = 0
     less: bool = False
     curve: str = ""
     at: int = 0
@@ -63,7 +67,10 @@ class Work:
         if contestant.tls and self.kind not in ("lines", "idle"):
             return None
         if self.side == "durable":
-            return contestant.durable
+            made = contestant.durable
+            if self.stored and not (isinstance(made, Program) and made.stored):
+                return None
+            return made
         if self.side == "startup":
             return contestant.startup
         if self.side == "sender":
@@ -200,7 +207,7 @@ def durable(connections: int, window: int) -> Work:
         f"durable-pingpong-{connections}"
         if window == 1
         else "durable-pipelined"
-        if window > 1000
+        if window == 2048
         else f"durable-window-{window}",
         f"{counted(connections, 'connection')}, 64-byte lines, {each}",
         kind="lines",
@@ -209,12 +216,39 @@ def durable(connections: int, window: int) -> Work:
         size=64,
         window=window,
         side="durable",
-        curve="durable" if window == 1 else "",
-        at=connections,
+        curve="durable" if window == 1 else "durable-flight" if connections == 1 else "",
+        at=connections if window == 1 else window,
+    )
+
+
+def flight(window: int) -> Work:
+    return Work(
+        f"flight-{window}",
+        f"1 connection, 32-byte lines, {window:,} in flight",
+        kind="lines",
+        unit="lines/s",
+        window=window,
+        curve="flight",
+        at=window,
+    )
+
+
+def stored(megabytes: int) -> Work:
+    return replace(
+        durable(16, 1),
+        name=f"stored-{megabytes}",
+        description=f"16 connections, 64-byte lines, each and its reply in turn, "
+        f"into a store that has {megabytes:,} MB of lines",
+        stored=megabytes,
+        curve="stored",
+        at=megabytes,
     )
 
 
 SIZES = (8, 32, 200, 4000)
+# What most servers hold to be a line, and about the most that ours does.
+LONG = (16_000, 65_000)
+FLIGHTS = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 RATES = {
     32: (25_000, 50_000, 100_000, 150_000, 200_000),
     1400: (25_000, 50_000, 100_000, 150_000, 200_000),
@@ -224,7 +258,7 @@ RATES = {
 WORKS = {
     work.name: work
     for work in (
-        *(pipelined(size) for size in SIZES),
+        *(pipelined(size) for size in (*SIZES, *LONG)),
         *(pipelined(size, connections) for connections in (1, 256) for size in SIZES),
         *map(pingpong, (1, 50, 1_000, 10_000)),
         *map(connect, (1, 8, 64)),
@@ -232,7 +266,8 @@ WORKS = {
         udp(1400, 64),
         udp(60_000, 1),
         *(udp_at(size, rate) for size, rates in RATES.items() for rate in rates),
-        *map(idle, (1_000, 3_000, 10_000)),
+        *map(flight, FLIGHTS),
+        *map(idle, (300, 1_000, 3_000, 10_000)),
         *map(burst, (100, 1_000, 4_000)),
         Work(
             "startup",
@@ -246,6 +281,8 @@ WORKS = {
         durable(1, 2048),
         # What librelp has in flight.
         durable(1, 128),
+        *(durable(1, window) for window in (16_384, 131_072, 1_000_000)),
+        *map(stored, (1, 100, 1_000, 5_000, 20_000)),
         Work(
             "sending",
             "64-byte lines into a session, from a program that has them all: until all are stored",

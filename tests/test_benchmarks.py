@@ -18,6 +18,7 @@ import pytest
 from benchmarks.against import Comparison, both, comparison, export
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.cores import Cores
+from benchmarks.disk import DATABASE, filled, stored_lines
 from benchmarks.loader import Measurement
 from benchmarks.pictures import Bar, apart, bars, lines, ticks
 from benchmarks.publish import TABLES, renewed
@@ -27,6 +28,8 @@ from benchmarks.server import environment
 from benchmarks.spread import LEAST_ROUNDS, Spread, gain, interval, spread
 from benchmarks.summary import Verdict, summarise, verdicts
 from benchmarks.works import CURVES, TARGETS, WORKS, is_judged
+from sockservice.store.engine import Batch
+from sockservice.store.sqlite import SQLite
 
 ROOT = Path(__file__).parent.parent
 # The next where no reply came, since others had both cores.
@@ -106,6 +109,31 @@ def test_smoke(tmp_path: Path) -> None:
     before = page.read_text()
     again = benchmarks("--read", str(outcome), "--publish", str(docs))
     assert (again.returncode, page.read_text()) == (0, before)
+    # Of a curve there are pictures alone.
+    page.write_text(stale := before.replace("pingpong-50", "pingpong-49"))
+    (docs / "pictures" / "ratios.svg").unlink()
+    again = benchmarks("--read", str(outcome), "--curve", "--publish", str(docs))
+    assert (again.returncode, page.read_text()) == (0, stale)
+    ElementTree.parse(docs / "pictures" / "ratios.svg")
+
+
+def test_a_store_that_is_filled_beforehand_counts_what_comes_behind(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for times in range(2):
+        own.mkdir()
+        with filled(tmp_path, own, 1) as before:
+            assert before == 1000 + times
+            engine = SQLite(str(own / DATABASE))
+            engine.open()
+            engine.commit([Batch(0, "p", "l", [b"one more"])])
+            engine.close()
+            assert stored_lines(own, before) == 1
+        own.rmdir()
+
+
+def test_only_what_stores_is_given_a_store(tmp_path: Path) -> None:
+    assert WORKS["stored-1"].program(CONTESTANTS["store"])
+    assert WORKS["stored-1"].program(CONTESTANTS["sockservice"]) is None
 
 
 @pytest.mark.parametrize(
@@ -115,6 +143,7 @@ def test_smoke(tmp_path: Path) -> None:
         (["--read", "/nonexistent", "--publish", "docs"], 1, "error: /nonexistent: No such file"),
         (["--rounds", "0"], 2, "a number from 1 to 100 is expected: 0"),
         (["--against", "HEAD", "--rounds", "7"], 2, "--against needs 8 rounds to tell"),
+        (["--curve", "--all"], 2, "--curve has works of its own"),
         (["--against", "HEAD", "--publish", "docs"], 2, "--against has nothing to --publish"),
         (["--against", "no-such", "--work", "udp-32"], 1, "error: no-such: fatal: "),
         (["--against", "HEAD", "--only", "stock"], 1, "error: none of these contestants is comp"),

@@ -116,12 +116,15 @@ static void open_connection(struct connection *c, int number, const struct setti
     *c = (struct connection){.stream = stream_open(s), .number = number};
     if (s->session)
         open_session(c);
-    ssize_t sent = stream_send(&c->stream, script.sent, script.line);
-    if (sent != (ssize_t)script.line)
-        fail("the first line on connection %d was not taken whole", number);
-    c->sent = (uint64_t)sent;
     struct pollfd ready = {.fd = c->stream.fd, .events = POLLIN};
     uint64_t deadline = now_ns() + PATIENCE_NS;
+    while (c->sent < script.line) {
+        ssize_t sent = stream_send(&c->stream, script.sent + c->sent, script.line - c->sent);
+        if (sent > 0)
+            c->sent += (uint64_t)sent;
+        else if ((errno != EAGAIN && errno != EINTR) || now_ns() > deadline)
+            fail("the first line on connection %d was not taken", number);
+    }
     while (!is_settled(c)) {
         if (now_ns() > deadline)
             fail("no reply to the first line on connection %d", number);

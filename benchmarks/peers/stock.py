@@ -11,6 +11,8 @@ from benchmarks.peers.announcing import announce
 class Ack(LineOnlyReceiver):
     transport: ITCPTransport
     delimiter = b"\n"
+    # As long as the longest of ours.
+    MAX_LENGTH = 65536
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)
