@@ -27,7 +27,8 @@ _GONE = select.EPOLLHUP | select.EPOLLERR
 TURN = 512
 #: Seconds that the turn of a light descriptor takes at most.
 LIGHT = 0.0002
-#: Seconds for all heavy descriptors in one turn of the reactor, and for each of them.
+#: Seconds for all heavy descriptors in one turn of the reactor, and for each of them; and for
+#: each port of datagrams.
 SLICE = 0.0003
 #: Bytes read at once: at first, and at least, from a descriptor that takes too long.
 MOST, LEAST = 65536, 2048

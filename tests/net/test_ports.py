@@ -7,7 +7,9 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from itertools import count
 from pathlib import Path
+from time import perf_counter
 from typing import Any, ClassVar
 
 import pytest
@@ -17,6 +19,7 @@ from twisted.internet.protocol import DatagramProtocol, Factory
 from twisted.python.failure import Failure
 
 from sockservice import Ack, DatagramPort, Echo, LineFactory
+from sockservice.net.epoll import SLICE
 from sockservice.net.stream import StreamPort
 from sockservice.net.udp import mmsg as batches
 from sockservice.server.answers import Answer
@@ -63,7 +66,14 @@ FULL = BlockingIOError(errno.EAGAIN, "full")
 class Datagrams:
     """A datagram server on a bound socket, and sockets to ask it with."""
 
-    def __init__(self, reactor: HandReactor, opened: ExitStack, host: str, protocol: Any) -> None:
+    def __init__(
+        self,
+        reactor: HandReactor,
+        opened: ExitStack,
+        host: str,
+        protocol: Any,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
         self._reactor = reactor
         self._opened = opened
         self.bound = Unwilling(
@@ -75,7 +85,7 @@ class Datagrams:
         self.bound.bind((host, 0))
         self.number: int = self.bound.getsockname()[1]
         self.protocol = protocol
-        self.port = DatagramPort(reactor, self.bound, protocol)
+        self.port = DatagramPort(reactor, self.bound, protocol, clock)
         system = self.port._batches
         assert system is not None
         system._recvmmsg = unwilling(self.bound.receiving, system._recvmmsg)
@@ -114,8 +124,10 @@ Serve = Callable[..., Datagrams]
 
 @pytest.fixture
 def serve(reactor: HandReactor, opened: ExitStack) -> Serve:
-    def served(host: str, protocol: Any = None) -> Datagrams:
-        return Datagrams(reactor, opened, host, protocol or Echo())
+    def served(
+        host: str, protocol: Any = None, clock: Callable[[], float] = perf_counter
+    ) -> Datagrams:
+        return Datagrams(reactor, opened, host, protocol or Echo(), clock)
 
     return served
 
@@ -179,15 +191,20 @@ def test_it_knows_the_address_it_is_bound_to(
     assert served.port.getHost() == address("UDP", host, served.number)
 
 
-def test_a_burst_leaves_others_their_turn(serve: Serve) -> None:
-    served = serve("127.0.0.1")
+@pytest.mark.parametrize(("passing", "turns"), [(SLICE, 3), (SLICE / 2, 2), (0.0, 1)])
+def test_a_burst_leaves_others_their_turn(serve: Serve, passing: float, turns: int) -> None:
+    """It is answered batch by batch, until a slice of time is over."""
+    times = count()
+    served = serve("127.0.0.1", clock=lambda: next(times) * passing)
     peer = served.peer("127.0.0.1")
-    for _ in range(batches.MOST + 10):
+    for _ in range(2 * batches.MOST + 10):
         peer.sendto(b"x", ("127.0.0.1", served.number))
-    served.port.doRead()
-    assert served.protocol.counters.datagrams == batches.MOST
-    served.port.doRead()
-    assert served.protocol.counters.datagrams == batches.MOST + 10
+    answered = [0]
+    while answered[-1] < 2 * batches.MOST + 10:
+        served.port.doRead()
+        answered.append(served.protocol.counters.datagrams)
+    assert len(answered) == turns + 1
+    assert answered[1] == {3: batches.MOST, 2: 2 * batches.MOST, 1: answered[-1]}[turns]
 
 
 def test_what_the_system_drops_is_counted_there(serve: Serve, reactor: HandReactor) -> None:

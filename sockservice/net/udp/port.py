@@ -3,6 +3,8 @@
 import errno
 import socket
 import struct
+from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -11,7 +13,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockservice.net.udp.mmsg import LONGEST, Batches
+from sockservice.net.epoll import SLICE
+from sockservice.net.udp.mmsg import LONGEST, MOST, Batches
 from sockservice.net.udp.pktinfo import IP_PKTINFO
 
 # Python's socket module has no name for it; asm-generic/socket.h. What it gives is nine numbers
@@ -39,8 +42,15 @@ class DatagramPort:
     #: Seconds until the next attempt to read after memory ran out.
     RETRY = 0.5
 
-    def __init__(self, reactor: Any, bound: socket.socket, protocol: Any) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        bound: socket.socket,
+        protocol: Any,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
         self.reactor = reactor
+        self._clock = clock
         self.socket = bound
         self.protocol = protocol
         self._unread: list[tuple[bytes, Any]] = []  # received while the protocol was paused
@@ -145,21 +155,28 @@ class DatagramPort:
         if self._batches is None:
             self._readEach()
             return
-        for _ in range(self.TURN):
-            try:
-                # Datagrams that a failed protocol has left come first.
-                self._unread = self._unread or self._batches.receive()
-            except BlockingIOError:
-                return
-            except ConnectionRefusedError:
-                # Only a connected socket is told.
-                self.protocol.connectionRefused()
-            except OSError:
-                # An error of an earlier reply; it does not concern the next.
-                pass
-            else:
-                self._deliver()
-                return
+        ends = self._clock() + SLICE
+        while self._readBatch() and self._clock() < ends:
+            pass
+
+    def _readBatch(self) -> bool:
+        """Answer a batch of datagrams; say whether there may be more to answer at once."""
+        assert self._batches is not None
+        try:
+            # Datagrams that a failed protocol has left come first.
+            self._unread = self._unread or self._batches.receive()
+        except BlockingIOError:
+            return False
+        except ConnectionRefusedError:
+            # Only a connected socket is told.
+            self.protocol.connectionRefused()
+            return True
+        except OSError:
+            # An error of an earlier reply; it does not concern the next.
+            return True
+        full = len(self._unread) >= MOST
+        self._deliver()
+        return full and not (self._paused or self._unsent) and self._listening
 
     def doWrite(self) -> None:
         while self._unsent:
