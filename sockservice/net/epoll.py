@@ -33,7 +33,14 @@ SLICE = 0.0003
 #: Bytes read at once: at first, and at least, from a descriptor that takes too long.
 MOST, LEAST = 65536, 2048
 
+#: What ends nearly all connections. A Failure is made once for each, as Twisted's reactors do.
+_ENDS = {id(why): Failure(why) for why in (CONNECTION_DONE, CONNECTION_LOST)}
+
 log = Logger()
+
+
+def _failure(why: Exception) -> Failure:
+    return _ENDS.get(id(why)) or Failure(why)
 
 
 @implementer(IReadDescriptor)
@@ -251,7 +258,7 @@ class Descriptors:
             and isinstance(why, ConnectionDone)
             and IHalfCloseableDescriptor.providedBy(descriptor)
         ):
-            descriptor.readConnectionLost(Failure(why))
+            descriptor.readConnectionLost(_failure(why))
         else:
             self.removeWriter(descriptor)
-            descriptor.connectionLost(Failure(why))
+            descriptor.connectionLost(_failure(why))
