@@ -6,6 +6,7 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
+from sys import intern
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -42,6 +43,9 @@ class StreamServer(Server):
         super().__init__(*given)
         # Two texts that few are ever asked for: an eighth of an idle connection.
         self.logstr = self.repstr = ""
+        # Connections of one host share its text: a twentieth.
+        self.hostname = intern(str(self.hostname))
+        self.client = (self.hostname, *self.client[1:])
 
     def logPrefix(self) -> str:
         """Return what stands before what the reactor logs of this connection."""
