@@ -243,7 +243,7 @@ class DatagramListener(BoundListener):
         self._dropped = dropped
 
     def retire(self) -> None:
-        self._port.pauseProducing()
+        self._port.leaveListening()
 
     @inlineCallbacks
     def stopService(self) -> Any:

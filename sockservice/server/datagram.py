@@ -73,6 +73,7 @@ class DatagramServer(DatagramProtocol):
         self.verbose = verbose
         self.transport: Any = None
         self._pending: set[Deferred[Any]] = set()
+        self._full = False  # nothing is read, for so many answers are awaited
         self._drained: Deferred[None] | None = None
         self.clock = clock
         self.store = store
@@ -201,11 +202,13 @@ class DatagramServer(DatagramProtocol):
     def _await(self, answer: object, addr: Any) -> None:
         pending = awaited(answer)
         self._pending.add(pending)
-        if len(self._pending) == self.answerLimit:
-            self.transport.pauseProducing()
         pending.addCallback(self._settled, addr)
         pending.addErrback(self._unsettled, addr)
         pending.addBoth(self._done, pending)
+        # It may be there by now.
+        if len(self._pending) >= self.answerLimit and not self._full:
+            self._full = True
+            self.transport.pauseProducing()
 
     def _settled(self, reply: bytes | None, addr: Any) -> None:
         if reply is not None:
@@ -216,10 +219,11 @@ class DatagramServer(DatagramProtocol):
             self._send(self._failed(failure, addr), addr)
 
     def _done(self, _: object, pending: Deferred[Any]) -> None:
-        full = len(self._pending) == self.answerLimit
-        if full and self.transport is not None and self._drained is None:
-            self.transport.resumeProducing()
         self._pending.discard(pending)
+        if self._full and len(self._pending) < self.answerLimit:
+            self._full = False
+            if self.transport is not None and self._drained is None:
+                self.transport.resumeProducing()
         self._emptied()
 
     def _emptied(self) -> None:

@@ -136,6 +136,8 @@ class LineServer(Exchange):
         """Prepare to answer datagrams, without a connection; called by the listener."""
         self.factory = factory
         self._phase = SHUT
+        # Nothing comes in here; but a store may be full.
+        self._intake = Intake(None, Framer(factory.lineLimit))
 
     def opened(self) -> None:
         """Called when the connection is there, before its first line."""

@@ -365,6 +365,125 @@ def test_a_protocol_that_raises_does_not_stop_the_port(
     assert len(log.failures(ZeroDivisionError)) == 1
 
 
+def test_a_protocol_that_raises_again_and_again_does_not_stop_the_port(
+    serve: Serve, log: Log
+) -> None:
+    class Broken(Echo):
+        def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+            if datagram == b"bad":
+                raise ZeroDivisionError
+            super().datagramReceived(datagram, addr)
+
+    served = serve("127.0.0.1", Broken())
+    peer = served.peer("127.0.0.1")
+    for datagram in (b"bad", b"bad", b"bad", b"good"):
+        peer.sendto(datagram, ("127.0.0.1", served.number))
+    assert served.reply(peer)[0] == b"good"
+    assert len(log.failures(ZeroDivisionError)) == 3
+    assert served.reading
+
+
+def test_a_protocol_that_raises_when_it_is_resumed_is_read_on(serve: Serve, log: Log) -> None:
+    class Broken(Echo):
+        def datagramReceived(self, datagram: bytes, addr: Any) -> None:
+            if datagram == b"bad":
+                raise ZeroDivisionError
+            super().datagramReceived(datagram, addr)
+            self.transport.pauseProducing()
+
+    served = serve("127.0.0.1", Broken())
+    peer = served.peer("127.0.0.1")
+    for datagram in (b"good", b"bad", b"better"):
+        peer.sendto(datagram, ("127.0.0.1", served.number))
+    assert served.reply(peer)[0] == b"good"
+    with pytest.raises(ZeroDivisionError):
+        served.port.resumeProducing()
+    assert served.reply(peer)[0] == b"better"
+
+
+def test_without_memory_when_it_is_resumed_the_port_tries_again(
+    serve: Serve, reactor: HandReactor
+) -> None:
+    class Starving(Echo):
+        memory = True
+
+        def datagramsReceived(self, received: list[Any]) -> list[Any]:
+            if not self.memory:
+                raise MemoryError
+            self.transport.pauseProducing()
+            given, received[1:] = received[1:], []
+            replies = super().datagramsReceived(received)
+            received += given
+            return replies
+
+    served = serve("127.0.0.1", Starving())
+    peer = served.peer("127.0.0.1")
+    for datagram in (b"a", b"b"):
+        peer.sendto(datagram, ("127.0.0.1", served.number))
+    assert served.reply(peer)[0] == b"a"
+    served.protocol.memory = False
+    served.port.resumeProducing()
+    assert served.protocol.counters.starved == 1
+    assert not served.reading
+    served.protocol.memory = True
+    reactor.advance(DatagramPort.RETRY)
+    assert served.reply(peer)[0] == b"b"
+
+
+@pytest.mark.parametrize("error", [0, errno.ECONNREFUSED])
+def test_a_reply_that_waits_outlasts_an_error_of_the_socket(
+    serve: Serve, reactor: HandReactor, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    served = serve("127.0.0.1")
+    peer = served.peer("127.0.0.1")
+    served.bound.sending += [FULL]
+    served.protocol.datagramReceived(b"a", peer.getsockname())
+    refused: list[bool] = []
+    served.protocol.connectionRefused = lambda: refused.append(True)
+    monkeypatch.setattr(Unwilling, "getsockopt", lambda *_: error)
+    # What the reactor does of an error.
+    reactor.removeReader(served.port)
+    reactor.removeWriter(served.port)
+    served.port.connectionLost(Failure(ConnectionDone()))
+    assert not served.reading
+    assert served.reply(peer)[0] == b"a"
+    assert refused == [True] * bool(error)
+    peer.sendto(b"b", ("127.0.0.1", served.number))
+    assert served.reply(peer)[0] == b"b"
+
+
+def test_replies_behind_one_that_waits_wait_as_well(serve: Serve) -> None:
+    class Late(Echo):
+        late: ClassVar[list[Any]] = []
+
+        def answer(self, datagram: bytes, peer: Any) -> Answer:
+            if datagram == b"a":
+                self.late.append((b"late", peer))
+                return None
+            self.transport.write(*self.late.pop())
+            return datagram
+
+    served = serve("127.0.0.1", Late())
+    served.bound.sending += [FULL, FULL]
+    peer = served.peer("127.0.0.1")
+    for datagram in (b"a", b"b"):
+        peer.sendto(datagram, ("127.0.0.1", served.number))
+    assert [served.reply(peer)[0], served.reply(peer)[0]] == [b"late", b"b"]
+
+
+def test_a_port_that_leaves_reads_nothing_whoever_resumes(serve: Serve) -> None:
+    served = serve("127.0.0.1")
+    peer = served.peer("127.0.0.1")
+    served.port.pauseProducing()
+    served.port.leaveListening()
+    served.port.resumeProducing()
+    assert not served.reading
+    served.bound.sending += [FULL]
+    served.protocol.datagramReceived(b"a", peer.getsockname())
+    assert served.reply(peer)[0] == b"a"
+    assert not served.reading
+
+
 def test_a_stopped_port_is_not_in_the_reactor(reactor: HandReactor, opened: ExitStack) -> None:
     served = Datagrams(reactor, ExitStack(), "127.0.0.1", Echo())
     served.bound.sending += [FULL]

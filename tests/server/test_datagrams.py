@@ -203,6 +203,48 @@ def test_no_more_datagrams_are_read_than_answers_may_be_awaited() -> None:
     assert wire.paused
 
 
+def test_the_limit_of_awaited_answers_holds_however_many_datagrams_come_at_once() -> None:
+    class Rest(DatagramWire):
+        """Passes on what was read already, as a port does."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.unread: list[tuple[bytes, Any]] = []
+
+        def pass_(self) -> None:
+            while self.unread and not self.paused:
+                server.datagramsReceived(self.unread)
+
+        def resumeProducing(self) -> None:
+            super().resumeProducing()
+            self.pass_()
+
+    server = Slow()
+    wire = Rest()
+    server.makeConnection(wire)
+    wire.unread += [(b"%d" % number, PEER) for number in range(16)]
+    wire.pass_()
+    for settled in range(10):
+        assert (len(server.due), wire.paused) == (settled + 3, True)
+        server.due[settled].callback(None)
+
+
+def test_answers_that_are_there_at_once_count_for_no_limit() -> None:
+    class Quick(Slow):
+        answerLimit = 1
+
+        def answer(self, datagram: bytes, peer: Any) -> Answer:
+            return succeed(datagram)
+
+    server = Quick()
+    wire = joined(server)
+    wire.resumeProducing = lambda: pytest.fail("it was not paused")  # type: ignore[method-assign]
+    received = [(b"a", PEER), (b"b", PEER)]
+    server.datagramsReceived(received)
+    assert (received, wire.paused) == ([], False)
+    assert wire.written == [(b"a", PEER), (b"b", PEER)]
+
+
 @pytest.mark.parametrize("later", [False, True], ids=["now", "later"])
 def test_a_reply_that_cannot_be_sent_is_counted_and_nothing_more(later: bool) -> None:
     server = Scripted(lambda datagram: succeed(datagram) if later else datagram)

@@ -520,6 +520,17 @@ def test_a_line_server_that_serves_datagrams_stores_them_with_their_peers(
     ]
 
 
+def test_a_line_server_keeps_datagrams_while_the_store_is_full(
+    reactor: HandReactor, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit, "PENDING_LIMIT", 2)
+    server, wire = serve(lambda **settings: DatagramLines(Keeping, **settings))
+    server.datagramReceived(b"!a", PEER)
+    server.datagramReceived(b"!b", PEER)
+    reactor.until(lambda: len(wire.written) == 2)
+    assert wire.written == [(b"kept a", PEER), (b"kept b", PEER)]
+
+
 class KeepingLate(LineServer):
     """Stores a line when something else has come, by a coroutine or by callbacks."""
 

@@ -57,7 +57,7 @@ class DatagramPort:
         self._unsent: list[tuple[bytes, Any]] = []
         self._paused = False
         self._local = bound.family == socket.AF_UNIX
-        self._listening = False
+        self._open = self._listening = False
         bound.setblocking(False)
         self._batches = None
         if not self._local:
@@ -71,13 +71,18 @@ class DatagramPort:
 
     def startListening(self) -> None:
         """Start to read."""
-        self._listening = True
+        self._open = self._listening = True
         self.protocol.makeConnection(self)
         self.reactor.addReader(self)
 
+    def leaveListening(self) -> None:
+        """Read nothing new, whoever resumes: it is left to others on this socket."""
+        self._listening = False
+        self.reactor.removeReader(self)
+
     def stopListening(self) -> None:
         """Read and write no more."""
-        self._listening = False
+        self._open = self._listening = False
         self.reactor.removeReader(self)
         self.reactor.removeWriter(self)
         self.protocol.doStop()
@@ -124,9 +129,7 @@ class DatagramPort:
     def resumeProducing(self) -> None:
         """Read again."""
         self._paused = False
-        self._deliver()
-        if not (self._paused or self._unsent):
-            self.reactor.addReader(self)
+        self._goOn()
 
     # What follows is called by the reactor.
 
@@ -140,16 +143,32 @@ class DatagramPort:
         try:
             self._read()
         except MemoryError:
-            self.protocol.starved()
-            # Otherwise the next attempt would fail at once as well.
-            self.reactor.removeReader(self)
-            self.reactor.callLater(self.RETRY, self._again)
+            self._starved()
 
-    def _again(self) -> None:
+    def _starved(self) -> None:
+        """There is no memory: try again later, for now the next attempt would fail as well."""
+        self.reactor.removeReader(self)
+        self.reactor.callLater(self.RETRY, self._goOn)
+        self.protocol.starved()
+
+    def _goOn(self) -> None:
+        """Pass on what has been read already, then read, unless something is in the way."""
+        if not self._open:
+            return
+        try:
+            self._deliver()
+        except MemoryError:
+            self._starved()
+        except Exception:
+            # The protocol's, and no reason to be deaf.
+            self._readOn()
+            raise
+        else:
+            self._readOn()
+
+    def _readOn(self) -> None:
         if self._listening and not (self._paused or self._unsent):
             self.reactor.addReader(self)
-            # What has been received already makes nobody call this.
-            self.doRead()
 
     def _read(self) -> None:
         if self._batches is None:
@@ -188,17 +207,23 @@ class DatagramPort:
                 log.info("a datagram that had to wait could not be sent")
             del self._unsent[0]
         self.reactor.removeWriter(self)
-        self._deliver()
-        if not (self._paused or self._unsent):
-            self.reactor.addReader(self)
+        self._goOn()
 
     def connectionLost(self, reason: Failure) -> None:
-        # The reactor takes a pending error of the socket (an ICMP message) for its end.
-        # Reading clears the error, and the socket is as good as before.
-        if self._listening:
+        # The reactor takes a pending error of the socket (an ICMP message) for its end, and
+        # what the protocol raises. It does not watch the socket any more, which is as good as
+        # before once the error is read.
+        if not self._open:
+            return
+        if self._unsent:
+            self.reactor.addWriter(self)
+        self._readOn()
+        if self._unread or self._paused or self._unsent or not self._listening:
+            # Not by reading datagrams.
+            if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED:
+                self.protocol.connectionRefused()
+        else:
             self.doRead()
-        if self._listening:
-            self.reactor.addReader(self)
 
     def _readEach(self) -> None:
         """Read datagrams one by one, from a UNIX socket."""
@@ -216,11 +241,19 @@ class DatagramPort:
 
     def _deliver(self) -> None:
         """Pass what was read to the protocol, and send its replies."""
-        while self._unread and not (self._paused or self._unsent):
-            if self._many is None:
-                self.protocol.datagramReceived(*self._unread.pop(0))
-            else:
-                self._reply(self._many(self._unread))
+        try:
+            while self._unread and not (self._paused or self._unsent):
+                if self._many is None:
+                    self.protocol.datagramReceived(*self._unread.pop(0))
+                else:
+                    self._reply(self._many(self._unread))
+        except MemoryError:
+            raise
+        except Exception:
+            # Of those behind it the system, which has given them, tells no more.
+            if self._unread:
+                self.reactor.callLater(0, self._goOn)
+            raise
 
     def _reply(self, replies: list[tuple[bytes, Any]]) -> None:
         assert self._batches is not None
@@ -239,7 +272,8 @@ class DatagramPort:
 
     def _wait(self, replies: list[tuple[bytes, Any]]) -> None:
         """Stop reading until the system has room for `replies`."""
-        self._unsent = replies
+        # Behind one that came later than asked for, while these were made.
+        self._unsent += replies
         self.reactor.removeReader(self)
         self.reactor.addWriter(self)
 
