@@ -236,7 +236,9 @@ class StreamPort:
         return True
 
     def connectionLost(self, reason: Failure) -> None:
-        """Do nothing: the reactor is stopping."""
+        """Accept on: what has failed was one connection, unless the reactor is stopping."""
+        if self._listening:
+            self.reactor.addReader(self)
 
     def _serve(self, made: socket.socket, address: Any) -> None:
         transport = None

@@ -114,14 +114,17 @@ class ProxyHeader(Protocol):
         if header.peer is not None:
             kind = IPv6Address if ":" in header.peer[0] else IPv4Address
             peer = kind("TCP", *header.peer)
-        served = self._factory.factory.buildProtocol(peer)
-        if served is None:
-            self.transport.loseConnection()
-        else:
-            self._hand(served)
-            if len(self._data) > header.length:
-                served.dataReceived(self._data[header.length :])
-        self._end()
+        try:
+            served = self._factory.factory.buildProtocol(peer)
+            if served is None:
+                self.transport.loseConnection()
+            else:
+                self._hand(served)
+                if len(self._data) > header.length:
+                    served.dataReceived(self._data[header.length :])
+        finally:
+            # Or a drain would wait for a connection that has failed.
+            self._end()
 
     def _hand(self, protocol: Any) -> None:
         """Make the connection `protocol`'s own, with nothing in between."""

@@ -652,6 +652,28 @@ def test_a_factory_that_raises_does_not_stop_the_port(
     assert len(log.failures(ZeroDivisionError)) == 2
 
 
+def test_a_port_that_fails_at_a_connection_accepts_the_next(
+    reactor: HandReactor, opened: ExitStack, log: Log
+) -> None:
+    class Starving(Factory):
+        asked = 0
+
+        def buildProtocol(self, addr: Any) -> None:
+            self.asked += 1
+            raise MemoryError
+
+    def starved() -> bytes:
+        raise ZeroDivisionError
+
+    factory = Starving()
+    streams = Streams(reactor, opened, "127.0.0.1", factory)
+    streams.port._starved = starved
+    for number in (1, 2):
+        streams.connect()
+        reactor.until(lambda number=number: factory.asked == number)  # type: ignore[misc]
+    assert len(log.failures(ZeroDivisionError)) == 2
+
+
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET])
 def test_a_unix_peer_is_named_after_its_process(
     reactor: HandReactor,

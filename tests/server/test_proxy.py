@@ -408,3 +408,32 @@ def test_the_service_waits_until_who_has_sent_no_header_is_gone() -> None:
     assert not drained.called
     proxied.lose()
     assert drained.called
+
+
+def test_a_protocol_that_can_not_be_made_counts_no_connection(log: Log) -> None:
+    def broken() -> Whose:
+        raise ZeroDivisionError
+
+    admission = Admission(Limits(connections=1))
+    for _ in range(3):
+        proxied = Proxied(LineFactory(Clock(), broken, admission=admission))
+        with pytest.raises(ZeroDivisionError):
+            proxied.send(V1_4)
+        # As the reactor does then.
+        proxied.lose()
+    served = [Proxied(LineFactory(Clock(), Whose, admission=admission)) for _ in range(2)]
+    served[0].send(V1_4 + b"a\n")
+    assert served[0].sent == b"198.51.100.7:40000 a\n"
+    assert served[1].sent.startswith(b"error busy")
+
+
+def test_a_drain_waits_for_no_connection_that_fails_in_its_first_lines() -> None:
+    class Fails(Whose):
+        def dataReceived(self, data: bytes) -> None:
+            raise ZeroDivisionError
+
+    proxied = Proxied(LineFactory(Clock(), Fails))
+    with pytest.raises(ZeroDivisionError):
+        proxied.send(V1_4 + b"a\n")
+    proxied.lose()
+    assert Outcome(proxied.factory.drain()).came
