@@ -83,11 +83,24 @@ class Writer:
             return
         finally:
             self._opened.set()
-        while puts := self._next():
-            self._commit(puts)
-            self._tidy()
+        while not self._done():
+            pass
         self._backend.close()
         self._closed()
+
+    def _done(self) -> bool:
+        """Do the next commit; return whether there is none any more."""
+        try:
+            if puts := self._next():
+                self._commit(puts)
+                self._tidy()
+            return not puts
+        except Exception as failed:
+            # What waited may be lost, and nobody would hear of it from a thread that is gone.
+            reason = self._failure(failed).reason
+            self._fatal = StoreError(reason, retry=False)
+            self._committed([], self._fatal)
+            return False
 
     def _next(self) -> list[Put]:
         """Wait for the next commit, with maintenance meanwhile; return nothing at the end."""

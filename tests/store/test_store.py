@@ -501,6 +501,20 @@ def test_what_was_already_appended_fails_after_a_failure_for_good(
     assert engine.commits == [[b"a"]]
 
 
+def test_a_thread_that_fails_between_commits_ends_the_service_and_is_there_to_the_end(
+    reactor: HandReactor, turned: Store, engine: Held
+) -> None:
+    def fails() -> None:
+        raise MemoryError
+
+    turned._turns.put(fails)
+    assert reactor.result(turned.failed).reason == "out of memory"
+    problem = reactor.failure(turned.append(batch(b"a")))
+    assert (str(problem), engine.commits) == ("not stored: out of memory", [])
+    reactor.result(turned.stop())
+    assert engine.closed
+
+
 def test_a_failure_for_now_that_becomes_one_for_good_ends_it(
     reactor: HandReactor, turned: Store, engine: Held
 ) -> None:
