@@ -26,6 +26,8 @@ from sockservice.store.nats.place import Place
 PING_INTERVAL, PINGS = 1, 2
 #: Seconds between tries to connect to the same node, and until a try is given up.
 RECONNECT_WAIT, CONNECT_TIMEOUT = 0.2, 2
+#: Seconds until a new client is tried, where one has given up.
+AGAIN = 1.0
 #: Seconds until the first connection has to be there.
 FIRST = 10.0
 #: Seconds for an answer of the JetStream API.
@@ -249,9 +251,10 @@ class NodeLink:
         while not self._ended:
             try:
                 await asyncio.wait_for(self._connect(), FIRST)
-            except (TimeoutError, OSError, errors.Error, ValueError) as problem:
+            except Exception as problem:
+                # Whatever it is, as of keys that are being replaced: nobody else tries.
                 self._reason = _why(problem)
-                await asyncio.sleep(1)
+                await asyncio.sleep(AGAIN)
             else:
                 await self._reconnected()
                 break

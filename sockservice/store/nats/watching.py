@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from http.client import HTTPException
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -263,7 +264,7 @@ class Watch:
                     return wrong, silent
                 self._names[monitor] = str(answer.get("server_name", ""))
                 self._unseen.discard(self._names[monitor])
-            elif isinstance(answer, OSError | ValueError):
+            elif isinstance(answer, OSError | ValueError | HTTPException):
                 reason = answer.reason if isinstance(answer, URLError) else answer
                 silent[monitor] = f"{monitor}: {reason}"
             elif isinstance(answer, BaseException):

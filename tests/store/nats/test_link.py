@@ -35,3 +35,24 @@ def test_what_does_not_answer_is_told_in_words(monkeypatch: pytest.MonkeyPatch) 
     with closing(socket.create_server(("127.0.0.1", 0))) as silent:
         number = silent.getsockname()[1]
         assert unreachable(monkeypatch, f"127.0.0.1:{number}") == "no answer in time"
+
+
+def test_whatever_keeps_it_from_connecting_anew_it_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = NodeLink(parsed("nats://127.0.0.1:4222/LINES"))
+    tried = 0
+
+    async def connect() -> None:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(made, "_connect", connect)
+    monkeypatch.setattr(link, "AGAIN", 0.0)
+    try:
+        made.call(made._anew())
+    finally:
+        made.close()
+    assert tried == 2

@@ -150,6 +150,36 @@ class _Page(BaseHTTPRequestHandler):
         pass
 
 
+class _Torn(_Page):
+    """One whose node is killed while it answers."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(b"{")
+
+
+@contextmanager
+def serving(page: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Serve a page; gives where."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), page)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_monitoring_that_breaks_off_is_no_answer_and_no_failure(stream: Place) -> None:
+    with serving(_Torn) as torn:
+        said = refused(stream._replace(create=False, monitors=(torn,)))
+    assert said.startswith(f"cannot see whether its nodes sync: {torn}: ")
+
+
 def test_monitoring_that_is_not_that_of_the_nodes(stream: Place, tmp_path: Path) -> None:
     there = stream._replace(create=False)
     assert refused(there._replace(monitors=())) == (
@@ -164,16 +194,8 @@ def test_monitoring_that_is_not_that_of_the_nodes(stream: Place, tmp_path: Path)
         nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
     said = refused(there._replace(monitors=(first, nobody, nobody)))
     assert said.startswith(f"cannot see whether its nodes sync: {nobody}: ")
-    page = ThreadingHTTPServer(("127.0.0.1", 0), _Page)
-    thread = Thread(target=page.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        other = f"http://127.0.0.1:{page.server_address[1]}"
+    with serving(_Page) as other:
         said = refused(there._replace(monitors=(other,)))
-    finally:
-        page.shutdown()
-        thread.join()
-        page.server_close()
     assert said.startswith(f"cannot see whether its nodes sync: {other}: ")
     with lone(tmp_path) as elsewhere:
         said = refused(there._replace(monitors=elsewhere.monitors))
