@@ -2,6 +2,7 @@
 
 from sockservice.errors import Refused
 from sockservice.server.ack import Ack
+from sockservice.server.phase import CLOSING
 from sockservice.server.replies import Due
 from sockservice.wire.framing import LF
 from sockservice.wire.relp import RelpFraming
@@ -26,5 +27,6 @@ class Relp(Ack):
         super()._stored(due, problem)
 
     def inspect(self, now: float, idle: int, unfinished: int) -> None:
-        # librelp does not see a close until it sends the next message, and may lose that.
-        super().inspect(now, 0, unfinished)
+        # librelp does not see a close until it sends the next message, and may lose that; once
+        # none is taken any more, it has to read its last answers.
+        super().inspect(now, idle if self._phase >= CLOSING else 0, unfinished)

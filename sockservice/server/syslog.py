@@ -129,8 +129,8 @@ class Syslog(Ack):
             )
 
     def inspect(self, now: float, idle: int, unfinished: int) -> None:
-        # A sender that hears of nothing would lose what it sends next.
-        super().inspect(now, 0, unfinished)
+        # A sender that hears of nothing would lose what it sends next, as long as that is taken.
+        super().inspect(now, idle if self._phase >= CLOSING else 0, unfinished)
 
 
 class SyslogDatagrams(DatagramServer):

@@ -158,3 +158,30 @@ def test_a_session_that_ends_before_its_answers_is_counted(
     peer.send(OPEN, frame(2, b"syslog", b"<13>one"))
     peer.server.connectionLost(Failure(ConnectionDone()))
     assert factory.counters.cut == 1
+
+
+def test_who_ends_the_session_and_never_reads_is_cut_when_it_is_idle(
+    reactor: HandReactor, factory: LineFactory
+) -> None:
+    peer = Peer(reactor, factory)
+    peer.send(OPEN)
+    peer.wire.full = True
+    peer.send(frame(2, b"syslog", b"<13>one"), frame(3, b"close"))
+    reactor.until(lambda: peer.server._outbox.unsent)
+    for now in (0.0, 9.0):
+        peer.server.inspect(now, 10, 0)
+    assert not peer.wire.cut
+    peer.server.inspect(10.0, 10, 0)
+    assert peer.wire.cut
+    assert factory.counters.timedOut == 1
+
+
+def test_who_may_send_on_is_never_idle(reactor: HandReactor, factory: LineFactory) -> None:
+    peer = Peer(reactor, factory)
+    peer.send(OPEN)
+    peer.wire.full = True
+    peer.send(frame(2, b"syslog", b"<13>one"))
+    reactor.until(lambda: peer.server._outbox.unsent)
+    for now in (0.0, 1e6):
+        peer.server.inspect(now, 10, 60)
+    assert not (peer.wire.cut or peer.wire.disconnecting)
