@@ -2,11 +2,13 @@
 
 from contextlib import suppress
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionAborted
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from sockservice.errors import Refused
 from sockservice.limits.memory import NO_MEMORY
 from sockservice.net.linger import Linger
 from sockservice.net.transports import halfCloses, wire
@@ -14,6 +16,7 @@ from sockservice.server.intake import Intake
 from sockservice.server.phase import CLOSING, SHUT
 from sockservice.server.replying import Replying
 from sockservice.wire import opening
+from sockservice.wire.body import Expecting
 from sockservice.wire.framer import Framer
 from sockservice.wire.measured import measured
 from sockservice.wire.plurals import inSeconds
@@ -26,6 +29,8 @@ class Ending(Replying):
 
     #: Whose connection it is, as limits count: an address, an IPv6 /64, a UNIX user.
     source: str | None = None
+
+    _body: Deferred[bytes] | None = None  # what `expect` has returned
 
     def closed(self) -> None:
         """Called once when the connection has ended."""
@@ -54,6 +59,12 @@ class Ending(Replying):
         self._empty()
         self.factory.left(self, reason)
         self.closed()
+
+    def _unfinished(self) -> None:
+        """Tell who waits for a body that it will not come whole."""
+        body, self._body = self._body, None
+        if body is not None and not body.called:
+            body.errback(Refused("the connection ended in the middle of a body"))
 
     def _end(self) -> None:
         """Close after the last reply: lingering, if the peer may still be sending."""
@@ -101,10 +112,16 @@ class Ending(Replying):
 
         Called every second; the limits are in seconds, 0 is none.
         """
+        framing = self._intake.framing
+        if isinstance(framing, Expecting) and not self._intake.paused:
+            # It is the peer that is waited for.
+            busy = framing.stirs()
+        else:
+            busy = bool(self._replies.outstanding) or self._linger is not None
         complaint = self._activity.complaint(
             now,
             self.lines,
-            busy=bool(self._replies.outstanding) or self._linger is not None,
+            busy=busy,
             begun=self._handshaken and self._phase != SHUT and self._intake.begun,
             idle=idle,
             unfinished=unfinished,

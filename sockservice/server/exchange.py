@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -41,7 +40,6 @@ class Exchange(Ending):
     _lone = False  # `dataReceived` is ours
     _advancing = False
     _told: Sequence[bytes] = ()  # in the answer that is being made
-    _body: Deferred[bytes] | None = None  # what `expect` has returned
     _first: bytes | None = b""  # bytes by which a TLS client is recognised; None: it is none
     _upgrade: Any = None  # to TLS, once the reply that says so is out
 
@@ -91,6 +89,8 @@ class Exchange(Ending):
             self.starved()
         finally:
             self._advancing = False
+        if self._body is not None and self._phase >= CLOSING:
+            self._unfinished()
         if not (self._outbox.unsent or self._replies.outstanding):
             if self._securing and self._phase < CLOSING:
                 self._secure()
@@ -324,11 +324,6 @@ class Exchange(Ending):
             self.factory.counters.mismatched += 1
             self._dismiss(opening.NO_TLS)
         return data
-
-    def _unfinished(self) -> None:
-        body, self._body = self._body, None
-        if body is not None:
-            body.errback(Refused("the connection ended in the middle of a body"))
 
     # Lines are stored.
 

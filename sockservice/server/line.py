@@ -173,7 +173,8 @@ class LineServer(Exchange):
         """Take the next `size` bytes of the stream as they are, a body; fires with them.
 
         To be called before the answer is there to the line in front of the body. Fails with
-        :class:`~sockservice.errors.Refused` when the peer half-closes before.
+        :class:`~sockservice.errors.Refused` when the connection ends before: the peer half-closes,
+        sends nothing of it for the line timeout, or the service stops.
 
         :raises RuntimeError: `answerLimit` is not 1, so that what is behind the line may
             have been taken for lines already; or another body is awaited.

@@ -11,7 +11,7 @@ class Expecting(Framing):
     `unfinished` is called when the stream ends before.
     """
 
-    __slots__ = ("_unfinished", "framing", "size")
+    __slots__ = ("_seen", "_unfinished", "framing", "size")
 
     expects = True
 
@@ -21,6 +21,12 @@ class Expecting(Framing):
         self.size = size
         self._unfinished = unfinished
         self.data = framing.release()
+        self._seen = -1
+
+    def stirs(self) -> bool:
+        """Return whether anything of it has come since this was asked last."""
+        before, self._seen = self._seen, len(self.data)
+        return before != self._seen
 
     @property
     def held(self) -> int:

@@ -429,6 +429,44 @@ def test_a_body_may_be_expected_later() -> None:
     assert served.sent == b"got b'xy'\nz\n"
 
 
+def test_a_body_of_which_nothing_comes_any_more_is_an_unfinished_line() -> None:
+    served = Served(Bodied)
+    served.send(b"put 10\n")
+    for now in range(0, 50, 9):
+        # As long as any of it comes, it may take its time.
+        assert served.send(b"x") == b""
+        served.server.inspect(float(now), 100, 10)
+    served.server.inspect(54.9, 100, 10)
+    assert served.sent == b""
+    served.server.inspect(55.0, 100, 10)
+    assert served.sent == (
+        b"error the connection ended in the middle of a body\n"
+        b"error unfinished line for 10 seconds\n"
+    )
+    assert served.wire.disconnecting
+    assert served.factory.counters.timedOut == 1
+
+
+def test_a_drain_waits_for_no_body_of_which_a_part_is_missing() -> None:
+    served = Served(Bodied)
+    served.send(b"put 10\n12345")
+    served.server.finish()
+    assert served.sent == b"error the connection ended in the middle of a body\n"
+    assert served.wire.disconnecting
+
+
+def test_who_closes_waits_for_no_body() -> None:
+    class Closing(Bodied):
+        async def put(self, size: int) -> bytes:
+            self.close()
+            return await super().put(size)
+
+    served = Served(Closing)
+    sent = served.send(b"put 2\nxy")
+    assert sent == b"error the connection ended in the middle of a body\n"
+    assert served.wire.disconnecting
+
+
 def test_a_body_needs_lines_to_be_taken_one_by_one(log: Log) -> None:
     class Many(Bodied):
         answerLimit = 2
