@@ -241,7 +241,7 @@ class StreamPort:
             self.reactor.addReader(self)
 
     def _serve(self, made: socket.socket, address: Any) -> None:
-        transport = None
+        transport = protocol = None
         try:
             peer = self._peer(made, address)
             protocol = self.factory.buildProtocol(peer)
@@ -255,22 +255,25 @@ class StreamPort:
             transport = server(made, protocol, address, self, self._accepted, self._descriptors)
             protocol.makeConnection(transport)
         except MemoryError:
-            self._starve(made, transport)
+            try:
+                with suppress(OSError, MemoryError):
+                    made.send(self._starved())
+            finally:
+                self._close(made, transport, protocol)
         except Exception:
             log.failure("a connection could not be served")
-            if transport is None:
-                made.close()
-            else:
-                transport.abortConnection()
+            self._close(made, transport, protocol)
 
-    def _starve(self, made: socket.socket, transport: Any) -> None:
-        """Close a connection that there is no memory for; tell the peer why."""
-        with suppress(OSError, MemoryError):
-            made.send(self._starved())
-        if transport is None:
-            made.close()
-        else:
+    def _close(self, made: socket.socket, transport: Any, protocol: Any) -> None:
+        """Close a connection that can't be served, as far as it has come."""
+        if transport is not None:
             transport.abortConnection()
+            return
+        made.close()
+        # Of a connection that was never made, no transport tells the end. Within TLS, as well.
+        unmade = getattr(getattr(protocol, "wrappedProtocol", protocol), "unmade", None)
+        if unmade is not None:
+            unmade()
 
     def _peer(self, made: socket.socket, address: Any) -> IAddress:
         if self._family == socket.AF_INET:

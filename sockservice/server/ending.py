@@ -36,11 +36,14 @@ class Ending(Replying):
         """Called once when the connection has ended."""
         raise NotImplementedError
 
+    def unmade(self) -> None:
+        """The connection could not be made; called by the port."""
+        self._phase = SHUT
+        self.factory.admission.left(self.source)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if "_activity" not in vars(self):
-            # It could not be made.
-            self._phase = SHUT
-            self.factory.admission.left(self.source)
+            self.unmade()
             return
         if (
             self._outbox.unsent

@@ -145,6 +145,11 @@ class ProxyHeader(Protocol):
         gone = partial(self._lines.unexpected, self)
         self._hand(Rejected(self._lines.rejector, f"error {reason}\n".encode(), gone))
 
+    def unmade(self) -> None:
+        """The connection could not be made; called by the port."""
+        self._waits = False
+        self._lines.admission.left(None)
+
     def starved(self) -> None:
         """There is no memory for what arrives; called as a LineServer's."""
         self._lines.counters.starved += 1

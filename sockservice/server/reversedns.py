@@ -39,14 +39,18 @@ class Names:
             self._say(self._known[host], peer)
         elif self._underWay < UNDER_WAY:
             self._underWay += 1
-            # The reactor would wait at its end for the threads of its own pool.
-            Thread(target=self._ask, args=(peer, host), name="name", daemon=True).start()
+            try:
+                # The reactor would wait at its end for the threads of its own pool.
+                Thread(target=self._ask, args=(peer, host), name="name", daemon=True).start()
+            except (RuntimeError, MemoryError):
+                # The system starts no more threads.
+                self._underWay -= 1
 
     def _ask(self, peer: str, host: str) -> None:
         # They are to interrupt what the main thread waits for.
         pthread_sigmask(SIG_BLOCK, valid_signals())
         name = ""
-        with suppress(OSError, UnicodeError):
+        with suppress(OSError, UnicodeError, MemoryError):
             name = socket.gethostbyaddr(host)[0]
         self._reactor.callFromThread(self._found, name, peer, host)
 

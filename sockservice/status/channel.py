@@ -178,6 +178,10 @@ class Channel(http.HTTPChannel):
         """The peer does not speak TLS, where that is spoken; called by the transport."""
         self.transport.abortConnection()
 
+    def unmade(self) -> None:
+        """The connection could not be made; called by the port."""
+        self.factory.left(self)
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._linger is not None:
             self._linger.cancel()

@@ -16,14 +16,22 @@ import pytest
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import DatagramProtocol, Factory
+from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 
 from sockservice import Ack, DatagramPort, Echo, LineFactory
+from sockservice.limits.admission import Admission, Limits
 from sockservice.net.epoll import SLICE
 from sockservice.net.stream import StreamPort
 from sockservice.net.udp import mmsg as batches
 from sockservice.server.answers import Answer
+from sockservice.server.proxy import ProxyFactory
 from tests.conftest import PATIENCE, HandReactor, Log
+
+
+def overTLS(factory: LineFactory) -> Any:
+    """Wrap a factory as TLS does."""
+    return WrappingFactory(factory)
 
 
 class Unwilling(socket.socket):
@@ -672,6 +680,42 @@ def test_a_port_that_fails_at_a_connection_accepts_the_next(
         streams.connect()
         reactor.until(lambda number=number: factory.asked == number)  # type: ignore[misc]
     assert len(log.failures(ZeroDivisionError)) == 2
+
+
+class Unwatching:
+    """A reactor that takes no reader, as when there are too many in an epoll set."""
+
+    def __init__(self, reactor: HandReactor, problem: Exception) -> None:
+        self._reactor = reactor
+        self._problem = problem
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)
+
+    def addReader(self, reader: Any) -> None:
+        raise self._problem
+
+
+NO_ROOM = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("problem", [NO_ROOM, MemoryError()], ids=["watches", "memory"])
+@pytest.mark.parametrize("wrapped", [lambda factory: factory, ProxyFactory, overTLS])
+def test_a_connection_that_cannot_be_made_holds_no_place(
+    reactor: HandReactor,
+    opened: ExitStack,
+    log: Log,
+    wrapped: Callable[[LineFactory], Any],
+    problem: Exception,
+) -> None:
+    factory = LineFactory(reactor, Ack, admission=Admission(Limits(connections=1)))
+    streams = Streams(reactor, opened, "127.0.0.1", wrapped(factory))
+    streams.port._descriptors = Unwatching(reactor, problem)
+    for _ in range(3):
+        assert reactor.received(streams.connect()) == b""
+    log.failures(OSError)
+    assert factory.admission.refusal(None, 0.0) is None
+    assert factory.counters.turnedAway == 0
 
 
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET])

@@ -129,3 +129,20 @@ async def test_a_unix_peer_has_no_name_to_look_for(
     peer.sendall(b"a\n")
     assert await received(peer, 3) == b"ok\n"
     assert asked == []
+
+
+def test_without_threads_peers_stay_nameless_and_later_ones_do_not(
+    reactor: HandReactor, asked: Asked, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking = Names(reactor, Journal(reactor))
+    with monkeypatch.context() as patched:
+        patched.setattr(names, "Thread", _noThread)
+        for number in range(names.UNDER_WAY + 1):
+            looking.look(f"192.0.2.{number}:7", f"192.0.2.{number}")
+    looking.look("192.0.2.99:7", "192.0.2.99")
+    reactor.until(lambda: called(log))
+    assert asked == ["192.0.2.99"]
+
+
+def _noThread(**_: Any) -> None:
+    raise RuntimeError("can't start new thread")

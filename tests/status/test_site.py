@@ -1,5 +1,6 @@
 """What is served where, and to whom: in order, with bounds, and nothing to other names."""
 
+import errno
 import json
 import re
 import ssl
@@ -214,6 +215,25 @@ def test_connections_beyond_the_limit_are_refused(
     peers[0].close()
     reactor.until(lambda: len(channels(served)) == 1)
     assert served.state()["counters"]["statusTurnedAway"] == 1
+
+
+def test_a_connection_that_cannot_be_made_holds_no_place(
+    serve: Callable[..., Served],
+    reactor: HandReactor,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served = serve("--status-connections", "2")
+
+    def full(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(reactor, "addReader", full)
+        for _ in range(2):
+            assert reactor.received(served.peer()) == b""
+    assert len(log.failures(OSError)) == 2
+    assert served.get("/health/live").status == 200
 
 
 def events(received: bytes) -> list[dict[str, str]]:
