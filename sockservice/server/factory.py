@@ -130,16 +130,16 @@ class LineFactory(ServerFactory):
             return turned
         try:
             connection = self._protocol()
+            connection.source = source(addr)
+            connection.factory = self
+            if addr is not None:
+                # The transport's own idea of it may be a proxy's.
+                connection.peer = peer
+                if self.names is not None and isinstance(addr, (IPv4Address, IPv6Address)):
+                    self.names.look(connection.peer, addr.host)
         except BaseException:
             self.admission.left(source(addr))
             raise
-        connection.source = source(addr)
-        connection.factory = self
-        if addr is not None:
-            # The transport's own idea of it may be a proxy's.
-            connection.peer = peer
-            if self.names is not None and isinstance(addr, (IPv4Address, IPv6Address)):
-                self.names.look(connection.peer, addr.host)
         return connection
 
     def turned(self, addr: IAddress | None, peer: str) -> Rejected | None:

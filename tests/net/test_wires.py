@@ -1,8 +1,8 @@
 """On every wire, whatever it waited for, a connection goes on once nothing is in the way.
 
-Peers on real sockets, in the clear, over TLS and behind a PROXY header, send in pieces, stop
-reading and read on, while the store stops and fails and the rate of lines changes, in an order
-that is drawn. In the end each has all its replies.
+Peers on real sockets, TCP and UNIX ones, in the clear, over TLS and behind a PROXY header, send
+in pieces, stop reading and read on, while the store stops and fails and the rate of lines
+changes, in an order that is drawn. In the end each has all its replies.
 """
 
 import random
@@ -52,7 +52,7 @@ class Peer:
     """A client that never waits."""
 
     def __init__(self, at: Any, header: bytes, tls: ssl.SSLContext | None, data: bytes) -> None:
-        plain = socket.socket()
+        plain = socket.socket(socket.AF_INET if isinstance(at, tuple) else socket.AF_UNIX)
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         plain.connect(at)
@@ -62,6 +62,7 @@ class Peer:
         if tls is not None:
             self.socket = tls.wrap_socket(plain, do_handshake_on_connect=False)
         self.rest = data
+        self._sending = b""
         self.lines = data.count(b"\n")
         self.replies = 0
         self.reads = True
@@ -70,8 +71,11 @@ class Peer:
         """Send so much at most, and read what is there."""
         waiting = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
         if self.rest:
+            # OpenSSL wants to be given again what it could not send.
+            self._sending = self._sending or self.rest[:size]
             with suppress(*waiting):
-                self.rest = self.rest[self.socket.send(self.rest[:size]) :]
+                self.rest = self.rest[self.socket.send(self._sending) :]
+                self._sending = b""
         if self.reads:
             with suppress(*waiting):
                 self.replies += self.socket.recv(65536).count(b"\n")
@@ -126,10 +130,13 @@ def test_each_peer_has_all_its_replies_in_the_end(
         served: Any = tls(factory) if secure else factory
         if proxied:
             served = ProxyFactory(served)
-        bound = opened.enter_context(closing(socket.socket()))
+        local = draw.random() < 0.3
+        family = socket.AF_UNIX if local else socket.AF_INET
+        bound = opened.enter_context(closing(socket.socket(family)))
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
-        bound.bind(("127.0.0.1", 0))
+        # A name that the system chooses, or a number.
+        bound.bind("" if local else ("127.0.0.1", 0))
         port = StreamPort(reactor, bound, served, 10, watching)
         port.startListening()
         opened.callback(lambda factory=factory: reactor.result(factory.drain()))  # type: ignore[misc]

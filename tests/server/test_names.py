@@ -6,7 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from twisted.internet.address import IPv4Address
 
+from sockservice import Ack, LineFactory
+from sockservice.limits.admission import Admission, Limits
 from sockservice.limits.lograte import PERIOD, Journal
 from sockservice.server import reversedns as names
 from sockservice.server.reversedns import Names
@@ -146,3 +149,18 @@ def test_without_threads_peers_stay_nameless_and_later_ones_do_not(
 
 def _noThread(**_: Any) -> None:
     raise RuntimeError("can't start new thread")
+
+
+def test_a_connection_that_finds_no_memory_holds_no_place(reactor: HandReactor) -> None:
+    class Starving(Names):
+        def look(self, peer: str, host: str) -> None:
+            raise MemoryError
+
+    admission = Admission(Limits(connections=1))
+    starving = Starving(reactor, Journal(reactor))
+    factory = LineFactory(reactor, Ack, admission=admission, names=starving)
+    address = IPv4Address("TCP", "192.0.2.1", 7)
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            factory.buildProtocol(address)
+    assert factory.counters.turnedAway == 0
