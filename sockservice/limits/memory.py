@@ -45,6 +45,11 @@ class MemoryLimit:
         self._reserve: mmap.mmap | None = None
         self._scarceUntil = inf  # as long as there is no reserve
 
+    @property
+    def tight(self) -> bool:
+        """Whether half of the limit is held: who can hold its peer back should do so."""
+        return 0 < self.most <= 2 * self.held
+
     def scarce(self, now: float) -> bool:
         """Return whether no connection should be accepted, for the system gives no memory.
 

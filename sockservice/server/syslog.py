@@ -25,7 +25,7 @@ from sockservice.wire.syslog import SyslogFraming
 #: Seconds until what could not be stored is tried again.
 AGAIN = 1.0
 #: Bytes of messages that one connection has waiting for the store, about; it is not read
-#: beyond them.
+#: beyond them, nor while it has any and memory is tight.
 HELD = 1024 * 1024
 
 log = Logger()
@@ -83,7 +83,7 @@ class Syslog(Ack):
         if not self._storing:
             self._storing = True
             self._store()
-        if self._replies.held >= HELD:
+        if self._replies.held >= HELD or self.factory.memory.tight:
             self._intake.full = True
         self._waitIfFull()
 

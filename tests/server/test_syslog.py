@@ -110,6 +110,29 @@ def test_who_sends_on_is_not_read_while_nothing_can_be_stored(
     reactor.until(lambda: not wire.paused)
 
 
+def test_many_are_held_back_before_one_is_closed_to_make_room(
+    factory: LineFactory, engine: Gate, reactor: HandReactor, counters: Counters
+) -> None:
+    factory.memory.most = 40_000
+    engine.problem = FULL
+    wires, sent = [], 0
+    for _ in range(50):
+        wires.append(wire := Wire(peerAddress=ADDRESS))
+        wire.protocol = factory.buildProtocol(ADDRESS)
+        wire.protocol.makeConnection(wire)
+    for _ in range(20):
+        for wire in wires:
+            if not wire.paused:
+                wire.protocol.dataReceived(b"<13>%07d\n" % sent * 10)
+                sent += 10
+        reactor.iterate(0)
+    assert all(wire.paused for wire in wires)
+    engine.problem = None
+    reactor.until(lambda: len(engine.lines) == sent, passing=0.3)
+    reactor.until(lambda: not any(wire.paused for wire in wires))
+    assert counters.lost == 0 and not any(wire.disconnecting for wire in wires)
+
+
 def test_who_has_been_stored_while_others_fill_the_store_is_read_again_after_them(
     wire: Wire,
     engine: Gate,
