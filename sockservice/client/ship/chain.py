@@ -12,6 +12,8 @@ from sockservice.client.ship.content import suffix
 _NUMBER = re.compile(r"[.-]\d{1,3}")
 _DATE = re.compile(r"[.-]\d{4}.*")
 _ADDED = re.compile(r"[.-](\d[\w.:+-]*|old|bak|prev|previous|last)")
+#: The name of a log file and a number that was added, of which there is no doubt.
+_NUMBERED = re.compile(r"(.+\.log)\.(\d{1,3}|old)")
 #: A date that was put before the name's own ending (`extension` of logrotate, log4j).
 _BETWEEN = re.compile(r"[.-]\d{4}-?\d\d-?\d\d[\w:+-]*(\.\d+)?")
 #: Ends of names of files that are no logs.
@@ -22,14 +24,38 @@ def chain(path: str) -> list[str]:
     """Return the files that `path` was written to, the oldest first, `path` itself last.
 
     Of a file and its compressed twin only the first is there: while it is, the twin may not be
-    whole.
+    whole. What a link leads to is rotated where it is, under its own name.
     """
-    folder, name = os.path.split(path)
+    own = os.path.realpath(path) if os.path.islink(path) else path
+    folder, name = os.path.split(own)
     with suppress(OSError):
-        return [
-            os.path.join(folder, each) for each in _ordered(name, os.listdir(folder or "."), folder)
-        ]
+        names = _ordered(name, os.listdir(folder or "."), folder)
+        there = (os.path.join(folder, each) for each in names)
+        return [path if each == own else each for each in there]
     return []
+
+
+def reachable(path: str) -> None:
+    """Look into the folder of `path`, which need not be there.
+
+    :raises OSError: What is in it can't be seen.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        os.listdir(folderOf(path))
+
+
+def folderOf(path: str) -> str:
+    """Return the folder in which the log file `path` is rotated; a link is where it leads to."""
+    return os.path.dirname(os.path.realpath(path) if os.path.islink(path) else path) or "."
+
+
+def current(name: str) -> str:
+    """Return the name of the log file of which `name` has to be a predecessor, or "".
+
+    A file with a date in its name may be one that is written to, as may be `worker.1`.
+    """
+    found = _NUMBERED.fullmatch(name)
+    return found[1] if found else ""
 
 
 def older(name: str, other: str) -> bool:

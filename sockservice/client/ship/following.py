@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from sockservice.client.ship.chain import chain
 from sockservice.client.ship.content import HEAD, Content, UnreadableFile, content, unwritten
-from sockservice.client.ship.place import Note, behind, fitting
+from sockservice.client.ship.place import Note, found
 from sockservice.client.ship.reading import LineReader, before, lastLine
 from sockservice.client.ship.succession import Known, changed, copied, listing, newer, size
 from sockservice.wire.plurals import counted
@@ -22,10 +22,6 @@ AGAIN = 1.0
 SKIPPED = 10_000
 #: Nanoseconds in which a folder may change twice and show the same time.
 TICK = 50_000_000
-
-
-class Gone(Exception):
-    """The file in which the session stood is there no more."""
 
 
 class Follower:
@@ -98,19 +94,15 @@ class Follower:
         It was `crc` at the note, and is `want` now.
 
         :raises Gone: It is not to be found.
+        :raises OSError: It is not to be found, but a file can't be read that it may be in.
         :raises ValueError: The note is none of a Follower's.
         """
         noted = Note.parse(note)
         if noted.done and not count:
             self._noted = noted
             return
-        for path in fitting(chain(self.path), noted):
-            with suppress(OSError, UnreadableFile), content(path) as file:
-                end = behind(file, noted.offset, count, crc, self._limit, want)
-                if end is not None and self._open(file, end):
-                    self._noted = noted
-                    return
-        raise Gone
+        self._open(*found(self.path, noted, count, crc, self._limit, want))
+        self._noted = noted
 
     def skip(self, note: str) -> None:
         """Go on behind the file of `note`, which is gone."""

@@ -6,6 +6,7 @@ from hashlib import sha256
 from typing import NamedTuple, Self
 from zlib import crc32
 
+from sockservice.client.ship.chain import chain, reachable
 from sockservice.client.ship.content import Content, UnreadableFile, content
 from sockservice.client.ship.reading import TAIL, LineReader, before
 from sockservice.wire.session import folded
@@ -14,6 +15,13 @@ _NOTE = re.compile(
     r"(?P<kind>[12]):(?P<length>\d+):(?P<head>[0-9a-f]{16}):(?P<offset>\d+)"
     r":(?P<tail>[0-9a-f]{8}):(?P<written>\d+):(?P<device>\d+)\.(?P<inode>\d+)"
 )
+
+
+class Gone(Exception):
+    """The file in which the session stood is there no more.
+
+    The text, if there is any, says of a file that it is damaged or can't be decompressed.
+    """
 
 
 class Note(NamedTuple):
@@ -98,7 +106,14 @@ def digest(head: bytes) -> str:
     return sha256(head).hexdigest()[:16]
 
 
-def fitting(paths: list[str], note: Note) -> list[str]:
+class Fitting(NamedTuple):
+    """The files that a note fits, and why others could not be looked at."""
+
+    paths: list[str]
+    problems: list[OSError | UnreadableFile]
+
+
+def fitting(paths: list[str], note: Note) -> Fitting:
     """Return those of `paths`, which are in the order of a chain, that `note` fits.
 
     The most likely comes first. A file and its copy both fit, as do files that are equal or
@@ -107,14 +122,44 @@ def fitting(paths: list[str], note: Note) -> list[str]:
     inode counts where somebody has altered the times.
     """
     fits: list[tuple[bool, bool, int, str]] = []
+    problems: list[OSError | UnreadableFile] = []
     for index, path in enumerate(paths):
-        with suppress(OSError, UnreadableFile), content(path) as file:
-            if note.fits(file):
-                said = file.stat()
-                old = said.st_mtime_ns < note.written
-                other = (said.st_dev, said.st_ino) != (note.device, note.inode)
-                fits.append((old, old and other, -index if old else index, path))
-    return [path for *_, path in sorted(fits)]
+        try:
+            with suppress(FileNotFoundError), content(path) as file:
+                if note.fits(file):
+                    said = file.stat()
+                    old = said.st_mtime_ns < note.written
+                    other = (said.st_dev, said.st_ino) != (note.device, note.inode)
+                    fits.append((old, old and other, -index if old else index, path))
+        except (OSError, UnreadableFile) as problem:
+            problems.append(problem)
+    return Fitting([path for *_, path in sorted(fits)], problems)
+
+
+def found(
+    path: str, note: Note, count: int, crc: int, limit: int, want: int
+) -> tuple[Content, int]:
+    """Return the file, open, and the place in it that is `count` lines behind that of `note`.
+
+    It may be `path`, or what that was rotated to; see `behind`.
+
+    :raises Gone: It is not to be found.
+    :raises OSError: It is not to be found, but a file can't be read that it may be in.
+    """
+    fits, problems = fitting(chain(path), note)
+    for each in fits:
+        try:
+            with suppress(FileNotFoundError), content(each) as file:
+                end = behind(file, note.offset, count, crc, limit, want)
+                if end is not None:
+                    file.kept = True
+                    return file, end
+        except (OSError, UnreadableFile) as problem:
+            problems.append(problem)
+    reachable(path)
+    if refused := [each for each in problems if isinstance(each, OSError)]:
+        raise refused[0]
+    raise Gone(*map(str, problems[:1]))
 
 
 def behind(file: Content, offset: int, count: int, crc: int, limit: int, want: int) -> int | None:

@@ -7,14 +7,15 @@ from typing import Any
 from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockservice.client.requests import Unanswered
 from sockservice.client.session import SessionError, SessionSender
-from sockservice.client.ship.following import Follower, Gone
-from sockservice.client.ship.place import Note
+from sockservice.client.ship.following import AGAIN, Follower
+from sockservice.client.ship.place import Gone, Note
 from sockservice.wire.plurals import counted, plural
 from sockservice.wire.session import LONGEST, Opened
 
@@ -36,8 +37,10 @@ class FileGone(SessionError):
 def sessionOf(name: str, path: str) -> str:
     """Return the name of the session of a file: NAME:PATH, percent-encoded where it has to be.
 
-    :raises ValueError: It would be too long.
+    :raises ValueError: It would be too long, or `path` names no file.
     """
+    if os.path.basename(path) in ("", ".", ".."):
+        raise ValueError(f"{path or repr(path)}: the path names no file")
     place = quote(os.fsencode(os.path.abspath(path)), safe="/:@+").replace("~", "%7E")
     session = f"{name}:{place}"
     if len(session) > LONGEST:
@@ -59,7 +62,7 @@ class Shipper(SessionSender):
     second. `inThread` calls a function in a thread, for a file may be slow to read; the other
     keywords are those of :class:`SessionSender`.
 
-    :raises ValueError: `path` is too long for the name of a session.
+    :raises ValueError: `path` is too long for the name of a session, or names no file.
     """
 
     def __init__(
@@ -137,7 +140,7 @@ class Shipper(SessionSender):
 
     async def opened(self, opened: Opened) -> None:
         if self._finding is None:
-            self._finding = self._inThread(self._find, opened)
+            self._finding = Deferred.fromCoroutine(self._found(opened))
         found: Deferred[None] = Deferred()
         # The search goes on, even if the connection should end.
         self._finding.chainDeferred(found)
@@ -152,8 +155,25 @@ class Shipper(SessionSender):
             self._follower.stop()
         return super().stopService().addCallback(self._close)
 
+    async def _found(self, opened: Opened) -> None:
+        """Find the place where the session stands, and try again while a file can't be read."""
+        told = ""
+        while not self._stopped:
+            try:
+                await self._inThread(self._find, opened)
+                return
+            except OSError as problem:
+                why = f"{os.fsdecode(problem.filename or self.path)}: {problem.strerror}"
+                if why != told:
+                    self.said(f"{why}; trying again")
+                    told = why
+            await deferLater(self._reactor, AGAIN)
+
     def _find(self, opened: Opened) -> None:
-        """Find the place where the session stands."""
+        """Find the place where the session stands.
+
+        :raises OSError: A file can't be read that it may be in.
+        """
         follower = Follower(
             self.path, opened.limit, seconds=self._reactor.seconds, said=self._tellLater
         )
@@ -162,10 +182,11 @@ class Shipper(SessionSender):
                 count = opened.position - opened.noted
                 try:
                     follower.resume(opened.note, count, opened.notedCrc, opened.crc)
-                except Gone:
+                except Gone as why:
+                    unless = f", unless it can't be read ({why})" if str(why) else ""
                     gone = (
-                        f"the file that session {self.session} was in is gone: lines behind its "
-                        f"position {opened.position} may be missing"
+                        f"the file that session {self.session} was in is gone{unless}: lines "
+                        f"behind its position {opened.position} may be missing"
                     )
                     if self._gone != "continue":
                         raise FileGone(gone) from None
@@ -178,7 +199,7 @@ class Shipper(SessionSender):
                 )
             else:
                 follower.start(self._where)
-        except (ValueError, OSError) as problem:
+        except ValueError as problem:
             raise SessionError(f"{self.path}: {problem}") from problem
         self._follower = follower
 

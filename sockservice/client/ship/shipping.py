@@ -3,6 +3,7 @@
 import glob
 import os
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -11,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockservice.client.ship.chain import older
+from sockservice.client.ship.chain import current, older
 from sockservice.client.ship.content import suffix
 from sockservice.client.ship.shipper import INTERVAL, Shipper, sessionOf
 from sockservice.wire.session import Hello
@@ -39,7 +40,8 @@ class Shipping(MultiService):
     told the path of a file that matches but is too long for the name of a session, and why it
     is passed over; without it that is logged.
 
-    :raises ValueError: `name` is no name of a session, or a path is too long for that.
+    :raises ValueError: `name` is no name of a session, or a path is too long for that or names
+        no file.
     """
 
     def __init__(
@@ -60,7 +62,8 @@ class Shipping(MultiService):
         self._paths = paths
         self._make = make
         self._refused = refused
-        self._passed: set[str] = set()  # paths that were refused
+        self._shipped: dict[str, str] = {}  # the paths of `shippers`, by the absolute ones
+        self._passed: set[str] = set()  # absolute paths that were refused
         self._how = how
         #: The services, by path.
         self.shippers: dict[str, Shipper] = {}
@@ -100,27 +103,31 @@ class Shipping(MultiService):
                 shipper.look()
 
     def _search(self, where: str) -> None:
-        found = dict.fromkeys(self._paths)
+        # By absolute paths, for the same file must not be shipped twice.
+        named: dict[str, str] = {}
+        matching: dict[str, str] = {}
         for path in self._paths:
-            if glob.has_magic(path) and not os.path.exists(path):
-                del found[path]
-                found |= dict.fromkeys(sorted(glob.glob(path, recursive=True)))
-        logs = [os.path.split(path) for path in {**found, **self.shippers}]
-        for path in found:
-            if path in self.shippers or path in self._passed:
+            if not glob.has_magic(path) or os.path.exists(path):
+                named.setdefault(os.path.abspath(path), path)
                 continue
-            if path not in self._paths and (
-                suffix(path) or not os.path.isfile(path) or _rotated(path, logs)
-            ):
+            for each in sorted(glob.glob(path, recursive=True)):
+                if log := _log(each, path):
+                    matching.setdefault(os.path.abspath(log), log)
+        logs = [os.path.split(path) for path in {**named, **matching, **self._shipped}]
+        for place, path in {**matching, **named}.items():
+            if place in self._shipped or place in self._passed:
+                continue
+            if place not in named and _rotated(place, logs):
                 continue
             try:
                 sessionOf(self._arguments[1], path)
             except ValueError as problem:
-                if path in self._paths:
+                if place in named:
                     raise
-                self._passed.add(path)
+                self._passed.add(place)
                 self._refused(path, str(problem))
             else:
+                self._shipped[place] = path
                 self._add(path, where)
 
     def _add(self, path: str, where: str) -> None:
@@ -134,6 +141,21 @@ class Shipping(MultiService):
             shipper.said(failure.getErrorMessage())
         else:
             self.failed.errback(failure)
+
+
+def _log(path: str, pattern: str) -> str:
+    """Return the log file that `path`, which matches `pattern`, is of, if it is of any.
+
+    That is another if `path` is what a file was rotated to that matches, too. It need not be
+    there: a program may make it later.
+    """
+    if suffix(path) or not os.path.isfile(path):
+        return ""
+    folder, name = os.path.split(path)
+    log = current(name)
+    return (
+        os.path.join(folder, log) if log and fnmatchcase(log, os.path.basename(pattern)) else path
+    )
 
 
 def _rotated(path: str, logs: list[tuple[str, str]]) -> bool:

@@ -4,7 +4,7 @@ import os
 from contextlib import suppress
 from typing import NamedTuple
 
-from sockservice.client.ship.chain import chain
+from sockservice.client.ship.chain import chain, folderOf
 from sockservice.client.ship.content import HEAD, Content, UnreadableFile, content
 from sockservice.client.ship.place import Note, fitting
 
@@ -47,9 +47,13 @@ def newer(path: str, paths: list[str], noted: Note | None) -> list[tuple[str, in
     """
     if noted is None:
         return [(each, 0) for each in paths]
-    if fits := fitting(paths, noted):
+    if fits := fitting(paths, noted).paths:
         first = paths.index(fits[0]) + 1
         return [(fits[0], noted.offset), *((each, 0) for each in paths[first:])]
+    for first, each in enumerate(paths, 1):
+        if _same(each, noted):
+            # It can't be read any more, nor need it be.
+            return [(each, 0) for each in paths[first:]]
     # It is there no more, nor is what is older.
     first = 0
     while first < len(paths) and paths[first] != path and _written(paths[first]) < noted.written:
@@ -81,6 +85,15 @@ def copied(path: str, file: Content, known: Known) -> Content | None:
     return None
 
 
+def _same(path: str, noted: Note) -> bool:
+    """Return whether `path` is the very file of `noted`, and nobody has written to it since."""
+    with suppress(OSError):
+        said = os.stat(path)
+        same = (said.st_dev, said.st_ino) == (noted.device, noted.inode)
+        return same and said.st_mtime_ns == noted.written
+    return False
+
+
 def _written(path: str) -> int:
     with suppress(OSError):
         return os.stat(path).st_mtime_ns
@@ -90,7 +103,7 @@ def _written(path: str) -> int:
 def changed(path: str) -> int:
     """Return when the folder of a file last changed, in nanoseconds; 0 if there is none."""
     with suppress(OSError):
-        return os.stat(os.path.dirname(path) or ".").st_mtime_ns
+        return os.stat(folderOf(path)).st_mtime_ns
     return 0
 
 

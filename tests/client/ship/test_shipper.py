@@ -1,6 +1,8 @@
 """Services that ship log files, against servers in memory that break."""
 
+import os
 from collections.abc import Callable
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,26 @@ class Ground:
 
     def lines(self, name: str) -> list[bytes]:
         return self.far.rows[sessionOf("web", str(self.folder / name))].lines
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], Callable[[], None]]:
+    """Have the system refuse to open a path, as it never does to root, until told to allow it."""
+
+    def refuse(path: Path) -> Callable[[], None]:
+        def refusing(call: Callable[..., Any]) -> Callable[..., Any]:
+            def opened(asked: Any, *arguments: Any) -> Any:
+                if os.fspath(asked) == str(path):
+                    raise PermissionError(EACCES, os.strerror(EACCES), str(path))
+                return call(asked, *arguments)
+
+            return opened
+
+        monkeypatch.setattr(os, "open", refusing(os.open))
+        monkeypatch.setattr(os, "listdir", refusing(os.listdir))
+        return monkeypatch.undo
+
+    return refuse
 
 
 @pytest.fixture
@@ -250,6 +272,98 @@ def test_a_file_that_matches_and_is_too_long_for_a_session_stops_no_other(ground
     assert [Path(path).name[0] for path, _ in refused] == ["x", "y"]
     assert refused[0][1].startswith(f"{ground.folder / long}: its session's name would have")
     assert [*shipping.shippers] == [str(ground.folder / "z.log")]
+
+
+def test_a_file_that_is_named_twice_is_shipped_once(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (ground.folder / "a.log").write_bytes(b"1\n")
+    shipping = ground.ship("a.log", f"../{ground.folder.name}/a.log", "*.log", "*.log")
+    ground.run()
+    assert (len(shipping.shippers), ground.lines("a.log")) == (1, [b"1"])
+    monkeypatch.chdir(ground.folder)
+    relative = Shipping(ground.clock, ground.far, "web", ["./*.log", "a.log", f"{os.getcwd()}/*"])
+    assert [*relative.shippers] == ["a.log"]
+
+
+def test_what_was_rotated_is_shipped_with_its_file_though_that_is_not_there_yet(
+    ground: Ground,
+) -> None:
+    (ground.folder / "a.log.2").write_bytes(b"1\n")
+    (ground.folder / "a.log.1").write_bytes(b"2\n")
+    (ground.folder / "worker.1").write_bytes(b"another\n")
+    shipping = ground.ship("*")
+    (ground.folder / "a.log").write_bytes(b"3\n")
+    ground.run()
+    assert sorted(Path(path).name for path in shipping.shippers) == ["a.log", "worker.1"]
+    assert ground.lines("a.log") == [b"1", b"2", b"3"]
+    # Whoever asks for the rotated ones alone gets them.
+    assert [Path(path).name for path in ground.ship("a.log.?").shippers] == ["a.log.1", "a.log.2"]
+
+
+@pytest.mark.parametrize("path", ["", ".", "logs/", ".."])
+def test_a_path_that_names_no_file(path: str) -> None:
+    with pytest.raises(ValueError, match="the path names no file"):
+        Shipping(Clock(), Endpoint(), "web", [path])
+
+
+@pytest.mark.parametrize("where", ["a.log", "."])
+@pytest.mark.parametrize("gone", ["stop", "continue"])
+def test_a_file_that_may_not_be_read_for_a_while_is_not_gone(
+    ground: Ground, refusing: Callable[[Path], Any], gone: str, where: str
+) -> None:
+    log = ground.folder / "a.log"
+    log.write_bytes(b"1\n2\n")
+    ground.ship("a.log")
+    log.write_bytes(b"1\n2\n3\n")
+    ground.run()
+    ground.die()
+    allow = refusing(ground.folder / where)
+    told: list[str] = []
+
+    class Told(Shipper):
+        def said(self, text: str) -> None:
+            told.append(text)
+
+    ground.ship("a.log", gone=gone, make=Told)
+    assert (told, ground.failed.came) == (
+        [f"{ground.folder / where}: Permission denied; trying again"],
+        False,
+    )
+    allow()
+    with log.open("ab") as file:
+        file.write(b"4\n")
+    ground.run()
+    assert ground.lines("a.log") == [b"1", b"2", b"3", b"4"]
+
+
+def test_a_file_that_may_not_be_read_for_a_while_where_its_end_is_looked_for(
+    ground: Ground, refusing: Callable[[Path], Any]
+) -> None:
+    log = ground.folder / "a.log"
+    log.write_bytes(b"1\n")
+    allow = refusing(log)
+    ground.ship("a.log", where="end")
+    assert ground.failed.came is False
+    allow()
+    ground.run()
+    with log.open("ab") as file:
+        file.write(b"2\n")
+    ground.run()
+    assert ground.lines("a.log") == [b"2"]
+
+
+def test_it_stops_while_a_file_may_not_be_read(
+    ground: Ground, refusing: Callable[[Path], Any]
+) -> None:
+    log = ground.folder / "a.log"
+    log.write_bytes(b"1\n")
+    refusing(log)
+    shipping = ground.ship("a.log", where="end")
+    stopped = Outcome(shipping.stopService())
+    ground.run()
+    assert (stopped.came, ground.clock.getDelayedCalls()) == (True, [])
+    ground.running.clear()
 
 
 def test_a_file_that_does_not_exist_yet(ground: Ground) -> None:

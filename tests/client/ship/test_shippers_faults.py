@@ -7,13 +7,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sockservice.client.ship.content import SUFFIXES, PlainFile
-from sockservice.client.ship.following import Gone
+from sockservice.client.ship.place import Gone
 from tests.client.ship.carrier import Carrier, Server
 
 
@@ -569,6 +570,57 @@ def test_a_file_that_may_not_be_read_is_told_of(log: Log, monkeypatch: Any) -> N
     carrier = log.up()
     carrier.carry()
     assert "no regular file" in carrier.said[0]
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_link_to_a_file_that_is_rotated_where_it_is(log: Log, tmp_path: Path, live: bool) -> None:
+    # As Kubernetes has them: /var/log/containers/… leads to /var/log/pods/…/0.log
+    own = tmp_path / "pods" / "0.log"
+    own.parent.mkdir()
+    log.path.symlink_to(own)
+    log.write("a", "b")
+    carrier = log.up()
+    carrier.carry()
+    if not live:
+        carrier.die()
+    log.write("c")
+    own.rename(f"{own}.20261127-120000")
+    log.write("d")
+    (carrier if live else log.up()).settle()
+    assert log.lines == ["a", "b", "c", "d"]
+
+
+def test_a_rotated_file_that_may_not_be_read_any_more_holds_up_nothing(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write("a")
+    carrier = log.up()
+    carrier.carry()
+    log.path.rename(log.at(".1"))
+    opened = os.open
+
+    def refusing(path: Any, *arguments: Any) -> int:
+        if path == str(log.at(".1")):
+            raise PermissionError(EACCES, os.strerror(EACCES), path)
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(os, "open", refusing)
+    log.write("b")
+    carrier.settle()
+    assert log.lines == ["a", "b"]
+    carrier.die()
+    log.write("c")
+    log.pass_()
+    assert log.lines == ["a", "b", "c"]
+
+
+def test_of_a_damaged_file_that_it_may_have_been_in_it_is_said(log: Log) -> None:
+    log.write("a")
+    log.pass_()
+    log.at(".1.gz").write_bytes(gzip.compress(log.path.read_bytes())[:-5])
+    log.path.write_text("another\n")
+    with pytest.raises(Gone, match=r"app\.log\.1\.gz: Compressed file ended"):
+        log.up()
 
 
 LOGROTATE = shutil.which("logrotate", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
