@@ -12,7 +12,7 @@ from sockservice.client.line import LineClient
 from sockservice.client.reliable import ReliableSender
 from sockservice.client.requests import Unanswered
 from sockservice.wire.plurals import counted, plural, ranged
-from sockservice.wire.session import Hello, Opened, folded
+from sockservice.wire.session import HIGHEST, Hello, Opened, folded
 
 log = Logger()
 
@@ -100,11 +100,18 @@ class SessionSender(ReliableSender):
         fails with :class:`Unanswered` when the sender is stopped before.
 
         :raises ValueError: It is no note, or lines await their replies.
+        :raises SessionRefused: The session's lines are too short for it.
         """
         hello = Hello(self.session, self.position, note)
         hello.encode()
         if self._kept or self._marked is not None or self.position is None:
             raise ValueError("a position is marked when all lines before it have their replies")
+        # A hello is a line as any other; this one has to be taken again and again.
+        longest = len(Hello(self.session, HIGHEST, note).encode())
+        if self.limit is not None and longest > self.limit:
+            raise SessionRefused(
+                f"its lines of {counted(self.limit, 'byte')} are too short to keep the place"
+            )
         self._hello = hello
         self._marked = Deferred()
         client, self._client = self._client, None

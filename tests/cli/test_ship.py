@@ -5,7 +5,8 @@ import os
 import re
 import signal
 import sqlite3
-from contextlib import closing
+import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from click.testing import CliRunner
 from sockservice.cli import main
 from sockservice.cli.progress import fitted
 from tests.certificates import Identity
-from tests.conftest import Child, Children
+from tests.conftest import SCRIPTS, Child, Children
+from tests.terminal import OnTerminal
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,15 @@ def test_send_that_follows_says_what_is_wrong(arguments: list[str], why: str) ->
     assert why in result.output
 
 
+#: Bounds the descriptors that the command behind it may have at first.
+LIMITED = """
+import os, resource, sys
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]), most))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
 class Ground:
     """A server of sessions, and a folder with logs."""
 
@@ -68,8 +79,11 @@ class Ground:
         )
         self.server.until(b"session listening on")
 
-    def ship(self, *arguments: str, target: str = "") -> "Shipped":
+    def ship(self, *arguments: str, target: str = "", files: int = 0) -> "Shipped":
         command = ["sockservice", "ship", target or self._target, "--session", "web", "--json"]
+        if files:
+            # As many as it may have open until it asks for more.
+            command[:1] = [sys.executable, "-c", LIMITED, str(files), str(SCRIPTS / command[0])]
         return Shipped(self._children.start(*command, *arguments, cwd=self.folder))
 
     def follow(self, path: str) -> "Shipped":
@@ -169,6 +183,26 @@ def test_a_file_that_is_gone(ground: Ground) -> None:
     shipped.stop()
 
 
+def test_more_files_than_may_be_open_at_first(ground: Ground) -> None:
+    for number in range(60):
+        ground.write(f"{number}.log", str(number))
+    shipped = ground.ship("*.log", files=64)
+    assert sorted(ground.stored(60), key=int) == [str(number) for number in range(60)]
+    assert shipped.stop()[0] == 143
+
+
+def test_what_files_have_had_counts_when_they_are_there_no_more(ground: Ground) -> None:
+    ground.write("a.log", "one", "two")
+    shipped = ground.ship("*.log")
+    ground.stored(2)
+    (ground.folder / "a.log").unlink()
+    said = shipped.event("file")
+    assert said["said"] == "a.log is there no more, and all of it is stored"
+    _, errors, ended = shipped.stop()
+    assert (ended["files"], ended["acknowledged"]) == (1, 2)
+    assert errors == "shipped 2 lines: terminated\n"
+
+
 def test_sighup_looks_for_new_files(ground: Ground) -> None:
     ground.write("a.log", "one")
     shipped = ground.ship("*.log")
@@ -253,6 +287,15 @@ def test_a_server_that_is_not_there_yet(ground: Ground) -> None:
     shipped = ground.ship("a.log", target=f"{none},unix:{ground.folder}/s")
     assert ground.stored(1) == ["one"]
     shipped.stop()
+
+
+def test_how_far_a_file_is_that_is_not_opened_yet_is_not_said(tmp_path: Path) -> None:
+    (tmp_path / "a.log").write_text("one\n")
+    command = f"sockservice ship unix:{tmp_path / 'none'} --session web a.log"
+    with ExitStack() as opened:
+        terminal = OnTerminal(command.split(), opened, tmp_path)
+        terminal.until("trying again.*not opened yet  a.log at 0  0 lines/s")
+        assert "behind" not in terminal.whole
 
 
 def test_a_listener_without_sessions(children: Children, ground: Ground) -> None:

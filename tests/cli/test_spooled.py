@@ -249,6 +249,7 @@ def test_a_line_longer_than_the_spool_ends_it(run: Callable[..., Run], tmp_path:
         (["--session-new"], "--session-new is not for --spool"),
         (["--unacked", "kept"], "--unacked is not for --spool"),
         (["--framing", "chunks"], "a session has lines"),
+        (["--greeting"], "--greeting is not for sessions"),
         (["--spool-limit", "1000"], "1000 is not in the range"),
         (["udp:127.0.0.1:1"], "--spool is for connections"),
     ],

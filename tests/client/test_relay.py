@@ -393,6 +393,25 @@ def test_the_session_of_another_sender_is_left_alone(note: str | None) -> None:
     assert centre.lines == [b"1"]
 
 
+def test_at_a_rate_little_is_sent_ahead_so_that_the_end_need_not_wait() -> None:
+    edge, centre = Edge(*lines(1, 100)), Centre()
+    relay = Recorded(edge, rate=4)
+    relay.startService()
+    for _ in range(24):
+        centre.take(relay.endpoint.wires[-1])
+        relay.clock.advance(0.25)
+        assert relay.outstanding <= 6
+    # As many as may be, with those of one burst.
+    assert len(centre.lines) >= 20
+    ended = Outcome(relay.stopService())
+    for _ in range(8):
+        centre.take(relay.endpoint.wires[-1])
+        relay.clock.advance(0.25)
+    assert ended.value == []
+    again = begun(edge, centre)
+    assert (centre.lines, again.relayed) == (lines(1, 100), 100)
+
+
 def test_lines_too_short_for_a_note_end_the_relay() -> None:
     relay = begun(Edge(b"1"), Centre(40))
     assert isinstance(relay.problem, SessionRefused)

@@ -206,6 +206,8 @@ def send(
 
     if not inSession and (continuing or new or resend):
         raise click.UsageError("--continue, --session-new and --resend are for --session NAME")
+    if inSession and how["greeting"]:
+        raise click.UsageError("--greeting is not for sessions")
     if inSession and framing is not Framer:
         raise click.UsageError("a session has lines; it can't be had with --framing")
     mute = getattr(framingOf(several[0]) or framing, "mute", False)

@@ -12,6 +12,7 @@ from sockservice.cli.react import react
 from sockservice.cli.status import USAGE, end, leave
 from sockservice.client.failover import separated
 from sockservice.client.targets import isDatagram
+from sockservice.limits.openfiles import allow
 
 
 @click.command()
@@ -97,6 +98,9 @@ def follow(
 
     # With what decompresses files, which no other command needs.
     from sockservice.cli.ship.following import Following
+
+    # A file takes two descriptors, and those that match a pattern may become many.
+    allow(0)
 
     async def run(reactor: Any) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,9 +46,17 @@ class Following:
         self._report = report
         self._begun = reactor.seconds()
         self._looked = self._begun
+        self._over: Counter[str] = Counter()  # of files that are there no more
         self._ended: Deferred[tuple[int, str]] = Deferred()
         self._shipping = Shipping(
-            reactor, targets, name, paths, make=self._make, refused=self._refused, **how
+            reactor,
+            targets,
+            name,
+            paths,
+            make=self._make,
+            refused=self._refused,
+            retired=self._retire,
+            **how,
         )
         self._shipping.failed.addErrback(self._failed)
 
@@ -63,7 +72,7 @@ class Following:
         self._report.event(
             "ended",
             "",
-            files=len(self._shippers),
+            files=self._over["files"] + len(self._shippers),
             acknowledged=self._acknowledged,
             unacknowledged=self._left,
             long=self._long,
@@ -81,6 +90,12 @@ class Following:
     def _refused(self, path: str, why: str) -> None:
         said = f"{why}: passed over"
         self._report.event("file", said, path=path, said=said)
+
+    def _retire(self, shipper: Shipper) -> None:
+        assert isinstance(shipper, Reported)
+        self._over += Counter(files=1, acknowledged=shipper.acknowledged, long=shipper.long)
+        said = f"{shipper.path} is there no more, and all of it is stored"
+        self._report.event("file", said, path=shipper.path, said=said)
 
     def _end(self, status: int, why: str) -> None:
         if not self._ended.called:
@@ -106,7 +121,7 @@ class Following:
 
     @property
     def _acknowledged(self) -> int:
-        return sum(each.acknowledged for each in self._shippers)
+        return self._over["acknowledged"] + sum(each.acknowledged for each in self._shippers)
 
     @property
     def _left(self) -> int:
@@ -114,7 +129,7 @@ class Following:
 
     @property
     def _long(self) -> int:
-        return sum(each.long for each in self._shippers)
+        return self._over["long"] + sum(each.long for each in self._shippers)
 
     def _failed(self, failure: Failure) -> None:
         status, why = NOT_ALL, failure.getErrorMessage()
@@ -142,6 +157,7 @@ class Following:
     def _show(self) -> None:
         shippers = self._shippers
         if not shippers:
+            self._report.clear()
             return
         acknowledged = self._acknowledged
         rate = self._report.rate(acknowledged)
@@ -149,8 +165,13 @@ class Following:
         late = max(each.late(now) for each in shippers)
         path, offset = max(shippers, key=lambda each: each.lag).file
         files = f"{counted(len(shippers), 'file')}  " if len(shippers) > 1 else ""
+        behind = f"{amount(sum(each.lag for each in shippers))}B, {math.ceil(late)} s behind"
+        if waiting := sum(not each.found for each in shippers):
+            # Nobody knows how far these are.
+            behind = "" if waiting == len(shippers) else f"{behind}, {waiting} "
+            behind += "not opened yet"
         self._report.show(
-            f"{amount(sum(each.lag for each in shippers))}B, {math.ceil(late)} s behind",
+            behind,
             f"{files}{os.path.basename(path)} at {offset:,}",
             speed(rate),
             f"{acknowledged:,} acknowledged",

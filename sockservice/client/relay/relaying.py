@@ -13,7 +13,6 @@ from sockservice.client.requests import Unanswered
 from sockservice.client.session import (
     Different,
     SessionError,
-    SessionRefused,
     SessionSender,
 )
 from sockservice.client.waiting import Gate
@@ -21,10 +20,12 @@ from sockservice.store.objects import Stored
 from sockservice.store.reader import Unreadable
 from sockservice.wire.framing import CRLF, LF
 from sockservice.wire.plurals import counted, plural, ranged
-from sockservice.wire.session import HIGHEST, Hello, Opened, folded
+from sockservice.wire.session import Opened, folded
 
 #: Seconds between looks for new lines.
 INTERVAL = 0.2
+#: Seconds of a rate whose lines are sent together.
+AHEAD = 0.5
 #: Lines behind a note: at a restart so many at most are compared with those that are stored.
 EVERY = 100_000
 
@@ -79,10 +80,13 @@ class Relay(SessionSender):
         objects: bool = False,
         skip: bool = False,
         after: int = 0,
+        rate: float | None = None,
         **how: Any,
     ) -> None:
         # A CR at the end of a line would be taken for a part of an LF's ending.
-        super().__init__(reactor, target, name, ending=CRLF, **how)
+        super().__init__(reactor, target, name, ending=CRLF, rate=rate, **how)
+        # At a rate no more than twice this is taken at once, or the end would have to wait for it.
+        self._ahead = 0 if rate is None else int(rate * AHEAD) + 1
         self._source: Readable = StoreRows(reactor, store) if isinstance(store, str) else store
         self._form = JSON if objects else PLAIN
         self._skip = skip
@@ -264,11 +268,16 @@ class Relay(SessionSender):
     async def _put(self, lines: list[bytes], last: Stored) -> None:
         if self._due:
             await self._mark()
-        await self.ready()
-        if self._stopped:
-            return
-        self._sending = self.sendAll(lines, _acknowledged)
-        self._sending.addErrback(lambda failure: failure.trap(Unanswered) and None)
+        step = self._ahead or len(lines)
+        for start in range(0, len(lines), step):
+            await self.ready()
+            if self._stopped:
+                return
+            before = self._sending
+            self._sending = self.sendAll(lines[start : start + step], _acknowledged)
+            self._sending.addErrback(lambda failure: failure.trap(Unanswered) and None)
+            if self._ahead:
+                await before
         self._row = last
         self._read = last[0]
         self._due = self._read - self._noted[0] >= EVERY
@@ -285,11 +294,6 @@ class Relay(SessionSender):
         await self._drain()
         row = self._row if self._row is not None and self._row[0] == self._read else None
         note = RelayNote(self._form, self._read, witness(row)).encode()
-        # A hello is a line as any other.
-        if self.limit is not None and len(Hello(self.session, HIGHEST, note).encode()) > self.limit:
-            raise SessionRefused(
-                f"its lines of {counted(self.limit, 'byte')} are too short to keep the place"
-            )
         await self.mark(note)
         self._noted = self._read, self.position or 0
         self._due = False

@@ -127,6 +127,11 @@ class Follower:
         return (self._file.path, self._reader.offset) if self._file is not None else (self.path, 0)
 
     @property
+    def ended(self) -> bool:
+        """Whether all there was has been taken, and nothing of it is there any more."""
+        return self._file is None and self._noted is not None and not chain(self.path)
+
+    @property
     def idle(self) -> bool:
         """Whether nothing has happened to the file since `take` returned no line."""
         return self._seen is not None and self._seen == self._look()

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -103,6 +103,11 @@ class Shipper(SessionSender):
         return (self.path, 0) if self._follower is None else self._follower.where
 
     @property
+    def found(self) -> bool:
+        """Whether the server has said where the session is, and the place in the file is found."""
+        return self._follower is not None
+
+    @property
     def lag(self) -> int:
         """Bytes of the file being read that have not been."""
         return 0 if self._follower is None else self._follower.lag
@@ -111,6 +116,14 @@ class Shipper(SessionSender):
     def long(self) -> int:
         """Lines that were passed over, since they are longer than the session's limit."""
         return 0 if self._follower is None else self._follower.long
+
+    @property
+    def finished(self) -> bool:
+        """Whether the file is there no more, nor is what it was rotated to, and all is stored."""
+        follower = self._follower
+        if follower is None or self._busy or self.outstanding:
+            return False
+        return follower.ended
 
     def said(self, text: str) -> None:
         """Report what happens to the file.
@@ -226,7 +239,7 @@ class Shipper(SessionSender):
         note = follower.note
         self.active = self._reactor.seconds()
         self._busy = True
-        marked = self.mark(note.encode())
+        marked = maybeDeferred(self.mark, note.encode())
         marked.addCallback(self._noted, follower, note).addErrback(self._broken)
 
     def _noted(self, _: None, follower: Follower, note: Note) -> None:
@@ -240,6 +253,8 @@ class Shipper(SessionSender):
             return  # Stopped meanwhile.
         if failure.check(OSError):
             failure = Failure(SessionError(f"{self.path}: {failure.getErrorMessage()}"))
+        elif failure.check(SessionError):
+            failure = Failure(SessionError(f"session {self.session}: {failure.value}"))
         else:
             log.failure("shipping of {path} failed", failure, path=self.path)
         self._fail(failure)

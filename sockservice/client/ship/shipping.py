@@ -31,6 +31,10 @@ def _logged(path: str, why: str) -> None:
     log.warn("{why}: passed over", why=why)
 
 
+def _told(shipper: Shipper) -> None:
+    log.info("{path} is there no more, and all of it is stored", path=shipper.path)
+
+
 class Shipping(MultiService):
     """Ships the files that `paths` name, each in a session of its own (see :class:`Shipper`).
 
@@ -38,7 +42,8 @@ class Shipping(MultiService):
     shipped from their beginning. What a file was rotated to is not shipped for itself, nor are
     compressed files. `make` makes the services, called as :class:`Shipper` is. `refused` is
     told the path of a file that matches but is too long for the name of a session, and why it
-    is passed over; without it that is logged.
+    is passed over; `retired` is told of the service of one that matched and is there no more, when
+    all is stored: it ends, and if the file comes again, another begins. Without them it is logged.
 
     :raises ValueError: `name` is no name of a session, or a path is too long for that or names
         no file.
@@ -53,6 +58,7 @@ class Shipping(MultiService):
         *,
         make: Callable[..., Shipper] = Shipper,
         refused: Callable[[str, str], object] = _logged,
+        retired: Callable[[Shipper], object] = _told,
         where: str = "oldest",
         **how: Any,
     ) -> None:
@@ -62,6 +68,7 @@ class Shipping(MultiService):
         self._paths = paths
         self._make = make
         self._refused = refused
+        self._retired = retired
         self._shipped: dict[str, str] = {}  # the paths of `shippers`, by the absolute ones
         self._passed: set[str] = set()  # absolute paths that were refused
         self._how = how
@@ -129,6 +136,13 @@ class Shipping(MultiService):
             else:
                 self._shipped[place] = path
                 self._add(path, where)
+        for place, path in list(self._shipped.items()):
+            # Else connections would become ever more where files come and go.
+            if place not in named and place not in matching and self.shippers[path].finished:
+                del self._shipped[place]
+                shipper = self.shippers.pop(path)
+                shipper.disownServiceParent()
+                self._retired(shipper)
 
     def _add(self, path: str, where: str) -> None:
         shipper = self._make(self._reactor, *self._arguments, path, where=where, **self._how)

@@ -38,7 +38,8 @@ class Row:
 class Far(Endpoint):
     """Servers of sessions, over connections in memory."""
 
-    def __init__(self, limit: int = 100) -> None:
+    # A hello is a line, too, and holds the path.
+    def __init__(self, limit: int = 1000) -> None:
         super().__init__()
         self.rows: dict[str, Row] = {}
         self.limit = limit
@@ -299,6 +300,48 @@ def test_what_was_rotated_is_shipped_with_its_file_though_that_is_not_there_yet(
     assert ground.lines("a.log") == [b"1", b"2", b"3"]
     # Whoever asks for the rotated ones alone gets them.
     assert [Path(path).name for path in ground.ship("a.log.?").shippers] == ["a.log.1", "a.log.2"]
+
+
+def test_a_file_that_matched_and_is_there_no_more_costs_no_connection(ground: Ground) -> None:
+    log = ground.folder / "a.log"
+    log.write_bytes(b"1\n")
+    retired: list[str] = []
+    shipping = ground.ship("*.log", retired=lambda shipper: retired.append(shipper.path))
+    ground.run()
+    with log.open("ab") as file:
+        file.write(b"2\n")
+    log.unlink()
+    ground.run(20)
+    assert (retired, shipping.shippers) == ([str(log)], {})
+    assert all(wire.ended for wire in ground.far.wires)
+    assert ground.lines("a.log") == [b"1", b"2"]
+    # It comes again, and is followed again.
+    log.write_bytes(b"3\n")
+    ground.run(20)
+    assert ground.lines("a.log") == [b"1", b"2", b"3"]
+    # What it was rotated to is enough to go on.
+    log.rename(f"{log}.1")
+    ground.run(20)
+    assert len(retired) == 1
+
+
+def test_a_file_that_was_named_is_followed_though_it_is_not_there(ground: Ground) -> None:
+    log = ground.folder / "a.log"
+    log.write_bytes(b"1\n")
+    shipping = ground.ship("a.log")
+    log.unlink()
+    ground.run(20)
+    assert [*shipping.shippers] == [str(log)]
+
+
+def test_lines_too_short_for_a_note_end_it(ground: Ground) -> None:
+    (ground.folder / "a.log").write_bytes(b"1\n")
+    ground.far.limit = 50
+    ground.ship("a.log")
+    session = sessionOf("web", str(ground.folder / "a.log"))
+    why = f"session {session}: its lines of 50 bytes are too short to keep the place"
+    assert str(ground.failed.error) == why
+    assert ground.lines("a.log") == []
 
 
 @pytest.mark.parametrize("path", ["", ".", "logs/", ".."])
