@@ -57,6 +57,10 @@ class SessionSender(ReliableSender):
     :raises ValueError: `name` or `note` is not as docs/sessions.md says.
     """
 
+    #: Whether what is not acknowledged is kept elsewhere, so that `stopService` need not wait for
+    #: it while there is no connection.
+    durable = False
+
     def __init__(
         self,
         reactor: Any,
@@ -133,6 +137,8 @@ class SessionSender(ReliableSender):
         return super().sendAll(lines, answered)
 
     def stopService(self) -> Deferred[list[bytes]]:
+        if self.durable and self._client is None:
+            self._drainTimeout = 0.0
         return super().stopService().addCallback(self._unmark)
 
     def _disconnect(self, _: None) -> Deferred[list[bytes]]:

@@ -393,6 +393,20 @@ def test_the_session_of_another_sender_is_left_alone(note: str | None) -> None:
     assert centre.lines == [b"1"]
 
 
+def test_it_stops_at_once_while_there_is_no_connection() -> None:
+    edge, centre = Edge(*lines(1, 3)), Centre()
+    relay = begun(edge, centre)
+    relay.endpoint.refusing = True
+    relay.endpoint.wires[-1].lose(ConnectionLost())
+    edge.add(b"4")
+    relay.clock.advance(1)
+    relay.clock.advance(1)
+    assert relay.outstanding == 1
+    ended = Outcome(relay.stopService())
+    relay.clock.advance(0)
+    assert ended.value == [b"4"]
+
+
 def test_at_a_rate_little_is_sent_ahead_so_that_the_end_need_not_wait() -> None:
     edge, centre = Edge(*lines(1, 100)), Centre()
     relay = Recorded(edge, rate=4)

@@ -70,6 +70,8 @@ class Relay(SessionSender):
     :raises ValueError: `name` is no name of a session.
     """
 
+    durable = True
+
     def __init__(
         self,
         reactor: Any,

@@ -65,6 +65,8 @@ class Shipper(SessionSender):
     :raises ValueError: `path` is too long for the name of a session, or names no file.
     """
 
+    durable = True
+
     def __init__(
         self,
         reactor: Any,

@@ -396,6 +396,22 @@ def test_a_file_that_may_not_be_read_for_a_while_where_its_end_is_looked_for(
     assert ground.lines("a.log") == [b"2"]
 
 
+def test_it_stops_at_once_while_there_is_no_connection(ground: Ground) -> None:
+    (ground.folder / "a.log").write_bytes(b"1\n")
+    shipping = ground.ship("a.log")
+    [shipper] = shipping.shippers.values()
+    ground.far.refusing = True
+    ground.far.wires[-1].lose(ConnectionLost())
+    with (ground.folder / "a.log").open("ab") as file:
+        file.write(b"2\n")
+    ground.clock.advance(2)
+    assert shipper.outstanding == 1
+    stopped = Outcome(shipping.stopService())
+    ground.clock.advance(0)
+    assert stopped.came is True
+    ground.running.clear()
+
+
 def test_it_stops_while_a_file_may_not_be_read(
     ground: Ground, refusing: Callable[[Path], Any]
 ) -> None:
