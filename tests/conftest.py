@@ -41,6 +41,7 @@ from sockservice.store.nats.cluster import Cluster
 from sockservice.store.nats.place import Place, parsed
 from tests.certificates import Identity
 from tests.doubles import Outcome
+from tests.ports import deaf, reserved
 
 #: Seconds after which a thing that was to happen has not happened: many, for others may have the
 #: processors, and nothing waits for so long that does happen.
@@ -594,12 +595,20 @@ run()
 """
 
 
-def closed_number(kind: socket.SocketKind) -> int:
-    """Give a port number that nobody listens on."""
-    with socket.socket(socket.AF_INET, kind) as made:
-        made.bind(("127.0.0.1", 0))
-        number: int = made.getsockname()[1]
-        return number
+#: Gives the number of a port of a kind.
+ClosedNumber = Callable[[socket.SocketKind], int]
+
+
+@pytest.fixture
+def closed_number(opened: ExitStack) -> ClosedNumber:
+    """Give port numbers that nobody listens on, and that nobody else gets while the test runs."""
+
+    def number(kind: socket.SocketKind) -> int:
+        held = opened.enter_context(reserved() if kind == socket.SOCK_STREAM else deaf())
+        given: int = held.getsockname()[1]
+        return given
+
+    return number
 
 
 @contextmanager

@@ -17,7 +17,6 @@ that no progress is drawn on it.
 
 import codecs
 import os
-import random
 import re
 import select
 import shlex
@@ -43,6 +42,7 @@ from sockservice.cli import main
 from sockservice.daemon.options import Options
 from sockservice.limits import openfiles
 from sockservice.limits.counters import Counters
+from tests.ports import freePorts
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -304,16 +304,6 @@ def inSession(leader: int) -> Iterator[int]:
 def state(process: int) -> str:
     """Give the letter of what a process does, `S` if it waits; see proc(5)."""
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-
-
-def freePorts() -> Iterator[str]:
-    """Give ports that are free, and that the system gives to nobody who asks for any."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for port in random.sample(range(first // 2, first), first // 2):
-        with suppress(OSError), ExitStack() as bound:
-            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                bound.enter_context(socket.socket(type=kind)).bind(("127.0.0.1", port))
-            yield str(port)
 
 
 def lacking(command: str) -> str:
