@@ -64,6 +64,10 @@ def pytest_configure() -> None:
     for variable in [each for each in os.environ if each.startswith("SOCKSERVICE_")]:
         del os.environ[variable]
     os.environ["SOCKSERVICE_CONFIG"] = os.devnull
+    # Nor of how wide a terminal is that they don't have; and streams are buffered, as they are
+    # wherever nobody has said otherwise.
+    for variable in ("COLUMNS", "LINES", "PYTHONUNBUFFERED"):
+        os.environ.pop(variable, None)
     # Hundreds of processes are started: none compiles anew what another has compiled.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for each in (signal.SIGHUP, signal.SIGQUIT):

@@ -14,9 +14,12 @@ from sockservice.cli.columns import columns, folded
 from sockservice.wire.escaping import printable
 
 
-def discard() -> None:
-    """Redirect stdout to /dev/null, lest flushing its buffer at exit fail or block."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def discard(descriptor: int = 1) -> None:
+    """Redirect stdout, or stderr, to /dev/null, lest flushing its buffer at exit fail or block.
+
+    Where that fails Python ends with status 120.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 class Output:
