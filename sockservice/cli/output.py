@@ -22,6 +22,16 @@ def discard(descriptor: int = 1) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
+def settle() -> None:
+    """Discard what is left in the buffers and can't be written, as on a terminal that has gone."""
+    for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+        if stream is not None:
+            try:
+                stream.flush()
+            except OSError:
+                discard(descriptor)
+
+
 class Output:
     """Writes lines to stdout, each flushed at once.
 
