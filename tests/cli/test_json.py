@@ -91,7 +91,7 @@ OUTCOMES = [
     ("send tls:127.0.0.1:{port} a", 3, "does not speak TLS"),
     ("send tls:127.0.0.1:{port} a --cafile text.db", 2, "text.db"),
     (f"send {TCP} a --proxy http://127.0.0.1:{{shut}}", 3, "the proxy"),
-    (f"send {TCP} a --greeting --connect-timeout 0.2", 3, "greeting"),
+    (f"send {TCP} a --greeting --connect-timeout 2", 3, "greeting"),
     ("send unix:nothing.here a", 3, "could not connect"),
     ("send udp:nowhere.invalid:5 a", 3, "nowhere.invalid"),
     (f"ping {UDP} -c 2 -i 0.01", 0, None),
