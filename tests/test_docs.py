@@ -463,9 +463,9 @@ def test_units_start_the_service_with_options_that_it_has(tmp_path: Path) -> Non
     assert started is not None
     (tmp_path / "deny").write_text("none\n")
     (tmp_path / "connections").write_text("10000\n")
-    given = started[3].replace("\\\n", " ").replace("/etc/sockservice", str(tmp_path))
+    given = started[3].replace("\\\n", " ").split()
     options = Options()
-    options.parseOptions(given.split())
+    options.parseOptions([each.replace("/etc/sockservice", str(tmp_path)) for each in given])
     assert [each.partition("@")[2] for each in options["listen"]] == [
         "systemd:index=0",
         "systemd:index=1",
