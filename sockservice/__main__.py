@@ -43,8 +43,10 @@ def run() -> None:
         status, said = INTERRUPTED, "interrupted"
     except click.exceptions.NoArgsIsHelpError as problem:
         # All of the help.
-        with suppress(OSError):
+        try:
             click.echo(problem.format_message(), err=True)
+        except OSError:
+            discard(2)
         raise SystemExit(problem.exit_code) from None
     except click.UsageError as problem:
         status, said = problem.exit_code, problem.format_message()

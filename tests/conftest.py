@@ -41,6 +41,7 @@ from sockservice.store.nats.cluster import Cluster
 from sockservice.store.nats.place import Place, parsed
 from tests.certificates import Identity
 from tests.doubles import Outcome
+from tests.ports import deaf, reserved
 
 #: Seconds after which a thing that was to happen has not happened: many, for others may have the
 #: processors, and nothing waits for so long that does happen.
@@ -63,6 +64,10 @@ def pytest_configure() -> None:
     for variable in [each for each in os.environ if each.startswith("SOCKSERVICE_")]:
         del os.environ[variable]
     os.environ["SOCKSERVICE_CONFIG"] = os.devnull
+    # Nor of how wide a terminal is that they don't have; and streams are buffered, as they are
+    # wherever nobody has said otherwise.
+    for variable in ("COLUMNS", "LINES", "PYTHONUNBUFFERED"):
+        os.environ.pop(variable, None)
     # Hundreds of processes are started: none compiles anew what another has compiled.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     for each in (signal.SIGHUP, signal.SIGQUIT):
@@ -594,12 +599,20 @@ run()
 """
 
 
-def closed_number(kind: socket.SocketKind) -> int:
-    """Give a port number that nobody listens on."""
-    with socket.socket(socket.AF_INET, kind) as made:
-        made.bind(("127.0.0.1", 0))
-        number: int = made.getsockname()[1]
-        return number
+#: Gives the number of a port of a kind.
+ClosedNumber = Callable[[socket.SocketKind], int]
+
+
+@pytest.fixture
+def closed_number(opened: ExitStack) -> ClosedNumber:
+    """Give port numbers that nobody listens on, and that nobody else gets while the test runs."""
+
+    def number(kind: socket.SocketKind) -> int:
+        held = opened.enter_context(reserved() if kind == socket.SOCK_STREAM else deaf())
+        given: int = held.getsockname()[1]
+        return given
+
+    return number
 
 
 @contextmanager

@@ -317,7 +317,7 @@ def test_another_commit_is_what_runs(tmp_path: Path) -> None:
     now, then = planned
     assert (now.contestant.name, then.contestant.name) == ("sockservice", "sockservice@HEAD")
     for one, root in ((now, ROOT), (then, tree)):
-        code = "import sockservice, benchmarks; print(sockservice.__file__, benchmarks.__file__)"
+        code = "import sockservice as s, benchmarks as b; print(s.__file__, b.__file__, sep='\\n')"
         found = subprocess.run(
             [sys.executable, "-c", code],
             cwd=tmp_path,
@@ -325,7 +325,7 @@ def test_another_commit_is_what_runs(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=True,
-        ).stdout.split()
+        ).stdout.splitlines()
         assert found == [f"{root}/sockservice/__init__.py", f"{ROOT}/benchmarks/__init__.py"]
 
 

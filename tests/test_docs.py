@@ -17,7 +17,6 @@ that no progress is drawn on it.
 
 import codecs
 import os
-import random
 import re
 import select
 import shlex
@@ -43,6 +42,7 @@ from sockservice.cli import main
 from sockservice.daemon.options import Options
 from sockservice.limits import openfiles
 from sockservice.limits.counters import Counters
+from tests.ports import freePorts
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -306,16 +306,6 @@ def state(process: int) -> str:
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def freePorts() -> Iterator[str]:
-    """Give ports that are free, and that the system gives to nobody who asks for any."""
-    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for port in random.sample(range(first // 2, first), first // 2):
-        with suppress(OSError), ExitStack() as bound:
-            for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                bound.enter_context(socket.socket(type=kind)).bind(("127.0.0.1", port))
-            yield str(port)
-
-
 def lacking(command: str) -> str:
     """Say what a command needs and this machine has not."""
     missing = [t for t in TOOLS if re.search(rf"\b{t}\b", command) and not shutil.which(t)]
@@ -473,9 +463,9 @@ def test_units_start_the_service_with_options_that_it_has(tmp_path: Path) -> Non
     assert started is not None
     (tmp_path / "deny").write_text("none\n")
     (tmp_path / "connections").write_text("10000\n")
-    given = started[3].replace("\\\n", " ").replace("/etc/sockservice", str(tmp_path))
+    given = started[3].replace("\\\n", " ").split()
     options = Options()
-    options.parseOptions(given.split())
+    options.parseOptions([each.replace("/etc/sockservice", str(tmp_path)) for each in given])
     assert [each.partition("@")[2] for each in options["listen"]] == [
         "systemd:index=0",
         "systemd:index=1",

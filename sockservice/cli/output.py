@@ -14,9 +14,22 @@ from sockservice.cli.columns import columns, folded
 from sockservice.wire.escaping import printable
 
 
-def discard() -> None:
-    """Redirect stdout to /dev/null, lest flushing its buffer at exit fail or block."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+def discard(descriptor: int = 1) -> None:
+    """Redirect stdout, or stderr, to /dev/null, lest flushing its buffer at exit fail or block.
+
+    Where that fails Python ends with status 120.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+def settle() -> None:
+    """Discard what is left in the buffers and can't be written, as on a terminal that has gone."""
+    for descriptor, stream in ((1, sys.stdout), (2, sys.stderr)):
+        if stream is not None:
+            try:
+                stream.flush()
+            except OSError:
+                discard(descriptor)
 
 
 class Output:

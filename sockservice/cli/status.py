@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import click
 
-from sockservice.cli.output import Output
+from sockservice.cli.output import Output, settle
 from sockservice.cli.text import tell
 
 DONE, NOT_ALL, USAGE, NOT_CONNECTED, TIMED_OUT, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -77,4 +77,6 @@ def leave(status: int, said: str) -> NoReturn:
     """End the command, with a message on stderr unless it is empty."""
     if said:
         tell(said)
+    if status:
+        settle()
     raise SystemExit(status)

@@ -1,16 +1,19 @@
 """Messages on stderr, and bytes from elsewhere escaped for a terminal."""
 
-from contextlib import suppress
-
 import click
 
+from sockservice.cli.output import discard
 from sockservice.wire import escaping
 
 
 def tell(line: str) -> None:
     """Write `line` to stderr, escaped, if that is open."""
-    with suppress(OSError):
+    try:
         click.echo(escaping.printable(line), err=True)
+    except BlockingIOError:
+        pass  # its reader may go on
+    except OSError:
+        discard(2)
 
 
 def printable(line: bytes) -> bytes:

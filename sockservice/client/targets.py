@@ -237,22 +237,22 @@ def streamEndpoint(
     :raises ValueError: It describes none, or one to which the other arguments do not apply.
     """
     terms = Terms(**tls)
-    made = _stream(reactor, target, timeout, Way(source, ip, proxy), terms)
+    made = _stream(reactor, target, Way(source, ip, proxy), terms)
     if told is not None:
         made = Describing(made, told, proxy and [f"which is the proxy {Proxy.parse(proxy)}"])
     return Timed(reactor, made, timeout)
 
 
-def _stream(reactor: Any, target: str, timeout: float, way: Way, terms: Terms) -> Any:
+def _stream(reactor: Any, target: str, way: Way, terms: Terms) -> Any:
     scheme, rest = _schemed(target)
     plain = re.search(r":[0-9]+$|^[^:=]*$", rest) and "=" not in rest
     if scheme == "tls" and plain:
         host, port = hostAndPort(rest)
-        return Secured(way.endpoint(reactor, host, port, timeout), host, terms)
+        return Secured(way.endpoint(reactor, host, port), host, terms)
     if terms != Terms():
         raise ValueError(NO_TLS)
     if scheme == "tcp" and (plain or rest.count("=") == 0):
-        return way.endpoint(reactor, *hostAndPort(rest), timeout)
+        return way.endpoint(reactor, *hostAndPort(rest))
     way.none()
     if scheme == "unix-seqpacket":
         return Queued(reactor, PacketEndpoint(reactor, pathOf(rest)))

@@ -10,6 +10,9 @@ from sockservice.client.proxied import Proxied
 from sockservice.client.proxy import Proxy
 from sockservice.client.resolving import Resolving, numeric
 
+#: What Twisted's endpoints take for no deadline of their own, though their types don't say so.
+UNLIMITED: Any = None
+
 
 class Way(NamedTuple):
     """`source`, `ip` and `proxy` of :func:`~sockservice.connect`."""
@@ -48,26 +51,25 @@ class Way(NamedTuple):
             raise ValueError(f"{host} is not of the family of {because}")
         return found
 
-    def endpoint(self, reactor: Any, host: str, port: int, timeout: float) -> Any:
+    def endpoint(self, reactor: Any, host: str, port: int) -> Any:
         """Return the client endpoint of `host` and `port` over TCP.
 
-        Where there is a proxy, it looks up the name, and the rest applies to the way to it.
+        Where there is a proxy, it looks up the name, and the rest applies to the way to it. How
+        long it may take is up to whoever connects.
 
         :raises ValueError: There is no such way.
         """
         if self.proxy is not None:
             proxy = Proxy.parse(self.proxy)
             leading = self._replace(proxy=None)
-            return Proxied(
-                leading.endpoint(reactor, proxy.host, proxy.port, timeout), proxy, host, port
-            )
+            return Proxied(leading.endpoint(reactor, proxy.host, proxy.port), proxy, host, port)
         version = self.version(host)
         bound = None if self.source is None else (self.source, 0)
         number = ipVersion(host)
         if number is None:
             return Resolving(
-                reactor, lambda ours: HostnameEndpoint(ours, host, port, timeout, bound), version
+                reactor, lambda ours: HostnameEndpoint(ours, host, port, UNLIMITED, bound), version
             )
         numeric(host, port, socket.SOCK_STREAM)
         made = TCP6ClientEndpoint if number == 6 else TCP4ClientEndpoint
-        return made(reactor, host, port, timeout, bound)
+        return made(reactor, host, port, UNLIMITED, bound)

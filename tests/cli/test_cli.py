@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from sockservice import __version__
 from sockservice.cli import main
 from sockservice.store.sqlite import SQLite
-from tests.conftest import PATIENCE, SCRIPTS, Children, Service, closed_number, signalled
+from tests.conftest import PATIENCE, SCRIPTS, Children, ClosedNumber, Service, signalled
 
 Done = subprocess.CompletedProcess[bytes]
 
@@ -184,13 +184,15 @@ def test_a_reply_that_does_not_come_in_time_is_told(children: Children, answerin
     assert outcome(done) == (4, b"", f"sent 2, acknowledged 0: {said}\n")
 
 
-def test_nobody_listening_is_status_3(children: Children) -> None:
+def test_nobody_listening_is_status_3(children: Children, closed_number: ClosedNumber) -> None:
     target = f"tcp:127.0.0.1:{closed_number(socket.SOCK_STREAM)}"
     done = children.run("sockservice", "send", target, "a")
     assert outcome(done) == (3, b"", f"could not connect to {target}: Connection refused\n")
 
 
-def test_nobody_listening_for_datagrams_is_told_at_once(children: Children) -> None:
+def test_nobody_listening_for_datagrams_is_told_at_once(
+    children: Children, closed_number: ClosedNumber
+) -> None:
     target = f"udp:127.0.0.1:{closed_number(socket.SOCK_DGRAM)}"
     status, printed, said = outcome(children.run("sockservice", "send", target, "a", "b"))
     assert (status, printed) == (3, b"")

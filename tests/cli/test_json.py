@@ -19,7 +19,7 @@ from jsonschema.exceptions import ValidationError
 
 from sockservice.cli.status import SIGNALS
 from tests.certificates import Identity
-from tests.conftest import PATIENCE, SCRIPTS, Child, Children, Service, closed_number, signalled
+from tests.conftest import PATIENCE, SCRIPTS, Child, Children, ClosedNumber, Service, signalled
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs/output.schema.json").read_text())
 VALIDATOR = Draft202012Validator(SCHEMA)
@@ -91,7 +91,7 @@ OUTCOMES = [
     ("send tls:127.0.0.1:{port} a", 3, "does not speak TLS"),
     ("send tls:127.0.0.1:{port} a --cafile text.db", 2, "text.db"),
     (f"send {TCP} a --proxy http://127.0.0.1:{{shut}}", 3, "the proxy"),
-    (f"send {TCP} a --greeting --connect-timeout 0.2", 3, "greeting"),
+    (f"send {TCP} a --greeting --connect-timeout 2", 3, "greeting"),
     ("send unix:nothing.here a", 3, "could not connect"),
     ("send udp:nowhere.invalid:5 a", 3, "nowhere.invalid"),
     (f"ping {UDP} -c 2 -i 0.01", 0, None),
@@ -159,7 +159,12 @@ OUTCOMES = [
 
 @pytest.mark.parametrize(("command", "status", "why"), OUTCOMES, ids=[each[0] for each in OUTCOMES])
 def test_the_last_object_says_how_it_ended(
-    store: tuple[Path, Service], opened: ExitStack, command: str, status: Any, why: str | None
+    store: tuple[Path, Service],
+    opened: ExitStack,
+    command: str,
+    status: Any,
+    why: str | None,
+    closed_number: ClosedNumber,
 ) -> None:
     folder, served = store
     given = command.format(
@@ -223,7 +228,11 @@ LONG = [
     ids=lambda each: each.name if isinstance(each, signal.Signals) else " ".join(each),
 )
 def test_a_signal_ends_it_with_the_sum(
-    store: tuple[Path, Service], opened: ExitStack, command: list[str], number: signal.Signals
+    store: tuple[Path, Service],
+    opened: ExitStack,
+    command: list[str],
+    number: signal.Signals,
+    closed_number: ClosedNumber,
 ) -> None:
     folder, served = store
     shut = closed_number(socket.SOCK_STREAM)

@@ -28,10 +28,10 @@ from sockservice.cli.status import SIGNALS
 from sockservice.client.targets import connect
 from tests.conftest import (
     PATIENCE,
+    ClosedNumber,
     HandReactor,
     Reactor,
     Service,
-    closed_number,
     unprivileged,
     until,
 )
@@ -604,7 +604,7 @@ def test_ctrl_c_before_there_is_a_connection_is_status_130(
 
 
 def test_with_retry_there_is_a_prompt_before_there_is_a_connection(
-    tmp_path: Path, opened: ExitStack
+    tmp_path: Path, opened: ExitStack, closed_number: ClosedNumber
 ) -> None:
     target = f"127.0.0.1:{closed_number(socket.SOCK_STREAM)}"
     environment = {"XDG_STATE_HOME": str(tmp_path)}

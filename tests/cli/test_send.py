@@ -28,7 +28,8 @@ from sockservice.cli.send.source import LINE_LIMIT
 from sockservice.cli.send.unacked import Unacked
 from sockservice.cli.send.window import window
 from tests.cli.test_cli import Answer, answering, outcome, replies, silence, tcp
-from tests.conftest import PATIENCE, SCRIPTS, Child, Children, Service, closed_number
+from tests.conftest import PATIENCE, SCRIPTS, Child, Children, ClosedNumber, Service
+from tests.ports import reserved
 
 __all__ = ["answering"]
 
@@ -257,7 +258,9 @@ def test_what_has_no_reply_is_kept_to_be_sent_again(children: Children, answerin
     assert sorted(each.name for each in children.folder.iterdir()) == ["kept", "lines"]
 
 
-def test_lines_are_kept_when_there_is_no_connection(children: Children) -> None:
+def test_lines_are_kept_when_there_is_no_connection(
+    children: Children, closed_number: ClosedNumber
+) -> None:
     target = f"tcp:127.0.0.1:{closed_number(socket.SOCK_STREAM)}"
     done = children.run("sockservice", "send", "--unacked", "kept", target, "a", "b")
     said = f"could not connect to {target}: Connection refused; 2 lines are in kept\n"
@@ -498,7 +501,7 @@ def test_no_more_is_in_flight_than_a_pair_of_pipes_holds(
     assert said.startswith(f"sent {len(received) // 8}, acknowledged 0: no reply within 0.5 sec")
 
 
-def test_standard_error_may_be_gone(children: Children) -> None:
+def test_standard_error_may_be_gone(children: Children, closed_number: ClosedNumber) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     target = f"tcp:127.0.0.1:{closed_number(socket.SOCK_STREAM)}"
@@ -582,23 +585,25 @@ def test_lines_without_a_reply_are_sent_again_in_order(
     ]
 
 
-def test_a_server_killed_and_started_again_has_every_line(children: Children) -> None:
+def test_a_server_killed_and_started_again_has_every_line(
+    children: Children, opened: ExitStack
+) -> None:
     store = ["--store", "sqlite:kept.db"]
-    first = children.serve(*store)
-    host, port = first.address
+    port = opened.enter_context(reserved()).getsockname()[1]
+    serving = ("twistd", "-n", "--pidfile=", "sockservice", *store)
+    serving += (f"--listen=tcp:{port}:interface=127.0.0.1",)
+    first = Child(children.start(*serving))
+    first.until(rb"ack listening on tcp:")
     count = 50_000
     path = children.folder / "lines"
     path.write_text("".join(f"{number}\n" for number in range(count)))
     with path.open("rb") as lines:
-        process = children.start("sockservice", "send", "--retry", f"{host}:{port}", stdin=lines)
+        process = children.start("sockservice", "send", "--retry", f"127.0.0.1:{port}", stdin=lines)
     sending = Child(process)
     sending.until(rb"(ok\n){1000}")
     first.process.kill()
     first.process.wait()
-    second = children.start(
-        "twistd", "-n", "--pidfile=", "sockservice", "--port", str(port), *store
-    )
-    Service(second).listening()
+    children.start(*serving)
     status, said = sending.end()
     assert status == 0
     assert sending.output == b"ok\n" * count
@@ -607,7 +612,9 @@ def test_a_server_killed_and_started_again_has_every_line(children: Children) ->
     assert set(map(int, kept)) == set(range(count))
 
 
-def test_what_could_not_even_be_sent_is_kept(children: Children) -> None:
+def test_what_could_not_even_be_sent_is_kept(
+    children: Children, closed_number: ClosedNumber
+) -> None:
     target = f"127.0.0.1:{closed_number(socket.SOCK_STREAM)}"
     process = children.start(
         "sockservice", "send", "--retry", "--unacked", "kept", target, "a", "b"
@@ -630,7 +637,9 @@ class Mirror(socketserver.StreamRequestHandler):
     def handle(self):
         for line in self.rfile:
             self.wfile.write(line)
-with socketserver.ThreadingTCPServer(("127.0.0.1", PORT), Mirror) as server:
+class Again(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+with Again(("127.0.0.1", PORT), Mirror) as server:
     server.serve_forever()
 """
 FOREIGN: dict[str, Callable[[int], list[str]]] = {
@@ -642,7 +651,7 @@ FOREIGN: dict[str, Callable[[int], list[str]]] = {
 
 @pytest.mark.parametrize("name", FOREIGN, ids=lambda name: Path(name).name)
 def test_a_foreign_server_answers_every_line(
-    children: Children, opened: ExitStack, name: str
+    children: Children, opened: ExitStack, name: str, closed_number: ClosedNumber
 ) -> None:
     found = shutil.which(name)
     if found is None:

@@ -9,6 +9,7 @@ import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from click.testing import CliRunner
@@ -94,6 +95,10 @@ class Ground:
         with (self.folder / name).open("a") as file:
             file.write("".join(line + "\n" for line in lines))
 
+    def session(self, name: str) -> str:
+        """Give the name of a file's session, in which a blank in its path is no blank."""
+        return f"web:{quote(str(self.folder / name))}"
+
     @property
     def lines(self) -> list[str]:
         with closing(sqlite3.connect(self.store)) as base:
@@ -136,7 +141,7 @@ def test_it_ships_until_a_signal_and_goes_on_later(
 ) -> None:
     ground.write("a.log", "one", "two")
     shipped = ground.ship("a.log")
-    session = f"web:{ground.folder}/a.log"
+    session = ground.session("a.log")
     opened = shipped.event("opened")
     assert (opened["session"], opened["new"], opened["position"]) == (session, True, 0)
     assert ground.stored(2) == ["one", "two"]
@@ -154,7 +159,7 @@ def test_it_ships_until_a_signal_and_goes_on_later(
 def test_send_follows_one_file_as_ship_does(ground: Ground) -> None:
     ground.write("a.log", "one")
     shipped = ground.follow("a.log")
-    assert shipped.event("opened")["session"] == f"web:{ground.folder}/a.log"
+    assert shipped.event("opened")["session"] == ground.session("a.log")
     assert ground.stored(1) == ["one"]
     shipped.stop()
     ground.write("a.log", "two")
@@ -175,7 +180,7 @@ def test_a_file_that_is_gone(ground: Ground) -> None:
     status, errors = ground.ship("a.log").end()
     assert status == 5
     assert errors.decode() == (
-        f"shipped 0 lines: the file that session web:{ground.folder}/a.log was in is gone: "
+        f"shipped 0 lines: the file that session {ground.session('a.log')} was in is gone: "
         "lines behind its position 1 may be missing\n"
     )
     shipped = ground.ship("a.log", "--gone", "continue")

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from sockservice.cli import main
 from tests.cli.test_cli import Answer, answering, outcome
-from tests.conftest import Child, Children, closed_number
+from tests.conftest import Child, Children, ClosedNumber
 
 __all__ = ["answering"]
 
@@ -118,7 +118,9 @@ def test_datagrams_with_a_header_are_sent_and_nothing_is_awaited(children: Child
     assert came[0].startswith(b"<13>1 ")
 
 
-def test_datagrams_that_nobody_listens_for_are_a_fault(children: Children) -> None:
+def test_datagrams_that_nobody_listens_for_are_a_fault(
+    children: Children, closed_number: ClosedNumber
+) -> None:
     target = f"udp:127.0.0.1:{closed_number(socket.SOCK_DGRAM)}"
     status, output, why = outcome(children.run("sockservice", *HEADED, target, "a"))
     assert (status, output) == (1, b"")

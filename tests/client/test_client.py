@@ -33,7 +33,7 @@ from sockservice.client.farewell import DOUBT
 from sockservice.client.hostport import hostAndPort
 from sockservice.client.line import REPLY_LIMIT, UNASKED_LIMIT
 from sockservice.client.requests import Discarded
-from tests.conftest import PATIENCE, HandReactor, Reactor, closed_number, failure, until
+from tests.conftest import PATIENCE, ClosedNumber, HandReactor, Reactor, failure, until
 from tests.doubles import Mirror, Outcome, Slow
 
 
@@ -324,7 +324,9 @@ async def test_connect_reaches_a_datagram_server(
         assert await client.ask(datagram) == datagram
 
 
-def test_connecting_where_nobody_listens_fails(reactor: HandReactor) -> None:
+def test_connecting_where_nobody_listens_fails(
+    reactor: HandReactor, closed_number: ClosedNumber
+) -> None:
     target = f"tcp:127.0.0.1:{closed_number(socket.SOCK_STREAM)}"
     outcome = Outcome(connect(reactor, target))
     # The endpoint waits a little for other addresses of the host.
@@ -334,7 +336,7 @@ def test_connecting_where_nobody_listens_fails(reactor: HandReactor) -> None:
 
 @pytest.mark.parametrize("datagrams", [[b"a"], [b"a", b"b"], [b"a", b"b", b"c"]])
 async def test_every_datagram_fails_where_nobody_listens(
-    loopback: Loopback, datagrams: list[bytes]
+    loopback: Loopback, datagrams: list[bytes], closed_number: ClosedNumber
 ) -> None:
     client = await loopback.connect(f"udp:127.0.0.1:{closed_number(socket.SOCK_DGRAM)}")
     outcomes = [Outcome(client.ask(each)) for each in datagrams]

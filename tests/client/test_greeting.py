@@ -1,6 +1,7 @@
 """Servers that greet, answer in several lines, want lines without a reply, or go on in TLS."""
 
 import socket
+import threading
 from contextlib import suppress
 from typing import Any
 
@@ -23,7 +24,7 @@ from sockservice import (
 from sockservice.client.line import BEHIND
 from tests.cli.test_cli import Answer, answering, outcome, silence
 from tests.client.test_sending import Sender
-from tests.conftest import Children, Log, Reactor, failure, turn
+from tests.conftest import Children, HandReactor, Log, Reactor, failure, turn
 from tests.doubles import Outcome
 
 __all__ = ["answering"]
@@ -117,14 +118,20 @@ async def test_connect_waits_for_the_greeting(real: Reactor, answering: Answer) 
 
 
 @pytest.mark.parametrize("said", [b"", b"220 he"])
-async def test_connect_gives_up_without_one(real: Reactor, answering: Answer, said: bytes) -> None:
+def test_connect_gives_up_without_one(reactor: HandReactor, answering: Answer, said: bytes) -> None:
+    accepted = threading.Event()
+
     def does(connection: socket.socket) -> None:
+        accepted.set()
         connection.sendall(said)
         silence(connection)
 
-    error = await failure(connect(real, answering(does), greeting=True, timeout=0.1))
-    assert str(error) == "no greeting within 0.1 seconds"
-    await turn()  # in which the connection is cut
+    outcome = Outcome(connect(reactor, answering(does), greeting=True, timeout=5))
+    # Time goes by for the greeting alone.
+    reactor.until(accepted.is_set)
+    reactor.until(lambda: outcome.came, passing=0.5)
+    assert str(outcome.error) == "no greeting within 5 seconds"
+    reactor.advance(0)  # in which the connection is cut
 
 
 async def test_connect_is_cancelled_while_it_waits(real: Reactor, answering: Answer) -> None:
@@ -418,9 +425,10 @@ def test_a_stream_that_a_framing_cannot_take_is_told(children: Children, answeri
 
 def test_no_greeting_is_no_connection(children: Children, answering: Answer) -> None:
     target = answering(silence)
-    options = ["--greeting", "--connect-timeout", "0.1"]
+    # Time enough to be connected on a busy machine, which is counted apart.
+    options = ["--greeting", "--connect-timeout", "2"]
     done = children.run("sockservice", "send", *options, target, "a")
-    said = f"could not connect to {target}: no greeting within 0.1 seconds"
+    said = f"could not connect to {target}: no greeting within 2 seconds"
     assert (done.returncode, done.stderr.decode().partition(";")[0].strip()) == (3, said)
 
 

@@ -14,7 +14,7 @@ from twisted.python.threadpool import ThreadPool
 from sockservice import connect
 from sockservice.client.explain import explained
 from sockservice.client.resolving import lookedUp
-from tests.conftest import HandReactor, closed_number
+from tests.conftest import ClosedNumber, HandReactor
 from tests.doubles import Outcome
 
 
@@ -48,7 +48,9 @@ def threaded(reactor: HandReactor) -> ThreadPool:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
 @pytest.mark.parametrize("scheme", ["tcp", "tls", "udp"])
-def test_an_address_is_not_looked_up(reactor: HandReactor, scheme: str, host: str) -> None:
+def test_an_address_is_not_looked_up(
+    reactor: HandReactor, scheme: str, host: str, closed_number: ClosedNumber
+) -> None:
     number = closed_number(socket.SOCK_STREAM)
     outcome = Outcome(connect(reactor, f"{scheme}:{host}:{number}"))
     reactor.until(lambda: outcome.came, passing=0.1)

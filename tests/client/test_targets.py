@@ -453,6 +453,22 @@ def test_a_handshake_that_takes_too_long_is_given_up(running: Running, opened: E
     assert explained(outcome.error) == "not connected within 2 seconds"
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_peer_that_does_not_answer_is_given_up(
+    reactor: HandReactor, opened: ExitStack, host: str
+) -> None:
+    full = opened.enter_context(closing(socket.socket()))
+    full.bind(("127.0.0.1", 0))
+    full.listen(0)
+    # Fills the backlog: what the next one sends is dropped.
+    opened.enter_context(closing(socket.create_connection(full.getsockname())))
+    target = f"tcp:{host}:{full.getsockname()[1]}"
+    outcome = Outcome(connect(reactor, target, timeout=2, ip=4))
+    reactor.until(lambda: outcome.came, passing=0.1)
+    assert isinstance(outcome.error, TCPTimedOutError)
+    assert explained(outcome.error) == "not connected within 2 seconds"
+
+
 @pytest.mark.parametrize(
     ("problem", "said"),
     [

@@ -31,7 +31,7 @@ from sockservice.wire.framer import Framer
 from sockservice.wire.framing import LF, Control, Lines, Refusal
 from sockservice.wire.relpclient import RelpReplies
 from tests.certificates import Identity
-from tests.conftest import PATIENCE, Children, HandReactor, Running
+from tests.conftest import PATIENCE, Children, ClosedNumber, HandReactor, Running
 from tests.doubles import Wire
 from tests.wire.test_relp import WELCOME
 
@@ -465,10 +465,10 @@ def test_lost_and_changed_datagrams_are_counted(reactor: HandReactor, opened: Ex
     load.close()
 
 
-def test_nobody_listening_for_datagrams_ends_it(reactor: HandReactor) -> None:
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
+def test_nobody_listening_for_datagrams_ends_it(
+    reactor: HandReactor, closed_number: ClosedNumber
+) -> None:
+    port = closed_number(socket.SOCK_DGRAM)
     load = run(reactor, f"udp:127.0.0.1:{port}", None, 1)
     assert load.unheard
     assert (load.tally.answered, load.tally.ended) == (0, 3)

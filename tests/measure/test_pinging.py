@@ -33,7 +33,7 @@ from sockservice.client.takeover import longest
 from sockservice.client.targets import connect
 from sockservice.measure.probes import Event, Fate, Probes, content, spread
 from tests.certificates import Identity
-from tests.conftest import PATIENCE, Children, HandReactor, Running
+from tests.conftest import PATIENCE, Children, ClosedNumber, HandReactor, Running
 
 
 def sent(probes: Probes, count: int, every: float = 0.0) -> list[bytes]:
@@ -531,10 +531,10 @@ def test_a_peer_that_drops_repeats_reorders_and_corrupts(
     assert [found[name] for name in counts] == [10, 9, 1, 1, 1, 1, 0]
 
 
-def test_nobody_listening_is_noticed_over_udp(reactor: HandReactor) -> None:
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
+def test_nobody_listening_is_noticed_over_udp(
+    reactor: HandReactor, closed_number: ClosedNumber
+) -> None:
+    port = closed_number(socket.SOCK_DGRAM)
     status, said = reactor.result(over(reactor, f"udp:127.0.0.1:{port}"))
     assert status == 3
     assert "nobody listens" in said

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Child, Children, Service, closed_number
+from tests.conftest import Child, Children, Service
+from tests.ports import freePorts
 from tests.process.test_workers import workers
 
 # An engine that is found, or opened, only when the test opens the other end of a FIFO.
@@ -121,7 +122,7 @@ def test_it_is_ready_when_lines_can_be_stored(children: Children) -> None:
 def test_nobody_can_connect_before_lines_can_be_stored(
     children: Children, workers: tuple[str, ...]
 ) -> None:
-    address = "127.0.0.1", closed_number(socket.SOCK_STREAM)
+    address = "127.0.0.1", int(next(freePorts()))
     child = start(children, "Opened", "--port", str(address[1]), *workers)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)

@@ -23,6 +23,11 @@ def built(folder: Path) -> Path | None:
     return made
 
 
+def loading(library: Path) -> dict[str, str]:
+    """Give the environment that has it loaded, though there be a blank in its path; ld.so(8)."""
+    return {"LD_PRELOAD": library.name, "LD_LIBRARY_PATH": str(library.parent)}
+
+
 class Faulty:
     """A server on a disk that fails as `fault` says."""
 
@@ -30,7 +35,8 @@ class Faulty:
         self.store = children.folder / "lines.db"
         self._children = children
         self._faults = children.folder / "faults"
-        self._loaded = ("/usr/bin/env", f"LD_PRELOAD={library}", f"FAULTS={self._faults}")
+        given = loading(library) | {"FAULTS": str(self._faults)}
+        self._loaded = ("/usr/bin/env", *map("=".join, given.items()))
         self.server = Server(children, self.store, self._loaded)
 
     def fault(self, what: str) -> None:

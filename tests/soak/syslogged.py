@@ -8,7 +8,6 @@ is only counted.
 import os
 import re
 import shutil
-import socket
 import sqlite3
 import subprocess
 from collections import Counter
@@ -21,6 +20,7 @@ from typing import NamedTuple
 
 from tests.certificates import Identity
 from tests.conftest import Child, Children
+from tests.ports import reserved
 from tests.soak.tapped import Tap
 
 PAGE = Path(__file__).parents[2] / "docs" / "syslog.md"
@@ -135,7 +135,7 @@ class Collector:
         self._children = children
         self._store = store
         self._secured = f":{server.said}:caCerts={authority.certKey}"
-        self._reserved = {way: _reserved() for way in ways}
+        self._reserved = {way: reserved() for way in ways}
         self.ports = {way: port.getsockname()[1] for way, port in self._reserved.items()}
         self.start()
 
@@ -206,17 +206,6 @@ class Collector:
             connections=len({peer for _, peer in rows}),
             after=after,
         )
-
-
-def _reserved() -> socket.socket:
-    """Take a port for what sets SO_REUSEADDR and listens, again and again (socket(7)).
-
-    Nobody else gets it while nobody listens.
-    """
-    port = socket.socket()
-    port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    port.bind(("127.0.0.1", 0))
-    return port
 
 
 def text(number: int) -> bytes:

@@ -15,7 +15,7 @@ import pytest
 from sockservice.store.engine import Batch, Retention
 from sockservice.store.sqlite import SQLite
 from tests.conftest import PATIENCE, Children
-from tests.soak.faults import Faulty, built
+from tests.soak.faults import Faulty, built, loading
 from tests.soak.rounds import Server
 from tests.soak.senders import OK, REFUSED, UNKNOWN, Sender, compare
 
@@ -143,7 +143,7 @@ def test_a_compacting_that_is_killed_at_any_step_leaves_all_lines(
         pass
     made.close()
     faults.write_text(f"die {step}")
-    loaded = {"LD_PRELOAD": str(library), "FAULTS": str(faults)}
+    loaded = loading(library) | {"FAULTS": str(faults)}
     killed = children.start("sockservice", "compact", str(store), env=os.environ | loaded)
     assert killed.wait(PATIENCE) == -signal.SIGKILL
     for _ in range(2):

@@ -119,7 +119,8 @@ class Cluster:
     ) -> None:
         hosts = hosts or ["127.0.0.1"] * count
         within = within or [()] * count
-        ports = iter(_free(3 * count))
+        self._reserved = _reserved(3 * count)
+        ports = (each.getsockname()[1] for each in self._reserved)
         named = [
             (f"n{number}", host, next(ports), next(ports), next(ports))
             for number, host in enumerate(hosts, 1)
@@ -162,18 +163,26 @@ class Cluster:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Stop what was started."""
+        """Stop what was started, and leave its ports to others."""
         for node in self.nodes:
             node.kill(signal.SIGCONT)
             node.kill()
+        for each in self._reserved:
+            each.close()
 
 
-def _free(count: int) -> list[int]:
+def _reserved(count: int) -> list[socket.socket]:
+    """Take ports of which nodes listen, as they all set SO_REUSEADDR (socket(7)), and nobody else.
+
+    Whether or not a node runs: for another program that asks for any they are not free.
+    """
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        stack.pop_all()
+    return sockets
 
 
 def main() -> None:

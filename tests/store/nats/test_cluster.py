@@ -32,6 +32,7 @@ from sockservice.store.nats.reading import StreamReader
 from sockservice.store.sqlite import SQLite
 from sockservice.wire.session import Opened
 from tests.conftest import PATIENCE, Child, Children, Log, emptied
+from tests.ports import reserved
 from tests.soak import clustered
 
 NOW = 1_790_000_000_000_000
@@ -360,7 +361,7 @@ def test_what_was_acknowledged_survives_the_power_of_all_nodes(
 
 
 def test_a_balancer_tells_either_server_who_the_peer_is(
-    children: Children, stream: Place, cluster: Cluster, tmp_path: Path
+    children: Children, stream: Place, cluster: Cluster, tmp_path: Path, opened: ExitStack
 ) -> None:
     haproxy = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
     if haproxy is None:
@@ -371,9 +372,7 @@ def test_a_balancer_tells_either_server_who_the_peer_is(
     servers = [Child(children.start(*command)) for _ in range(2)]
     listening = rb"session listening on haproxy:tcp:127.0.0.1:(\d+)\n"
     ports = [server.until(listening)[1].decode() for server in servers]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        at = free.getsockname()
+    at = opened.enter_context(reserved()).getsockname()
     (tmp_path / "haproxy").write_text(
         "defaults\n mode tcp\n timeout connect 9s\n timeout client 1h\n timeout server 1h\n"
         f"frontend lines\n bind 127.0.0.1:{at[1]}\n default_backend servers\n"

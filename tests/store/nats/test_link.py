@@ -10,7 +10,7 @@ pytest.importorskip("nats", reason="the extra nats is not installed")
 from sockservice.store.nats import link
 from sockservice.store.nats.link import NodeLink, Unreachable
 from sockservice.store.nats.place import parsed
-from tests.conftest import closed_number
+from tests.conftest import ClosedNumber
 
 
 def unreachable(monkeypatch: pytest.MonkeyPatch, node: str) -> str:
@@ -25,7 +25,9 @@ def unreachable(monkeypatch: pytest.MonkeyPatch, node: str) -> str:
     return str(refused.value)
 
 
-def test_what_does_not_listen_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_listen_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, closed_number: ClosedNumber
+) -> None:
     number = closed_number(socket.SOCK_STREAM)
     assert unreachable(monkeypatch, f"127.0.0.1:{number}") == "Connection refused"
 

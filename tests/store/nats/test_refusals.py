@@ -19,7 +19,7 @@ from sockservice.store.nats import demands, link, watching
 from sockservice.store.nats.cluster import Cluster
 from sockservice.store.nats.engine import JetStream
 from sockservice.store.nats.place import Place, parsed
-from tests.conftest import SCRIPTS
+from tests.conftest import SCRIPTS, ClosedNumber
 from tests.soak.clustered import caughtUp
 from tests.store.nats.test_cluster import asked
 
@@ -180,7 +180,9 @@ def test_monitoring_that_breaks_off_is_no_answer_and_no_failure(stream: Place) -
     assert said.startswith(f"cannot see whether its nodes sync: {torn}: ")
 
 
-def test_monitoring_that_is_not_that_of_the_nodes(stream: Place, tmp_path: Path) -> None:
+def test_monitoring_that_is_not_that_of_the_nodes(
+    stream: Place, tmp_path: Path, closed_number: ClosedNumber
+) -> None:
     there = stream._replace(create=False)
     assert refused(there._replace(monitors=())) == (
         "cannot see whether its nodes sync what they acknowledge: name the monitoring of each, as "
@@ -189,9 +191,7 @@ def test_monitoring_that_is_not_that_of_the_nodes(stream: Place, tmp_path: Path)
     first, second, _ = there.monitors
     assert refused(there._replace(monitors=(first,))).startswith("monitor= names none of n2, n3")
     assert refused(there._replace(monitors=(first, second))) == "monitor= does not name n3"
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    nobody = f"http://127.0.0.1:{closed_number(socket.SOCK_STREAM)}"
     said = refused(there._replace(monitors=(first, nobody, nobody)))
     assert said.startswith(f"cannot see whether its nodes sync: {nobody}: ")
     with serving(_Page) as other:
@@ -202,13 +202,13 @@ def test_monitoring_that_is_not_that_of_the_nodes(stream: Place, tmp_path: Path)
         assert said.startswith("monitor= names none of n")
 
 
-def test_what_is_not_there(stream: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_there(
+    stream: Place, monkeypatch: pytest.MonkeyPatch, closed_number: ClosedNumber
+) -> None:
     monkeypatch.setattr(link, "FIRST", 1.0)
     missing = stream._replace(stream="NONE", create=False)
     assert refused(missing) == "there is no stream NONE; ?create&max_bytes=20G makes it"
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        nobody = f"127.0.0.1:{unused.getsockname()[1]}"
+    nobody = f"127.0.0.1:{closed_number(socket.SOCK_STREAM)}"
     assert "Connection refused" in refused(stream._replace(nodes=(nobody,)))
     said = refused(stream._replace(nodes=("no-such-host.invalid:4222",)))
     assert said
