@@ -11,7 +11,7 @@ class Expecting(Framing):
     `unfinished` is called when the stream ends before.
     """
 
-    __slots__ = ("_seen", "_unfinished", "framing", "size")
+    __slots__ = ("_body", "_seen", "_unfinished", "framing", "size")
 
     expects = True
 
@@ -20,18 +20,28 @@ class Expecting(Framing):
         self.framing = framing
         self.size = size
         self._unfinished = unfinished
-        self.data = framing.release()
+        # It grows in place: pieces added to bytes would be copied again with each.
+        self._body = bytearray(framing.release())
         self._seen = -1
 
     def stirs(self) -> bool:
         """Return whether anything of it has come since this was asked last."""
-        before, self._seen = self._seen, len(self.data)
+        before, self._seen = self._seen, len(self._body)
         return before != self._seen
 
     @property
     def held(self) -> int:
         """Bytes kept, about."""
-        return len(self.data) + self.framing.held
+        return len(self._body) + self.framing.held
+
+    def receive(self, data: bytes) -> None:
+        """Keep `data` until the body is whole."""
+        self._body += data
+
+    def release(self) -> bytes:
+        """Return what was received, and keep it no longer."""
+        data, self._body = bytes(self._body), bytearray()
+        return data
 
     @property
     def startsLine(self) -> bool:
@@ -40,9 +50,10 @@ class Expecting(Framing):
 
     def take(self, most: int) -> Body | None:
         """Return the body once it is whole; the framing goes on with what is behind it."""
-        if len(self.data) < self.size:
+        if len(self._body) < self.size:
             return None
-        body, rest = self.data[: self.size], self.data[self.size :]
+        whole = self.release()
+        body, rest = whole[: self.size], whole[self.size :]
         if rest:
             self.framing.receive(rest)
         return Body(body, self.framing)
