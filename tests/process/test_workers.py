@@ -35,7 +35,8 @@ def workers(service: Service) -> list[int]:
 def gone(pid: int) -> bool:
     try:
         status = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
+        # Before it is opened, or before it is read.
         return True
     return status.rpartition(")")[2].split()[0] == "Z"
 
