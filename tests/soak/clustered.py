@@ -382,11 +382,15 @@ def _moved(loads: list[Load]) -> None:
     """Wait until lines of every sender are acknowledged, with whatever is broken."""
     before = [len(load.acknowledged) for load in loads]
     until = monotonic() + PATIENCE
-    while any(len(load.acknowledged) <= count for load, count in zip(loads, before, strict=True)):
+    while still := [
+        load.name
+        for load, count in zip(loads, before, strict=True)
+        if len(load.acknowledged) <= count
+    ]:
         for load in loads:
             if load.problem is not None:
                 raise load.problem
-        assert monotonic() < until, "nothing is acknowledged"
+        assert monotonic() < until, f"nothing is acknowledged to {still}"
         sleep(0.05)
 
 
