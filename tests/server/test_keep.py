@@ -1,7 +1,6 @@
 """How protocols store lines: replies that wait until what they answer is durable."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,51 +14,14 @@ from sockservice.errors import StoreError
 from sockservice.server.answers import Answer
 from sockservice.server.builtin import AckDatagrams, DatagramLines
 from sockservice.store import groupcommit as commit
-from sockservice.store.engine import Batch, Item, Outcome
 from sockservice.store.groupcommit import Store
-from sockservice.store.memory import Memory
-from tests.conftest import PATIENCE, HandReactor, Log
+from tests.conftest import HandReactor, Log
 from tests.doubles import PEER, DatagramWire, Wire
+from tests.server.gate import Gate
 
 FULL = StoreError("disk full", retry=True)
 BROKEN = StoreError("I/O error", retry=False)
 LISTENER = "tcp:192.0.2.9:555"
-
-
-class Gate(Memory):
-    """The memory engine, with a gate that commits wait at while it is shut."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.received: list[int] = []
-        self.open_ = threading.Event()
-        self.open_.set()
-        self.reached = threading.Event()
-
-    def commit(self, batches: Sequence[Item]) -> Sequence[Outcome] | None:
-        self.reached.set()
-        assert self.open_.wait(PATIENCE)
-        outcomes = super().commit(batches)
-        self.received += [batch.received for batch in batches if isinstance(batch, Batch)]
-        return outcomes
-
-    @property
-    def lines(self) -> list[bytes]:
-        return [line for _, _, line in self.kept]
-
-
-@pytest.fixture
-def engine() -> Gate:
-    return Gate()
-
-
-@pytest.fixture
-def store(reactor: HandReactor, engine: Gate) -> Iterator[Store]:
-    made = Store(reactor, engine)
-    made.start()
-    yield made
-    engine.open_.set()
-    reactor.result(made.stop())
 
 
 Connect = Callable[..., tuple[LineServer, Wire]]

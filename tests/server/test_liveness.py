@@ -7,7 +7,7 @@ the rest of its stream.
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -30,7 +30,7 @@ from sockservice.store import groupcommit
 from sockservice.store.groupcommit import Store
 from tests.conftest import HandReactor
 from tests.doubles import Wire
-from tests.server.test_keep import Gate
+from tests.server.gate import Gate
 from tests.wire.test_relp import OPEN, frame
 
 LINES = 40
@@ -166,20 +166,6 @@ class Peer:
         if self.gone:
             return True
         return not (self.rest or self.wire.paused or self.server._replies.outstanding)
-
-
-@pytest.fixture
-def engine() -> Gate:
-    return Gate()
-
-
-@pytest.fixture
-def store(reactor: HandReactor, engine: Gate) -> Iterator[Store]:
-    made = Store(reactor, engine)
-    made.start()
-    yield made
-    engine.open_.set()
-    reactor.result(made.stop())
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -1,7 +1,5 @@
 """The RELP listener: acknowledgements of what is durable, and ends of sessions."""
 
-from collections.abc import Iterator
-
 import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
@@ -14,24 +12,10 @@ from sockservice.server.relp import Relp
 from sockservice.store.groupcommit import Store
 from tests.conftest import HandReactor
 from tests.doubles import Wire
-from tests.server.test_keep import Gate
+from tests.server.gate import Gate
 from tests.wire.test_relp import CLOSED, OPEN, WELCOME, frame
 
 ADDRESS = IPv4Address("TCP", "192.0.2.1", 40000)
-
-
-@pytest.fixture
-def engine() -> Gate:
-    return Gate()
-
-
-@pytest.fixture
-def store(reactor: HandReactor, engine: Gate) -> Iterator[Store]:
-    made = Store(reactor, engine)
-    made.start()
-    yield made
-    engine.open_.set()
-    reactor.result(made.stop())
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The session listener: hello, lines, takeovers, and refusals that end the connection."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from zlib import crc32
 
@@ -19,26 +19,12 @@ from sockservice.store.groupcommit import Store
 from sockservice.testing import MemoryStore, Pair
 from tests.conftest import HandReactor
 from tests.doubles import Wire
-from tests.server.test_keep import Gate
+from tests.server.gate import Gate
 
 OPENED = re.compile(
     rb"session/1 (new|old) position=(\d+) crc=([0-9a-f]{8}) limit=(\d+) epoch=(\d+)"
 )
 FULL = StoreError("disk full", retry=True)
-
-
-@pytest.fixture
-def engine() -> Gate:
-    return Gate()
-
-
-@pytest.fixture
-def store(reactor: HandReactor, engine: Gate) -> Iterator[Store]:
-    made = Store(reactor, engine)
-    made.start()
-    yield made
-    engine.open_.set()
-    reactor.result(made.stop())
 
 
 class Peer:

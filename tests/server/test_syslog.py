@@ -1,7 +1,5 @@
 """The syslog listeners: what can't be stored is held, in order, and what is lost is counted."""
 
-from collections.abc import Iterator
-
 import pytest
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
@@ -17,24 +15,10 @@ from sockservice.store import groupcommit
 from sockservice.store.groupcommit import Store
 from tests.conftest import HandReactor, Log
 from tests.doubles import DatagramWire, Wire
-from tests.server.test_keep import Gate
+from tests.server.gate import Gate
 
 ADDRESS = IPv4Address("TCP", "192.0.2.1", 40000)
 FULL = StoreError("disk full", retry=True)
-
-
-@pytest.fixture
-def engine() -> Gate:
-    return Gate()
-
-
-@pytest.fixture
-def store(reactor: HandReactor, engine: Gate) -> Iterator[Store]:
-    made = Store(reactor, engine)
-    made.start()
-    yield made
-    engine.open_.set()
-    reactor.result(made.stop())
 
 
 @pytest.fixture

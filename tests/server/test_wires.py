@@ -8,7 +8,6 @@ changes, in an order that is drawn. In the end each has all its replies.
 import random
 import socket
 import ssl
-from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from typing import Any
 
@@ -25,7 +24,7 @@ from sockservice.store import groupcommit
 from sockservice.store.groupcommit import Store
 from tests.certificates import Identity
 from tests.conftest import HandReactor
-from tests.server.test_keep import Gate
+from tests.server.gate import Gate
 
 pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 
@@ -88,20 +87,6 @@ class Peer:
 @pytest.fixture(scope="module")
 def identity(tmp_path_factory: pytest.TempPathFactory) -> Identity:
     return Identity(tmp_path_factory.mktemp("identity"), "server")
-
-
-@pytest.fixture
-def engine() -> Gate:
-    return Gate()
-
-
-@pytest.fixture
-def store(reactor: HandReactor, engine: Gate) -> Iterator[Store]:
-    made = Store(reactor, engine)
-    made.start()
-    yield made
-    engine.open_.set()
-    reactor.result(made.stop())
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
