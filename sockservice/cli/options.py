@@ -57,6 +57,17 @@ def rated(help: str, **how: Any) -> Callable[[_Command], _Command]:
     return click.option("--rate", "-R", type=float, callback=seconds, help=help, **how)
 
 
+def missing(help: str) -> Callable[[_Command], _Command]:
+    """Return the decorator that adds the option --gone: what to do where lines may be missing."""
+    return click.option(
+        "--gone",
+        type=click.Choice(["stop", "continue"]),
+        default="stop",
+        show_default=True,
+        help=help,
+    )
+
+
 def _framing(
     context: click.Context, option: click.Parameter, value: str
 ) -> Callable[[int], Framing]:

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 
 from sockservice.cli.connecting import Stopping
 from sockservice.cli.events import Events
-from sockservice.cli.options import rated, sessionName, timed
+from sockservice.cli.options import missing, rated, sessionName, timed
 from sockservice.cli.progress import INTERVAL
 from sockservice.cli.reaching import targeted
 from sockservice.cli.react import react
@@ -54,13 +54,7 @@ from sockservice.wire.session import Opened
     metavar="ID",
     help="Begin a new session with the lines of higher ids, not with the first there is.",
 )
-@click.option(
-    "--gone",
-    type=click.Choice(["stop", "continue"]),
-    default="stop",
-    show_default=True,
-    help="What to do if lines were removed from STORE before they were relayed.",
-)
+@missing("What to do if lines were removed from STORE before they were relayed.")
 @timed(30.0, "Seconds to wait for the next reply, then connect again.")
 @rated("Send at most so many lines a second.")
 @click.option(

@@ -6,7 +6,7 @@ import click
 
 from sockservice.cli.connecting import Stopping
 from sockservice.cli.events import Events
-from sockservice.cli.options import rated, sessionName, timed
+from sockservice.cli.options import missing, rated, sessionName, timed
 from sockservice.cli.reaching import targeted
 from sockservice.cli.react import react
 from sockservice.cli.status import USAGE, end, leave
@@ -33,13 +33,7 @@ from sockservice.limits.openfiles import allow
     help="Where a new session begins: with the oldest rotated file, or at the begin or the end "
     "of the newest.",
 )
-@click.option(
-    "--gone",
-    type=click.Choice(["stop", "continue"]),
-    default="stop",
-    show_default=True,
-    help="What to do if the file that a session was in is there no more: lines may be missing.",
-)
+@missing("What to do if the file that a session was in is there no more: lines may be missing.")
 @timed(30.0, "Seconds to wait for the next reply, then connect again.")
 @rated("Send at most so many lines of a file a second.")
 @click.option("--json", "asJson", is_flag=True, help="Print what happens, an object a line.")
