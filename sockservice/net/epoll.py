@@ -34,13 +34,13 @@ SLICE = 0.0003
 MOST, LEAST = 65536, 2048
 
 #: What ends nearly all connections. A Failure is made once for each, as Twisted's reactors do.
-_ENDS = {id(why): Failure(why) for why in (CONNECTION_DONE, CONNECTION_LOST)}
+_ENDS: dict[Exception, Failure] = {why: Failure(why) for why in (CONNECTION_DONE, CONNECTION_LOST)}
 
 log = Logger()
 
 
 def _failure(why: Exception) -> Failure:
-    return _ENDS.get(id(why)) or Failure(why)
+    return _ENDS.get(why) or Failure(why)
 
 
 @implementer(IReadDescriptor)

@@ -166,8 +166,13 @@ class DatagramPort:
         else:
             self._readOn()
 
+    @property
+    def _free(self) -> bool:
+        """Whether nothing is in the way of reading."""
+        return self._listening and not (self._paused or self._unsent)
+
     def _readOn(self) -> None:
-        if self._listening and not (self._paused or self._unsent):
+        if self._free:
             self.reactor.addReader(self)
 
     def _read(self) -> None:
@@ -175,11 +180,11 @@ class DatagramPort:
             self._readEach()
             return
         ends = self._clock() + SLICE
-        while self._readBatch() and self._clock() < ends:
+        while self._readBatch() and self._free and self._clock() < ends:
             pass
 
     def _readBatch(self) -> bool:
-        """Answer a batch of datagrams; say whether there may be more to answer at once."""
+        """Answer a batch of datagrams; say whether there may be more."""
         assert self._batches is not None
         try:
             # Datagrams that a failed protocol has left come first.
@@ -195,7 +200,7 @@ class DatagramPort:
             return True
         full = len(self._unread) >= MOST
         self._deliver()
-        return full and not (self._paused or self._unsent) and self._listening
+        return full
 
     def doWrite(self) -> None:
         while self._unsent:
@@ -218,7 +223,7 @@ class DatagramPort:
         if self._unsent:
             self.reactor.addWriter(self)
         self._readOn()
-        if self._unread or self._paused or self._unsent or not self._listening:
+        if self._unread or not self._free:
             # Not by reading datagrams.
             if self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED:
                 self.protocol.connectionRefused()
