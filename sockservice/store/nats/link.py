@@ -219,6 +219,10 @@ class NodeLink:
         await self._client.close()
 
     async def _failed(self, problem: Exception) -> None:
+        broken = isinstance(problem, BrokenPipeError | ConnectionResetError)
+        if broken and self._reason and not self._node:
+            # Over TLS a node says why it refuses us, and its word may be overtaken by the close.
+            return
         self._reason = _why(problem)
         if "authorization" in self._reason.lower() and not self._node:
             # Or it would be tried for ever.

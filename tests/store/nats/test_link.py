@@ -1,7 +1,9 @@
 """The connection to NATS, where there is none."""
 
 import socket
-from contextlib import closing
+import struct
+from contextlib import ExitStack, closing, suppress
+from threading import Thread
 
 import pytest
 
@@ -30,6 +32,38 @@ def test_what_does_not_listen_is_told_in_words(
 ) -> None:
     number = closed_number(socket.SOCK_STREAM)
     assert unreachable(monkeypatch, f"127.0.0.1:{number}") == "Connection refused"
+
+
+def test_a_connection_that_breaks_says_less_than_one_before(
+    monkeypatch: pytest.MonkeyPatch, opened: ExitStack
+) -> None:
+    """Over TLS a node says why it refuses us, and its word may be overtaken by the close."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    broken = []
+
+    def serve() -> None:
+        with suppress(OSError):
+            peer, _ = listening.accept()
+            with peer, peer.makefile("rb") as asked:
+                peer.sendall(b"INFO {}\r\n")
+                while not asked.readline().startswith(b"PING"):
+                    pass
+                peer.sendall(b"-ERR 'no certificate'\r\n")
+            while True:
+                peer, _ = listening.accept()
+                peer.sendall(b"INFO {}\r\n")
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                peer.close()
+                broken.append(peer)
+
+    serving = Thread(target=serve)
+    serving.start()
+    opened.callback(serving.join)
+    opened.callback(listening.close)
+    opened.callback(listening.shutdown, socket.SHUT_RDWR)
+    node = f"127.0.0.1:{listening.getsockname()[1]}"
+    assert unreachable(monkeypatch, node) == "no certificate"
+    assert broken
 
 
 def test_what_does_not_answer_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
