@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, closing, contextmanager, suppress
 from functools import wraps
 from pathlib import Path
+from threading import RLock
 from time import monotonic
 from typing import Any, cast
 
@@ -268,8 +269,19 @@ class HandReactor(SelectReactor):  # type: ignore[misc, unused-ignore]
 
     now = 0.0
 
+    def __init__(self) -> None:
+        self._waking = RLock()
+        self._disposed = False
+        super().__init__()
+
     def seconds(self) -> float:  # type: ignore[override, unused-ignore]
         return self.now
+
+    def wakeUp(self) -> None:
+        with self._waking:
+            # A thread of a service that has stopped may still have something to say.
+            if not self._disposed:
+                super().wakeUp()
 
     def advance(self, seconds: float) -> None:
         """Let time go by, then take a turn."""
@@ -315,7 +327,9 @@ class HandReactor(SelectReactor):  # type: ignore[misc, unused-ignore]
         if self.threadpool is not None:
             # What a test has left waits for something before that.
             self._stopThreadPool()
-        self.waker.connectionLost(None)
+        with self._waking:
+            self._disposed = True
+            self.waker.connectionLost(None)
 
 
 @pytest.fixture
